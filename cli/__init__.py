@@ -1,0 +1,1 @@
+"""The `paywave` command: thin. It parses, calls a room, and prints; it decides nothing."""

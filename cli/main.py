@@ -1,0 +1,73 @@
+"""Entry point of `paywave`: the table of commands and the one place where errors become exit codes.
+
+Belongs here: command names, global options, exit codes.
+Does not: what a command does (`cli/commands/`), how results look (`cli/output.py`).
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from cli.output import Output, report_failure
+
+# name -> "module:command"; imported only when called, so that `paywave --help` never loads Spark.
+COMMANDS = {
+    "demo": "cli.commands.demo:demo",
+    "doctor": "cli.commands.stack:doctor",
+    "down": "cli.commands.stack:down",
+    "events": "cli.commands.events:events",
+    "query": "cli.commands.query:query",
+    "status": "cli.commands.stack:status",
+    "stream": "cli.commands.stream:stream",
+    "up": "cli.commands.stack:up",
+}
+
+
+class LazyGroup(click.Group):
+    """A click group that imports a command's module on first use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        target = COMMANDS.get(cmd_name)
+        if target is None:
+            return None
+        module, name = target.split(":")
+        command = getattr(importlib.import_module(module), name)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--output",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    help="json: stdout is one JSON object, logs go to stderr.",
+)
+@click.option("--debug", is_flag=True, help="Show stack traces and verbose logs.")
+@click.version_option(package_name="paywave-lakehouse")
+@click.pass_context
+def paywave(ctx: click.Context, output: str, debug: bool) -> None:
+    """The PayWave lakehouse: Kafka to raw to curated, exact and provable."""
+    ctx.obj = Output(as_json=output == "json", debug=debug)
+
+
+def main() -> None:
+    """Run the command line; exit 0 done, 1 failed or a check fell short, 2 wrong usage."""
+    try:
+        paywave(standalone_mode=False)
+    except click.exceptions.Exit as exit_:
+        sys.exit(exit_.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except Exception as error:
+        sys.exit(report_failure(error, debug="--debug" in sys.argv))

@@ -1,0 +1,60 @@
+"""How results and failures look: one `Output` for people (text) and for programs (JSON).
+
+Belongs here: rendering to stdout and stderr. Does not: any decision about what to render.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import click
+from rich.console import Console
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where a command's result goes: text for people, exactly one JSON object for programs."""
+
+    as_json: bool
+    debug: bool = False
+
+    @property
+    def console(self) -> Console:
+        """A console on stdout for results, in text mode."""
+        return Console(highlight=False)
+
+    @property
+    def log(self) -> Console:
+        """A console on stderr for progress and remarks, in both modes."""
+        return Console(stderr=True, highlight=False)
+
+    def result(self, value: Mapping[str, Any], text: Callable[[Console], None]) -> None:
+        """Print `value` as one JSON object, or call `text` with a console."""
+        if self.as_json:
+            click.echo(json.dumps(value, default=str, ensure_ascii=False))
+        else:
+            text(self.console)
+
+
+def report_failure(error: BaseException, debug: bool) -> int:
+    """Print an error for people on stderr and return the exit code.
+
+    Errors of our rooms carry a `hint` (what to do next); other errors show their type and message.
+    """
+    if debug:
+        traceback.print_exception(error)
+    hint = getattr(error, "hint", None)
+    name = "" if hint is not None else f"{type(error).__name__}: "
+    first_line = str(error).split("\n\tat ")[0].strip()  # a Java stack trace follows its message
+    click.echo(f"error: {name}{first_line}", err=True)
+    if hint:
+        click.echo(f"next:  {hint}", err=True)
+    elif not debug:
+        click.echo("next:  run it again with --debug to see where it happened", err=True)
+    sys.stderr.flush()
+    return 1
