@@ -11,7 +11,7 @@ import sys
 
 import click
 
-from cli.output import Output, report_failure
+from cli.output import report_failure
 
 # name -> "module:command"; imported only when called, so that `paywave --help` never loads Spark.
 COMMANDS = {
@@ -43,18 +43,9 @@ class LazyGroup(click.Group):
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option(
-    "--output",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    help="json: stdout is one JSON object, logs go to stderr.",
-)
-@click.option("--debug", is_flag=True, help="Show stack traces and verbose logs.")
 @click.version_option(package_name="paywave-lakehouse")
-@click.pass_context
-def paywave(ctx: click.Context, output: str, debug: bool) -> None:
+def paywave() -> None:
     """The PayWave lakehouse: Kafka to raw to curated, exact and provable."""
-    ctx.obj = Output(as_json=output == "json", debug=debug)
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ Belongs here: rendering to stdout and stderr. Does not: any decision about what 
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 import traceback
@@ -39,6 +40,24 @@ class Output:
             click.echo(json.dumps(value, default=str, ensure_ascii=False))
         else:
             text(self.console)
+
+
+def with_output(function: Callable[..., None]) -> Callable[..., None]:
+    """Add `--output` and `--debug` to a command and hand it an `Output` as the argument `out`."""
+
+    @click.option(
+        "--output",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        show_default=True,
+        help="json: stdout is one JSON object, logs go to stderr.",
+    )
+    @click.option("--debug", is_flag=True, help="Show stack traces and verbose logs.")
+    @functools.wraps(function)
+    def wrapper(*args: Any, output: str, debug: bool, **kwargs: Any) -> None:
+        function(*args, out=Output(as_json=output == "json", debug=debug), **kwargs)
+
+    return wrapper
 
 
 def report_failure(error: BaseException, debug: bool) -> int:
