@@ -1,0 +1,86 @@
+"""The contract as data: its versions, the event it promises, and how a breach is written down.
+
+Belongs here: types and limits, and which contract version is in force when.
+Does not: the checking itself (`judge.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import NamedTuple
+
+REVERSED = "REVERSED"
+EVENT_TYPES = frozenset({"AUTH", "CAPTURE", "REFUND", "CHARGEBACK"})
+NETWORKS = frozenset({"VISA", "MC", "AMEX"})
+STATUSES = frozenset({"APPROVED", "DECLINED", REVERSED})
+MAX_ID_BYTES = 128
+AMOUNT_SCALE = 4
+AMOUNT_LIMIT = Decimal(10) ** 15  # DECIMAL(19,4) holds less than this
+MAX_REVISION = 2**63 - 1
+
+
+class Event(NamedTuple):
+    """A valid record's content, typed and canonical.
+
+    A notice (REVERSED, naming another event) is already a version of the event it names: `event_id` is that
+    event's id and `original_event_id` is null. `revision` is null for no explicit revision (absent, null, 0).
+    `attributes` is canonical JSON text. `content_hash` leaves `ingest_ts` and the transport out.
+    """
+
+    event_id: str
+    event_type: str
+    event_ts: datetime
+    ingest_ts: datetime
+    account_id: str
+    card_id: str
+    merchant_id: str
+    amount: Decimal
+    currency: str
+    network: str
+    status: str
+    revision: int | None
+    original_event_id: str | None
+    transaction_ref: str | None
+    attributes: str
+    content_hash: str
+    business_key: str
+
+
+class Violation(NamedTuple):
+    """One rule that a record breaks. `value` is masked: it never shows more than its first characters."""
+
+    rule: str
+    field: str
+    value: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Contract:
+    """One version of the contract, in force for records whose Kafka time is `effective_from` or later."""
+
+    version: int
+    effective_from: datetime
+    max_future: timedelta = timedelta(minutes=5)
+    max_age: Mapping[str, timedelta] = field(
+        default_factory=lambda: {
+            "AUTH": timedelta(days=7),
+            "CAPTURE": timedelta(days=30),
+            "REFUND": timedelta(days=30),
+            "CHARGEBACK": timedelta(days=30),
+        }
+    )
+
+
+HISTORY: tuple[Contract, ...] = (Contract(1, datetime(1970, 1, 1, tzinfo=UTC)),)
+
+
+def in_force(kafka_ts: datetime, history: tuple[Contract, ...] = HISTORY) -> Contract:
+    """Return the contract that judges a record of this Kafka time (UTC); `history` is oldest first."""
+    for contract in reversed(history):
+        if contract.effective_from <= kafka_ts:
+            return contract
+    return history[0]

@@ -1,0 +1,11 @@
+"""Errors of the quality room."""
+
+from __future__ import annotations
+
+
+class QualityError(Exception):
+    """Base of what `quality` raises. `hint` says what to do next."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
