@@ -1,0 +1,132 @@
+"""The fold by example: the design's table "Cases that decide", in every order of arrival; and by property."""
+
+from __future__ import annotations
+
+import random
+from decimal import Decimal
+from itertools import permutations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lakehouse.fold import Copy, Payment, fold, fold_events, fold_versions
+from tests.events import copy
+
+A = ("possible_collision",)
+CONFLICT = ("reversal_conflict",)
+OWN_TS = "2026-11-20T12:30:00Z"
+
+CASES: dict[str, tuple[list[Copy], int, set[tuple[str, ...]]]] = {
+    "two ids, same key, no reference": ([copy("e1"), copy("e2", minute=1)], 100, {A}),
+    "then e1 corrected to 90": (
+        [copy("e1"), copy("e2", minute=1), copy("e1", minute=2, revision=1, amount="90")],
+        90,
+        {A},
+    ),
+    "one without reference joins T1": (
+        [copy("e1"), copy("e2", minute=1, transaction_ref="T1")],
+        100,
+        {()},
+    ),
+    "a revision adds a reference to one": (
+        [copy("e1"), copy("e2", minute=1), copy("e1", minute=2, revision=1, transaction_ref="T1")],
+        100,
+        {()},
+    ),
+    "the copy is reversed": (
+        [copy("e1"), copy("e2", minute=1), copy("e2", minute=2, status="REVERSED")],
+        100,
+        {(*A, *CONFLICT)},
+    ),
+    "the first is reversed, with amount 0": (
+        [copy("e1"), copy("e2", minute=1), copy("e1", minute=2, status="REVERSED", amount="0")],
+        0,
+        {(*A, *CONFLICT)},
+    ),
+    "reversed after a revision": (
+        [copy("e1"), copy("e1", minute=1, revision=2, amount="90"), copy("e1", minute=2, status="REVERSED")],
+        0,
+        {()},
+    ),
+    "live again by a higher revision": (
+        [copy("e1", revision=1, status="REVERSED"), copy("e1", minute=1, revision=2)],
+        100,
+        {()},
+    ),
+    "reversal under another id, same key and reference": (
+        [copy("e1", transaction_ref="T1"), copy("e9", minute=1, status="REVERSED", transaction_ref="T1")],
+        0,
+        {()},
+    ),
+    "a notice": ([copy("e1"), copy("e9", minute=1, status="REVERSED", original="e1")], 0, {()}),
+    "two references are two payments": (
+        [copy("e1", transaction_ref="T1"), copy("e2", minute=1, transaction_ref="T2")],
+        200,
+        {()},
+    ),
+    "an older revision arrives later": (
+        [copy("e1", revision=2, amount="90"), copy("e1", minute=1, revision=1)],
+        90,
+        {()},
+    ),
+    "redelivered a day later": ([copy("e1"), copy("e1", minute=24 * 60)], 100, {()}),
+}
+
+
+def total(payments: list[Payment]) -> Decimal:
+    return sum((p.row.event.amount for p in payments if p.status != "REVERSED"), Decimal(0))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_cases_that_decide(name: str) -> None:
+    copies, amount, flags = CASES[name]
+    results = {tuple(sorted(fold(order), key=str)) for order in permutations(copies)}
+    assert len(results) == 1, "the order of processing must not matter"
+    payments = list(results.pop())
+    assert total(payments) == amount
+    assert {p.flags for p in payments} == flags
+
+
+def test_redelivery_keeps_the_row() -> None:
+    first, again = copy("e1"), copy("e1", minute=24 * 60)
+    assert fold([first]) == fold([again, first])
+
+
+def test_reference_less_event_joins_the_least_of_several() -> None:
+    copies = [copy("e1", transaction_ref="T2"), copy("e2", transaction_ref="T1"), copy("e3", minute=-5)]
+    by_ref = {p.transaction_ref: p for p in fold(copies)}
+    assert len(by_ref["T1"].event_ids) == 2
+    assert by_ref["T1"].flags == ("ambiguous_reference",)
+    assert by_ref["T2"].flags == ()
+
+
+_copies = st.builds(
+    copy,
+    st.sampled_from(["e1", "e2", "e3"]),
+    minute=st.integers(0, 3),
+    amount=st.sampled_from(["100", "90"]),
+    status=st.sampled_from(["APPROVED", "REVERSED", "DECLINED"]),
+    revision=st.sampled_from([None, 1, 2]),
+    transaction_ref=st.sampled_from([None, "T1", "T2"]),
+)
+
+
+@given(st.lists(_copies, max_size=10), st.randoms(use_true_random=False))
+def test_any_order_and_redelivery_gives_the_same(copies: list[Copy], rng: random.Random) -> None:
+    again = copies + rng.choices(copies, k=3) if copies else []
+    rng.shuffle(again)
+    assert sorted(fold(again), key=str) == sorted(fold(copies), key=str)
+
+
+@given(st.lists(_copies, max_size=10), st.integers(0, 10))
+def test_batches_of_versions_are_a_set(copies: list[Copy], cut: int) -> None:
+    in_two = fold_versions(fold_versions(copies[:cut]) + copies[cut:])
+    assert set(in_two) == set(fold_versions(copies))
+
+
+@given(st.lists(_copies, max_size=10))
+def test_every_event_is_in_exactly_one_payment(copies: list[Copy]) -> None:
+    events = fold_events(fold_versions(copies))
+    members = [event_id for payment in fold(copies) for event_id in payment.event_ids]
+    assert sorted(members) == sorted(e.event_id for e in events)
