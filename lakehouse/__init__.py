@@ -1,1 +1,1 @@
-"""The system of record: table definitions, the publish protocol, the fold, reading back. May import `quality`."""
+"""The system of record: tables, the publish protocol, the fold, reading back. May import `quality`."""

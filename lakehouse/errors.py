@@ -1,0 +1,54 @@
+"""Errors of the lakehouse room.
+
+LakehouseError
+├── TableMismatch        a table exists with another shape than its definition
+├── UnknownMoment        a time, snapshot or tag that no table has
+├── PublishError
+│   ├── AuditFailed          the staged rows break an invariant: nothing was published
+│   ├── ConcurrentWriter     another writer consumed the same source: this one stops
+│   ├── LostRace             main kept moving: gave up after bounded attempts
+│   ├── OutcomeUnknown       the catalog never answered: safe to start again
+│   └── RolledBack           main is behind its own progress: a person must look
+"""
+
+from __future__ import annotations
+
+
+class LakehouseError(Exception):
+    """Base of what `lakehouse` raises. `hint` says what to do next."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class TableMismatch(LakehouseError):
+    """A table differs from its definition in more than an added column."""
+
+
+class UnknownMoment(LakehouseError):
+    """A time, snapshot or tag that cannot be read."""
+
+
+class PublishError(LakehouseError):
+    """Base of what can stop a publish."""
+
+
+class AuditFailed(PublishError):
+    """The staged rows break an invariant; the stage was dropped unpublished."""
+
+
+class ConcurrentWriter(PublishError):
+    """Another writer consumed the same source range."""
+
+
+class LostRace(PublishError):
+    """Others published first, again and again."""
+
+
+class OutcomeUnknown(PublishError):
+    """The catalog could not be asked whether the commit was applied."""
+
+
+class RolledBack(PublishError):
+    """The main branch no longer contains the snapshot that `progress` points to."""

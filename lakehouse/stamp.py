@@ -1,0 +1,70 @@
+"""The stamp that every published snapshot carries in its summary: who wrote it, from what, how far.
+
+Belongs here: names and rendering of the stamp. Does not: when it is written (`publish.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from lakehouse.offsets import OffsetVector
+
+MAIN = "main"
+PROGRESS_TAG = "progress"
+HOLD_TAG = "hold"
+_PREFIX = "paywave."
+_COUNT_PREFIX = "paywave.total."
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What a snapshot says of itself.
+
+    Args:
+        token: names one attempt to publish; the outcome of a lost answer is resolved by it.
+        writer: who wrote it: `raw`, `curated`, `compact`, ….
+        progress: how far the source is consumed, this snapshot included; None: it consumes no source.
+        contract_version: contract in force for the newest record; None where none was judged.
+        source_snapshot: raw snapshot that the rows were read from, a hint for the next batch.
+        totals: running counts since the table's birth, e.g. `redelivered`; they move with the data.
+    """
+
+    token: str
+    writer: str
+    progress: OffsetVector | None = None
+    contract_version: int | None = None
+    source_snapshot: int | None = None
+    totals: Mapping[str, int] = field(default_factory=dict)
+
+    def properties(self) -> dict[str, str]:
+        """Render as snapshot summary properties."""
+        found: dict[str, object] = {
+            "token": self.token,
+            "writer": self.writer,
+            "progress": self.progress.to_json() if self.progress is not None else None,
+            "contract-version": self.contract_version,
+            "source-snapshot": self.source_snapshot,
+        }
+        named = {_PREFIX + name: str(value) for name, value in found.items() if value is not None}
+        return named | {_COUNT_PREFIX + name: str(count) for name, count in self.totals.items()}
+
+    @classmethod
+    def from_summary(cls, summary: Mapping[str, str]) -> Stamp | None:
+        """Read the stamp of a snapshot; None where it carries none (a foreign commit)."""
+        token = summary.get(_PREFIX + "token")
+        if token is None:
+            return None
+        progress = summary.get(_PREFIX + "progress")
+        return cls(
+            token=token,
+            writer=summary.get(_PREFIX + "writer", ""),
+            progress=OffsetVector.from_json(progress) if progress is not None else None,
+            contract_version=_int(summary.get(_PREFIX + "contract-version")),
+            source_snapshot=_int(summary.get(_PREFIX + "source-snapshot")),
+            totals={k.removeprefix(_COUNT_PREFIX): int(v) for k, v in summary.items() if _COUNT_PREFIX in k},
+        )
+
+
+def _int(text: str | None) -> int | None:
+    return None if text is None else int(text)
