@@ -1,1 +1,1 @@
-"""From the outside into tables: producers, generator, raw job, curated job. May import `lakehouse`, `quality`."""
+"""From the outside into tables: generator, producers, raw job, curated job. May import lakehouse, quality."""

@@ -1,0 +1,34 @@
+"""Errors of the streaming room.
+
+StreamingError
+├── SendError           events could not be sent; says how many were acknowledged
+├── ProfileError        a partner profile is wrong, unknown or does not fit the file
+└── InputFileError      a file to send cannot be read
+"""
+
+from __future__ import annotations
+
+
+class StreamingError(Exception):
+    """Base of what `streaming` raises. `hint` says what to do next."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class SendError(StreamingError):
+    """Sending stopped. `acknowledged` records are safe in Kafka, `failed` ones were refused or timed out."""
+
+    def __init__(self, message: str, hint: str = "", *, acknowledged: int = 0, failed: int = 0) -> None:
+        super().__init__(message, hint)
+        self.acknowledged = acknowledged
+        self.failed = failed
+
+
+class ProfileError(StreamingError):
+    """A partner profile is wrong, unknown or does not fit the file."""
+
+
+class InputFileError(StreamingError):
+    """A file to send cannot be read."""
