@@ -10,9 +10,6 @@ from dataclasses import dataclass, field
 
 from lakehouse.offsets import OffsetVector
 
-MAIN = "main"
-PROGRESS_TAG = "progress"
-HOLD_TAG = "hold"
 _PREFIX = "paywave."
 _COUNT_PREFIX = "paywave.total."
 

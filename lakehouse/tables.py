@@ -13,19 +13,18 @@ from pyiceberg.exceptions import CommitFailedException, TableAlreadyExistsError
 from pyiceberg.manifest import write_manifest_list
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table as IcebergTable
-from pyiceberg.table.refs import SnapshotRefType
 from pyiceberg.table.snapshots import Operation, Snapshot, Summary
 from pyiceberg.table.update import (
     AddSnapshotUpdate,
     AssertRefSnapshotId,
     AssertTableUUID,
-    SetSnapshotRefUpdate,
 )
 
 from lakehouse.definitions import TABLES, Table
 from lakehouse.errors import TableMismatch
 from lakehouse.offsets import OffsetVector
-from lakehouse.stamp import MAIN, PROGRESS_TAG, Stamp
+from lakehouse.refs import MAIN, PROGRESS_TAG, branch_to, tag_to
+from lakehouse.stamp import Stamp
 
 
 def ensure_tables(
@@ -85,14 +84,17 @@ def _give_birth(catalog: RestCatalog, table: IcebergTable) -> None:
         first_row_id=0,
         added_rows=0,
     )
-    ref = SetSnapshotRefUpdate(ref_name=MAIN, type=SnapshotRefType.BRANCH, snapshot_id=snapshot_id)
-    tag = SetSnapshotRefUpdate(ref_name=PROGRESS_TAG, type=SnapshotRefType.TAG, snapshot_id=snapshot_id)
     requirements = (
         AssertTableUUID(uuid=table.metadata.table_uuid),
         AssertRefSnapshotId(ref=MAIN, snapshot_id=None),
     )
+    updates = (
+        AddSnapshotUpdate(snapshot=snapshot),
+        branch_to(MAIN, snapshot_id),
+        tag_to(PROGRESS_TAG, snapshot_id),
+    )
     try:
-        catalog.commit_table(table, requirements, (AddSnapshotUpdate(snapshot=snapshot), ref, tag))
+        catalog.commit_table(table, requirements, updates)
     except CommitFailedException:
         if catalog.load_table(table.name()).current_snapshot() is None:
             raise

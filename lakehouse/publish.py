@@ -1,0 +1,385 @@
+"""The publish protocol: how every table is written. Stage on a private branch, audit, swap in one commit.
+
+Belongs here: the protocol (design section 6, docs/adr/0001-publish-protocol.md), whole.
+Does not: what is written (the jobs), how Spark writes to a branch (`staging.py`).
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import TypeVar, cast
+
+import structlog
+from opentelemetry import metrics, trace
+from pyiceberg.catalog.rest import RestCatalog
+from pyiceberg.exceptions import CommitFailedException, NoSuchTableError
+from pyiceberg.table import Table
+from pyiceberg.table.snapshots import Snapshot
+from pyiceberg.table.update import (
+    AssertRefSnapshotId,
+    AssertTableUUID,
+    RemoveSnapshotRefUpdate,
+    TableUpdate,
+)
+
+from lakehouse.errors import AuditFailed, ConcurrentWriter, LakehouseError, LostRace, OutcomeUnknown
+from lakehouse.offsets import OffsetVector
+from lakehouse.refs import (
+    HOLD_TAG,
+    MAIN,
+    PROGRESS_TAG,
+    Head,
+    ancestry,
+    branch_to,
+    read_head,
+    snapshot_of,
+    stamp_of,
+    tag_to,
+)
+from lakehouse.stamp import Stamp
+
+STAGE_PREFIX = "stage_"
+LOSSES_BEFORE_HOLD = 2
+T = TypeVar("T")
+_log = structlog.get_logger(__name__)
+_tracer = trace.get_tracer(__name__)
+_meter = metrics.get_meter(__name__)
+_published = _meter.create_counter("paywave.publish.snapshots", unit="{snapshot}")
+_lost = _meter.create_counter("paywave.publish.lost_races", unit="{attempt}")
+_seconds = _meter.create_histogram("paywave.publish.duration", unit="s")
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a publish insists, in seconds and attempts."""
+
+    resolve_seconds: float = 300.0
+    first_pause: float = 0.2
+    longest_pause: float = 10.0
+    attempts: int = 8
+    failed_stages: int = 3
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A private branch that starts at `head`; whoever writes to it stamps `properties` on each snapshot."""
+
+    head: Head
+    branch: str
+    stamp: Stamp
+
+    @property
+    def identifier(self) -> str:
+        """Name of the branch as Spark takes it, within the catalog: `db.table.branch_x`."""
+        return f"{self.head.name}.branch_{self.branch}"
+
+    @property
+    def properties(self) -> dict[str, str]:
+        """Summary properties for every snapshot on the stage."""
+        return self.stamp.properties()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one attempt writes, computed from the head it was given.
+
+    Args:
+        write: stages the rows: one or more snapshots on the stage's branch, each stamped.
+        audit: checks the staged table and snapshot; raises `AuditFailed` and nothing is published.
+        progress: how far the source is consumed then; None leaves the tag `progress` where it is.
+    """
+
+    write: Callable[[Stage], None]
+    audit: Callable[[Table, Snapshot], None]
+    progress: OffsetVector | None = None
+    contract_version: int | None = None
+    source_snapshot: int | None = None
+    totals: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a publish left behind."""
+
+    table: str
+    snapshot_id: int
+    token: str
+    attempts: int
+
+
+class Outcome(Enum):
+    """What reading the table after an exception says of a commit."""
+
+    PUBLISHED = auto()
+    PENDING = auto()
+    LOST = auto()
+
+
+class Publisher:
+    """Publishes to the tables of one catalog on behalf of one writer.
+
+    `writer` names the role, in letters and digits: `raw`, `curated`, `compact`, …. It owns the branches that
+    it stages on.
+    """
+
+    def __init__(self, catalog: RestCatalog, writer: str, patience: Patience = Patience()) -> None:
+        if not writer.isalnum():
+            raise ValueError(f"writer {writer!r}: letters and digits only, it becomes part of branch names")
+        self.catalog = catalog
+        self.writer = writer
+        self._patience = patience
+
+    def publish(self, table: str, build: Callable[[Head], Plan | None]) -> Published | None:
+        """Build, stage, audit and publish; build again from the new head whenever somebody else was first.
+
+        Args:
+            table: the table's name, `db.table`.
+            build: computes the plan from a head; None means that there is nothing left to do. It is called
+                once per attempt and must not keep anything from an earlier one.
+
+        Returns:
+            What was published, or None where there was nothing to do.
+
+        Raises:
+            AuditFailed: the staged rows break an invariant; main is as it was.
+            ConcurrentWriter: another writer consumed the same source meanwhile.
+            LostRace: main kept moving through all attempts.
+            OutcomeUnknown: the catalog stayed silent; starting again is safe.
+            RolledBack: main lost its own progress.
+        """
+        first: OffsetVector | None = None
+        failures = _Failures(self._patience)
+        for attempt in range(1, self._patience.attempts + 1):
+            head = self._read_head(table)
+            first = head.offsets if first is None else first
+            plan = build(head)
+            if plan is None:
+                return None
+            if plan.progress is not None and head.offsets != first:
+                raise _overtaken(table, self.writer, first, head)
+            try:
+                published = self._attempt(head, plan, attempt)
+            except LakehouseError:
+                raise
+            except Exception as error:  # staging failed: its branch is gone, so building again is safe
+                failures.record(table, error)
+                continue
+            if published is not None:
+                return published
+            _lost.add(1, {"table": table, "writer": self.writer})
+            if attempt >= LOSSES_BEFORE_HOLD and plan.progress is not None:
+                self._hold(table)
+        raise LostRace(
+            f"table {table}: {self.writer} lost {self._patience.attempts} races in a row, main kept moving",
+            "find out which writer commits so often: `paywave status`; nothing was lost, start again",
+        )
+
+    def _attempt(self, head: Head, plan: Plan, attempt: int) -> Published | None:
+        token = uuid.uuid4().hex
+        stamp = Stamp(
+            token, self.writer, plan.progress, plan.contract_version, plan.source_snapshot, plan.totals
+        )
+        stage = Stage(head, f"{STAGE_PREFIX}{self.writer}_{time.time_ns() // 1_000_000}_{token[:12]}", stamp)
+        started = time.monotonic()
+        with _tracer.start_as_current_span(
+            "publish", attributes={"table": head.name, "writer": self.writer, "token": token}
+        ) as span:
+            try:
+                self._open(stage)
+                plan.write(stage)
+                table = self._load(head.name)
+                staged = self._audit(table, stage, plan)
+                outcome = self._swap(stage, staged)
+            except OutcomeUnknown:
+                raise  # the branch may be the only trace of the commit: leave it to the sweep
+            except BaseException:
+                self._drop(stage)
+                raise
+            span.set_attribute("outcome", outcome.name.lower())
+        if outcome is Outcome.LOST:
+            self._drop(stage)
+            return None
+        _published.add(1, {"table": head.name, "writer": self.writer})
+        _seconds.record(time.monotonic() - started, {"table": head.name, "writer": self.writer})
+        _log.info("published", table=head.name, snapshot_id=staged.snapshot_id, token=token, attempt=attempt)
+        return Published(head.name, staged.snapshot_id, token, attempt)
+
+    # -- 1. stage ------------------------------------------------------------------------------------------
+
+    def _open(self, stage: Stage) -> None:
+        """Create the stage's branch at the parent. The name is fresh, so submitting it again is harmless."""
+        parent = stage.head.snapshot.snapshot_id
+        requirements = (
+            AssertTableUUID(uuid=stage.head.table.metadata.table_uuid),
+            AssertRefSnapshotId(ref=stage.branch, snapshot_id=None),
+        )
+
+        def create() -> None:
+            try:
+                self.catalog.commit_table(stage.head.table, requirements, (branch_to(stage.branch, parent),))
+            except CommitFailedException:
+                branch = snapshot_of(self._load(stage.head.name).metadata, stage.branch)
+                if branch is None or branch.snapshot_id != parent:
+                    raise
+
+        self._insist(create, f"creating the branch {stage.branch} of {stage.head.name}")
+
+    # -- 2. audit ------------------------------------------------------------------------------------------
+
+    def _audit(self, table: Table, stage: Stage, plan: Plan) -> Snapshot:
+        staged = snapshot_of(table.metadata, stage.branch)
+        if staged is None or staged.snapshot_id == stage.head.snapshot.snapshot_id:
+            raise AuditFailed(f"table {stage.head.name}: nothing was staged on {stage.branch}")
+        check_chain(table, staged, stage)
+        plan.audit(table, staged)
+        return staged
+
+    # -- 3. publish ----------------------------------------------------------------------------------------
+
+    def _swap(self, stage: Stage, staged: Snapshot) -> Outcome:
+        """Submit the one commit, and the same one again for as long as its outcome is open."""
+        head = stage.head
+        requirements = (
+            AssertTableUUID(uuid=head.table.metadata.table_uuid),
+            AssertRefSnapshotId(ref=MAIN, snapshot_id=head.snapshot.snapshot_id),
+        )
+        updates: list[TableUpdate] = [branch_to(MAIN, staged.snapshot_id)]
+        if stage.stamp.progress is not None:
+            updates.append(tag_to(PROGRESS_TAG, staged.snapshot_id))
+            if HOLD_TAG in head.table.metadata.refs:
+                updates.append(RemoveSnapshotRefUpdate(ref_name=HOLD_TAG))
+        updates.append(RemoveSnapshotRefUpdate(ref_name=stage.branch))
+        waiting = _Waiting(self._patience)
+        while True:
+            try:
+                self.catalog.commit_table(head.table, requirements, tuple(updates))
+                return Outcome.PUBLISHED
+            except Exception as error:
+                outcome = resolve(self._load(head.name), head.snapshot.snapshot_id, staged.snapshot_id)
+                _log.warning(
+                    "commit unclear", table=head.name, error=type(error).__name__, found=outcome.name
+                )
+                if outcome is not Outcome.PENDING:
+                    return outcome
+                waiting.pause(f"publishing to {head.name}", error)
+
+    def _hold(self, table: str) -> None:
+        """Ask maintenance and backfills for the next turn; losing this race too is no harm."""
+        head = self._load(table)
+        main = snapshot_of(head.metadata, MAIN)
+        if main is None or HOLD_TAG in head.metadata.refs:
+            return
+        requirements = (
+            AssertTableUUID(uuid=head.metadata.table_uuid),
+            AssertRefSnapshotId(ref=HOLD_TAG, snapshot_id=None),
+        )
+        try:
+            self.catalog.commit_table(head, requirements, (tag_to(HOLD_TAG, main.snapshot_id),))
+        except Exception as error:
+            _log.warning("hold not set", table=table, error=type(error).__name__)
+
+    def _drop(self, stage: Stage) -> None:
+        """Drop a stage that will not be published. If that fails, the sweep drops it later."""
+        try:
+            drop_branch(self.catalog, stage.head.table, stage.branch)
+        except Exception as error:
+            _log.warning("stage left behind", branch=stage.branch, error=type(error).__name__)
+
+    def _load(self, table: str) -> Table:
+        def load() -> Table:
+            return cast(Table, self.catalog.load_table(table))  # untyped behind pyiceberg's retry decorator
+
+        return self._insist(load, f"reading the table {table}")
+
+    def _read_head(self, table: str) -> Head:
+        return self._insist(lambda: read_head(self.catalog, table), f"reading the table {table}")
+
+    def _insist(self, request: Callable[[], T], doing: str) -> T:
+        """Repeat a harmless request until it is answered or patience ends; our own errors pass through."""
+        waiting = _Waiting(self._patience)
+        while True:
+            try:
+                return request()
+            except (LakehouseError, NoSuchTableError, CommitFailedException):
+                raise
+            except Exception as error:
+                waiting.pause(doing, error)
+
+
+def check_chain(table: Table, staged: Snapshot, stage: Stage) -> None:
+    """Check that every snapshot from the staged one down to the parent is ours. Raises `AuditFailed`."""
+    parent = stage.head.snapshot.snapshot_id
+    for snapshot in ancestry(table.metadata, staged):
+        if snapshot.snapshot_id == parent:
+            return
+        stamp = stamp_of(snapshot)
+        if stamp is None or stamp.token != stage.stamp.token:
+            raise AuditFailed(
+                f"table {stage.head.name}: snapshot {snapshot.snapshot_id} on {stage.branch} is not ours"
+            )
+    raise AuditFailed(f"table {stage.head.name}: {stage.branch} does not end at its parent {parent}")
+
+
+def resolve(table: Table, parent_id: int, staged_id: int) -> Outcome:
+    """Tell from the table what became of a commit whose answer was lost or was an error."""
+    main = snapshot_of(table.metadata, MAIN)
+    if main is None:
+        return Outcome.LOST
+    if any(s.snapshot_id == staged_id for s in ancestry(table.metadata, main)):
+        return Outcome.PUBLISHED
+    return Outcome.PENDING if main.snapshot_id == parent_id else Outcome.LOST
+
+
+def drop_branch(catalog: RestCatalog, table: Table, branch: str) -> None:
+    """Drop a branch if the table is still the same; a branch that is gone already is fine."""
+    catalog.commit_table(
+        table,
+        (AssertTableUUID(uuid=table.metadata.table_uuid),),
+        (RemoveSnapshotRefUpdate(ref_name=branch),),
+    )
+
+
+class _Waiting:
+    """Pauses that double, until patience ends."""
+
+    def __init__(self, patience: Patience) -> None:
+        self._patience = patience
+        self._pause = patience.first_pause
+        self._deadline = time.monotonic() + patience.resolve_seconds
+
+    def pause(self, doing: str, error: BaseException) -> None:
+        if time.monotonic() + self._pause > self._deadline:
+            raise OutcomeUnknown(
+                f"{doing}: no answer within {self._patience.resolve_seconds:g} s, last {error}",
+                "see whether the catalog is up: `paywave status`; start again then, nothing is lost or doubled",
+            ) from error
+        time.sleep(self._pause)
+        self._pause = min(self._pause * 2, self._patience.longest_pause)
+
+
+class _Failures:
+    """Counts attempts whose staging failed; too many, and the error is no passing one."""
+
+    def __init__(self, patience: Patience) -> None:
+        self._left = patience.failed_stages
+        self._waiting = _Waiting(patience)
+
+    def record(self, table: str, error: Exception) -> None:
+        self._left -= 1
+        if self._left <= 0:
+            raise error
+        _log.warning("staging failed, building again", table=table, error=str(error)[:300])
+        self._waiting.pause(f"staging for {table}", error)
+
+
+def _overtaken(table: str, writer: str, first: OffsetVector, head: Head) -> ConcurrentWriter:
+    return ConcurrentWriter(
+        f"table {table}: while {writer} was building on progress {first.to_json()}, writer "
+        f"{head.progress.writer} (token {head.progress.token}) moved it to {head.offsets.to_json()}: "
+        "two of them run against one table",
+        "this one stops and nothing is lost; end the other one before starting again",
+    )

@@ -1,0 +1,50 @@
+"""How Spark writes to a stage: append and MERGE onto its branch, with the stage's stamp on the snapshot.
+
+Belongs here: the only Spark writes there are. Does not: when and what (`publish.py`, the jobs).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pyspark.sql import DataFrame, SparkSession
+
+from lakehouse.catalog import CATALOG_NAME
+from lakehouse.publish import Stage
+
+_SNAPSHOT_PROPERTY = "spark.sql.iceberg.snapshot-property."
+
+
+def append(stage: Stage, rows: DataFrame) -> None:
+    """Append rows (the table's columns, by name) as one stamped snapshot; no rows make an empty one."""
+    writer = rows.writeTo(f"{CATALOG_NAME}.{stage.identifier}")
+    for name, value in stage.properties.items():
+        writer = writer.option(f"snapshot-property.{name}", value)
+    writer.append()
+
+
+def append_nothing(stage: Stage, spark: SparkSession) -> None:
+    """Stage an empty snapshot, so that progress can move where there are no rows to write."""
+    append(stage, spark.table(f"{CATALOG_NAME}.{stage.head.name}").limit(0))
+
+
+def merge(stage: Stage, spark: SparkSession, on_and_actions: str, source_view: str) -> None:
+    """Run `MERGE INTO <stage> t USING <source_view> s ON …` as one stamped snapshot."""
+    with _stamped(spark, stage):
+        spark.sql(
+            f"MERGE INTO {CATALOG_NAME}.{stage.identifier} t USING {source_view} s ON {on_and_actions}"  # noqa: S608
+        )
+
+
+@contextmanager
+def _stamped(spark: SparkSession, stage: Stage) -> Iterator[None]:
+    """Put the stamp where SQL statements of this session take it from, and take it away again."""
+    names = {_SNAPSHOT_PROPERTY + name: value for name, value in stage.properties.items()}
+    for name, value in names.items():
+        spark.conf.set(name, value)
+    try:
+        yield
+    finally:
+        for name in names:
+            spark.conf.unset(name)
