@@ -355,7 +355,7 @@ class _Waiting:
         if time.monotonic() + self._pause > self._deadline:
             raise OutcomeUnknown(
                 f"{doing}: no answer within {self._patience.resolve_seconds:g} s, last {error}",
-                "see whether the catalog is up: `paywave status`; start again then, nothing is lost or doubled",
+                "see whether the catalog is up: `paywave status`; then start again, nothing is lost",
             ) from error
         time.sleep(self._pause)
         self._pause = min(self._pause * 2, self._patience.longest_pause)

@@ -32,9 +32,7 @@ def append_nothing(stage: Stage, spark: SparkSession) -> None:
 def merge(stage: Stage, spark: SparkSession, on_and_actions: str, source_view: str) -> None:
     """Run `MERGE INTO <stage> t USING <source_view> s ON …` as one stamped snapshot."""
     with _stamped(spark, stage):
-        spark.sql(
-            f"MERGE INTO {CATALOG_NAME}.{stage.identifier} t USING {source_view} s ON {on_and_actions}"  # noqa: S608
-        )
+        spark.sql(f"MERGE INTO {CATALOG_NAME}.{stage.identifier} t USING {source_view} s ON {on_and_actions}")
 
 
 @contextmanager

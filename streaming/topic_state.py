@@ -1,0 +1,90 @@
+"""What a topic is right now (its UUID, its offsets), and where a reader with some progress may start.
+
+Belongs here: looking at the cluster, and the checks that never skip a record. Does not: creating topics.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from confluent_kafka import KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
+
+from lakehouse.offsets import OffsetVector
+from streaming.errors import StreamingError
+
+ANSWER_SECONDS = 15.0
+_EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+_LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+# librdkafka would write connection trouble to stderr; the error that we raise says it once.
+_QUIET = logging.getLogger(f"{__name__}.librdkafka")
+_QUIET.addHandler(logging.NullHandler())
+_QUIET.propagate = False
+
+
+class TopicGone(StreamingError):
+    """The topic is not the one that the table has consumed, or lost records that the table has not seen."""
+
+
+@dataclass(frozen=True)
+class TopicState:
+    """A topic at one moment: its UUID and, per partition, the earliest kept and the next offset."""
+
+    topic: str
+    topic_id: str
+    earliest: Mapping[int, int]
+    latest: Mapping[int, int]
+
+
+def inspect_topic(
+    kafka_properties: Mapping[str, str], topic: str, seconds: float = ANSWER_SECONDS
+) -> TopicState:
+    """Ask the cluster about a topic. Raises StreamingError where it is missing or Kafka does not answer."""
+    admin = AdminClient(dict(kafka_properties), logger=_QUIET)
+    try:
+        described = admin.describe_topics(TopicCollection([topic]), request_timeout=seconds)
+        description = described[topic].result(timeout=seconds)
+        partitions = [TopicPartition(topic, p.id) for p in description.partitions]
+        earliest = _offsets(admin, partitions, _EARLIEST, seconds)
+        latest = _offsets(admin, partitions, _LATEST, seconds)
+    except (KafkaException, TimeoutError) as error:
+        raise StreamingError(
+            f"Kafka at {kafka_properties.get('bootstrap.servers')} does not tell about topic {topic} "
+            f"within {seconds:g} s: {error}",
+            "see whether it runs and has the topic: `paywave status`, `paywave up`",
+        ) from error
+    return TopicState(topic, str(description.topic_id), earliest, latest)
+
+
+def start_offsets(table: str, progress: OffsetVector, state: TopicState) -> dict[int, int]:
+    """Return where a table's writer starts in each partition: just where the table ends.
+
+    Raises `TopicGone`, naming both sides, if the topic was created again, was cut off, or if retention
+    deleted records that the table has not seen.
+    """
+    others = set(progress.topics) - {state.topic_id}
+    if others:
+        raise TopicGone(
+            f"table {table} has consumed topic id {', '.join(sorted(others))}, but topic {state.topic} is "
+            f"now {state.topic_id}: it was deleted and created again",
+            "write to a new raw table, or bring the old topic back; nothing was written",
+        )
+    starts = {p: progress.next_offset(state.topic_id, p) for p in state.latest}
+    for partition, start in starts.items():
+        earliest, latest = state.earliest[partition], state.latest[partition]
+        if not earliest <= start <= latest:
+            raise TopicGone(
+                f"table {table} stands at offset {start} of {state.topic}-{partition} ({state.topic_id}), "
+                f"but the topic holds offsets {earliest} to {latest}: records are missing",
+                "retention overtook the reader, or the topic lost data; nothing is skipped by itself",
+            )
+    return starts
+
+
+def _offsets(
+    admin: AdminClient, partitions: list[TopicPartition], spec: OffsetSpec, seconds: float
+) -> dict[int, int]:
+    asked = admin.list_offsets(dict.fromkeys(partitions, spec), request_timeout=seconds)
+    return {p.partition: future.result(timeout=seconds).offset for p, future in asked.items()}
