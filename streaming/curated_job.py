@@ -1,0 +1,106 @@
+"""The curated job: raw to event_versions, payments and quarantine, batch by batch.
+
+Belongs here: the order of the steps and what each table's publish consists of.
+Does not: the rules (`quality/`), the fold (`spark_fold.py`), the protocol (`lakehouse/publish.py`).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+from opentelemetry import metrics, trace
+from pyiceberg.catalog.rest import RestCatalog
+from pyspark.sql import SparkSession
+
+from lakehouse.definitions import PAYMENTS, QUARANTINE, RAW, VERSIONS
+from lakehouse.offsets import OffsetVector
+from lakehouse.publish import Publisher
+from lakehouse.refs import Head, read_head
+from lakehouse.turns import drop_abandoned
+from streaming.curated_batch import CuratedBatch
+from streaming.raw_reader import next_batch
+
+WRITER = "curated"
+ABANDONED_SECONDS = 600.0
+# The order matters: payments are folded from the versions published before them.
+CURATED_TABLES = (VERSIONS, PAYMENTS, QUARANTINE)
+_log = structlog.get_logger(__name__)
+_tracer = trace.get_tracer(__name__)
+_folded = metrics.get_meter(__name__).create_counter("paywave.curated.records", unit="{record}")
+
+
+@dataclass(frozen=True)
+class CuratedSettings:
+    """What the curated job needs to know: the tables' buckets, batch size, pause between looks at raw."""
+
+    buckets: int
+    max_records: int = 200_000
+    poll_seconds: float = 2.0
+
+
+class CuratedJob:
+    """Folds raw into the curated tables until it is told to stop, or until it has caught up (`once`).
+
+    Stateless: a crash between tables heals because each table is brought on from its own progress, and
+    writing a batch to a table that has it already changes nothing.
+    """
+
+    def __init__(self, catalog: RestCatalog, spark: SparkSession, settings: CuratedSettings) -> None:
+        self._catalog = catalog
+        self._spark = spark
+        self._settings = settings
+        self._publisher = Publisher(catalog, WRITER)
+        self._stopping = threading.Event()
+        self.records = 0
+
+    def stop(self) -> None:
+        """Ask the job to end after the batch at hand; safe from a signal handler."""
+        self._stopping.set()
+
+    def run(self, once: bool = False, on_batch: Callable[[int, int], None] | None = None) -> int:
+        """Run; `on_batch` is called with the records done and those left. Returns the records done."""
+        self._stopping.clear()
+        for table in CURATED_TABLES:
+            drop_abandoned(self._catalog, table, WRITER, ABANDONED_SECONDS)
+        while not self._stopping.is_set():
+            left = self._step()
+            if left is not None and on_batch is not None:
+                on_batch(self.records, left)
+            if left is None:
+                if once:
+                    break
+                self._stopping.wait(self._settings.poll_seconds)
+        return self.records
+
+    def _step(self) -> int | None:
+        """Bring every table on by one batch. Returns the records left in raw; None: there was no batch."""
+        raw = read_head(self._catalog, RAW)
+        heads = [read_head(self._catalog, table) for table in CURATED_TABLES]
+        start, hint = _slowest(heads)
+        batch = next_batch(raw, start, hint, self._settings.max_records)
+        if batch is None:
+            return None
+        with (
+            _tracer.start_as_current_span("curated.batch", attributes={"records": batch.records}),
+            CuratedBatch(self._spark, batch, self._settings.buckets) as folding,
+        ):
+            self._publisher.publish(VERSIONS, folding.plan_versions)
+            self._publisher.publish(PAYMENTS, folding.plan_payments)
+            self._publisher.publish(QUARANTINE, folding.plan_quarantine)
+        self.records += batch.records
+        _folded.add(batch.records)
+        left = batch.end.records_to(raw.offsets)
+        _log.info("folded", records=batch.records, left=left)
+        return left
+
+
+def _slowest(heads: list[Head]) -> tuple[OffsetVector, int | None]:
+    """Return where the table that lags most stands, and the raw snapshot that it was read up to."""
+    least = heads[0].offsets
+    for head in heads[1:]:
+        least = least.least(head.offsets)
+    hints = [h.progress.source_snapshot for h in heads if h.offsets == least]
+    return least, hints[0] if hints else None

@@ -1,0 +1,66 @@
+"""Which (hour, bucket) partitions a batch touches, and the predicate that names them as literals.
+
+Belongs here: that list and its SQL. Does not: what is read or written there. Pure.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from lakehouse.catalog import CATALOG_NAME
+
+
+class Partition(NamedTuple):
+    """One partition of a curated table: hours since 1970-01-01 UTC, and the account's bucket."""
+
+    hour: int
+    bucket: int
+
+
+def predicate(partitions: Iterable[Partition], buckets: int, alias: str = "") -> str:
+    """Render SQL that is true for rows of just these partitions, in terms Iceberg prunes files by.
+
+    Hours become ranges of event_ts, so that neighbours merge into one; buckets are named where not all of
+    them are touched. No partitions: `false`.
+    """
+    prefix = f"{alias}." if alias else ""
+    by_hour: dict[int, set[int]] = defaultdict(set)
+    for hour, bucket in partitions:
+        by_hour[hour].add(bucket)
+    hours_of: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for hour, touched in by_hour.items():
+        hours_of[tuple(sorted(touched))].append(hour)
+    terms = []
+    for named, hours in sorted(hours_of.items()):
+        spans = " OR ".join(_span(first, last, prefix) for first, last in _runs(sorted(hours)))
+        if len(named) == buckets:
+            terms.append(f"({spans})")
+        else:
+            listed = ", ".join(map(str, named))
+            bucket_of = f"{CATALOG_NAME}.system.bucket({buckets}, {prefix}account_id)"
+            terms.append(f"(({spans}) AND {bucket_of} IN ({listed}))")
+    return "(" + " OR ".join(terms) + ")" if terms else "false"
+
+
+def _runs(hours: list[int]) -> list[tuple[int, int]]:
+    """Group sorted hours into (first, last) of each unbroken run."""
+    runs: list[tuple[int, int]] = []
+    for hour in hours:
+        if runs and hour == runs[-1][1] + 1:
+            runs[-1] = runs[-1][0], hour
+        else:
+            runs.append((hour, hour))
+    return runs
+
+
+def _span(first: int, last: int, prefix: str) -> str:
+    start, end = (f"TIMESTAMP '{_moment(hour)}'" for hour in (first, last + 1))
+    return f"({prefix}event_ts >= {start} AND {prefix}event_ts < {end})"
+
+
+def _moment(hour: int) -> str:
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(hours=hour)
+    return moment.isoformat(sep=" ")
