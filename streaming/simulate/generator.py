@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from random import Random
 
 from streaming.errors import StreamingError
@@ -48,6 +48,10 @@ class Plan:
             raise StreamingError("the start has no offset", hint="write it like 2026-11-20T00:00:00Z")
         if self.span < LEAST_SPAN:
             raise StreamingError(f"span is {self.span}", hint="a span of a minute or more is needed")
+        try:
+            self.start.astimezone(UTC) + self.span + timedelta(hours=25)  # the late tail
+        except OverflowError:
+            raise StreamingError("the window reaches outside the calendar", hint="move the start") from None
 
     @classmethod
     def recent(cls, count: int, seed: int, mix: Mix, span: timedelta = DEFAULT_SPAN) -> Plan:

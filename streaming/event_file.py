@@ -1,0 +1,136 @@
+"""A file of events to send: JSONL as it is, or CSV through a partner profile.
+
+Belongs here: telling which of the two it is, and reading messages off it. Does not: sending (`producer.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain, islice
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from streaming.errors import InputFileError, ProfileError
+from streaming.message import Message, message_of
+from streaming.partners import Profile, RowMapper, find_profile, load_profiles, recognise
+
+DEFAULT_SOURCE = "paywave-cli"
+_PEEKED_LINES = 20
+_JSONL_NAMES = frozenset({".jsonl", ".ndjson", ".json"})
+
+
+class EventFile:
+    """An open file; iterate `messages()` once. `bytes_read` of `size` (None: a pipe) is how far it is."""
+
+    def __init__(
+        self,
+        stream: BinaryIO,
+        name: str,
+        size: int | None = None,
+        *,
+        profile: str | None = None,
+        source: str | None = None,
+    ) -> None:
+        self.name = name
+        self.size = size
+        self.bytes_read = 0
+        self._source = source
+        self._stream = stream
+        self._first = self._peek()
+        self.profile = self._choose(profile)
+
+    @property
+    def format(self) -> Literal["jsonl", "csv"]:
+        return "csv" if self.profile else "jsonl"
+
+    def messages(self) -> Iterator[Message]:
+        """Yield a message per line (JSONL) or event of a row (CSV). InputFileError if a read fails."""
+        if self.profile:
+            yield from self._mapped(self.profile)
+            return
+        source = self._source or DEFAULT_SOURCE
+        for line in self._lines():
+            yield message_of(line.removesuffix(b"\n"), source)
+
+    def _mapped(self, profile: Profile) -> Iterator[Message]:
+        lines = self._lines()
+        header = profile.header(next(lines)) or []
+        mapper = RowMapper(profile, header, Path(self.name).name, self._source)
+        for number, line in enumerate(lines, start=2):
+            yield from mapper.messages(line, number)
+
+    def _lines(self) -> Iterator[bytes]:
+        try:
+            for line in chain(self._first, self._stream):
+                self.bytes_read += len(line)
+                yield line
+        except OSError as error:
+            raise InputFileError(
+                f"cannot read on in {self.name} after {self.bytes_read:,} bytes: {error.strerror}",
+                "send it again from the start: redeliveries change nothing",
+            ) from None
+
+    def _peek(self) -> list[bytes]:
+        try:
+            return list(islice(self._stream, _PEEKED_LINES))
+        except OSError as error:
+            raise InputFileError(f"cannot read {self.name}: {error.strerror}", "check the path") from None
+
+    def _choose(self, name: str | None) -> Profile | None:
+        header = self._first[0] if self._first else b""
+        if name is not None:
+            return self._insist(find_profile(name), header)
+        profile = recognise(header, load_profiles().values())
+        if profile is None and self._looks_like_csv():
+            raise ProfileError(
+                f"no profile fits {self.name}: its first line is {_shown(header)}",
+                f"name one with --profile (known: {', '.join(load_profiles())}), or give a .toml file",
+            )
+        return profile
+
+    def _insist(self, profile: Profile, header: bytes) -> Profile:
+        if not profile.fits(header):
+            missing = sorted(profile.columns - set(profile.header(header) or ()))
+            raise ProfileError(
+                f"profile {profile.name} does not fit {self.name}: no column {', '.join(missing)}",
+                f"its first line is {_shown(header)}; leave --profile out to have the header recognised",
+            )
+        return profile
+
+    def _looks_like_csv(self) -> bool:
+        """A file that says so, or one that says nothing and shows no JSON; a pipe is taken as JSONL."""
+        suffix = Path(self.name).suffix.lower()
+        has_json = any(line.lstrip().startswith(b"{") for line in self._first)
+        if suffix == ".csv":
+            return not has_json
+        return suffix not in _JSONL_NAMES and self.size is not None and self.size > 0 and not has_json
+
+
+@contextmanager
+def open_event_file(
+    path: Path, *, profile: str | None = None, source: str | None = None
+) -> Iterator[EventFile]:
+    """Open a file of events. Raises InputFileError if it cannot be read, ProfileError if no profile fits."""
+    try:
+        stream = path.open("rb")
+    except OSError as error:
+        raise InputFileError(
+            f"cannot read {path}: {error.strerror}", "give a JSONL or CSV file, or - for standard input"
+        ) from None
+    with stream:
+        size = path.stat().st_size if path.is_file() else None
+        yield EventFile(stream, str(path), size, profile=profile, source=source)
+
+
+@contextmanager
+def standard_input(
+    stream: BinaryIO, *, profile: str | None = None, source: str | None = None
+) -> Iterator[EventFile]:
+    """Events from a pipe, whose size is unknown; it is not closed."""
+    yield EventFile(stream, "-", profile=profile, source=source)
+
+
+def _shown(header: bytes) -> str:
+    text = header.rstrip(b"\r\n").decode("utf-8", "replace")
+    return repr(text if len(text) <= 120 else text[:119] + "…")
