@@ -1,0 +1,96 @@
+"""The groups of settings: which values exist, their types, limits and defaults.
+
+Belongs here: the pydantic models of each group. Does not: where values come from (`sources.py`,
+`settings.py`) or what other tools call them (`render.py`).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+KafkaSecurity = Literal["plaintext", "tls", "scram", "msk-iam"]
+
+
+def _listed(value: Any) -> Any:
+    """Environment variables say lists as `a,b`."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _json(value: Any) -> Any:
+    return json.loads(value) if isinstance(value, str) else value
+
+
+class Group(BaseModel):
+    """A frozen group that refuses names it does not know, so that a typing error never passes silently."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class KafkaSettings(Group):
+    """The log: where it is, how to speak to it, and how its topic is laid out."""
+
+    bootstrap_servers: str | None = None
+    topic: str = "payments.events"
+    partitions: int = Field(default=4, ge=1)
+    replication_factor: int = Field(default=1, ge=1)
+    min_insync_replicas: int = Field(default=1, ge=1)
+    retention_days: int = Field(default=30, ge=1)
+    security: KafkaSecurity = "plaintext"
+    username: str | None = None
+    password: SecretStr | None = None
+
+
+class S3Settings(Group):
+    """The object store. Without keys the usual AWS credential chain is used."""
+
+    endpoint: str | None = None
+    region: str = "us-east-1"
+    path_style: bool = False
+    access_key: SecretStr | None = None
+    secret_key: SecretStr | None = None
+
+
+class CatalogSettings(Group):
+    """The Iceberg REST catalog, any implementation."""
+
+    uri: str | None = None
+    warehouse: str | None = None
+    sigv4: bool = False
+    signing_name: str = "glue"
+    signing_region: str | None = None
+    token: SecretStr | None = None
+    credential: SecretStr | None = None
+    oauth2_server_uri: str | None = None
+    scope: str | None = None
+
+
+class SparkSettings(Group):
+    """The engine. `jars` are local files, `packages` are coordinates that Spark resolves by itself."""
+
+    master: str | None = None
+    driver_memory: str = Field(default="1g", pattern=r"^\d+[kmgKMG]$")
+    shuffle_partitions: int = Field(default=4, ge=1)
+    jars: Annotated[tuple[Path, ...], BeforeValidator(_listed)] = ()
+    packages: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
+    conf: Annotated[dict[str, str], BeforeValidator(_json)] = {}
+
+
+class TablesSettings(Group):
+    """What the tables' layout depends on."""
+
+    buckets: int = Field(default=4, ge=1)
+
+
+class StackSettings(Group):
+    """The embedded servers. A port that is taken is replaced by a free one when the stack starts."""
+
+    kafka_port: Port = 19092
+    s3_port: Port = 19000
+    catalog_port: Port = 19120
+    start_timeout_s: float = Field(default=120, gt=0)
+    stop_timeout_s: float = Field(default=20, gt=0)
