@@ -1,0 +1,56 @@
+"""`paywave stream`: the streaming jobs. Belongs here: their options and progress. Does not: the jobs."""
+
+from __future__ import annotations
+
+import click
+
+from cli.context import catalog_of, stop_on_signals
+from cli.output import Output, with_output
+from cli.progress import BatchProgress
+from config.settings import Settings, load_settings
+from streaming.curated_job import CuratedJob, CuratedSettings
+from streaming.raw_job import RawJob, RawSettings
+from streaming.session import start_spark
+
+
+@click.group()
+def stream() -> None:
+    """Run the streaming jobs: Kafka to raw, raw to curated."""
+
+
+@stream.command()
+@click.option("--once", is_flag=True, help="Drain what is there, then end.")
+@with_output
+def raw(once: bool, out: Output) -> None:
+    """Copy the topic into the raw table. Ends after the batch at hand on SIGTERM."""
+    settings = load_settings()
+    job = RawJob(catalog_of(settings), start_spark("raw", settings.spark_conf()), raw_settings(settings))
+    stop_on_signals(job.stop)
+    with BatchProgress(out, "raw") as progress:
+        records = job.run(once, on_batch=progress.advance_to)
+    out.result({"records": records}, lambda console: console.print(f"raw: {records:,} records"))
+
+
+@stream.command()
+@click.option("--once", is_flag=True, help="Catch up with raw, then end.")
+@with_output
+def curated(once: bool, out: Output) -> None:
+    """Fold raw into event_versions, payments and quarantine. Ends after the batch at hand on SIGTERM."""
+    settings = load_settings()
+    job = CuratedJob(
+        catalog_of(settings), start_spark("curated", settings.spark_conf()), curated_settings(settings)
+    )
+    stop_on_signals(job.stop)
+    with BatchProgress(out, "curated") as progress:
+        records = job.run(once, on_batch=progress.advance_to)
+    out.result({"records": records}, lambda console: console.print(f"curated: {records:,} records"))
+
+
+def raw_settings(settings: Settings) -> RawSettings:
+    """Hand the raw job what it needs of the settings."""
+    return RawSettings(settings.kafka.topic, settings.kafka_properties(), settings.kafka_source_options())
+
+
+def curated_settings(settings: Settings) -> CuratedSettings:
+    """Hand the curated job what it needs of the settings."""
+    return CuratedSettings(settings.tables.buckets)

@@ -1,0 +1,172 @@
+"""Reading back without Spark: SQL by DuckDB over its own Iceberg reader, or over pyiceberg's.
+
+Belongs here: connecting DuckDB to the catalog, and running one read-only statement.
+Does not: choosing snapshots (`moments.py`), printing (`cli/`).
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import duckdb
+from opentelemetry import trace
+from pyiceberg.catalog.rest import RestCatalog
+from pyiceberg.exceptions import NoSuchTableError
+from pyiceberg.table import Table
+
+from lakehouse.catalog import CATALOG_NAME
+from lakehouse.errors import LakehouseError
+from lakehouse.moments import NOW, Moment, snapshot_at
+
+Reader = Literal["duckdb", "pyiceberg"]
+_EXTENSIONS = ("avro", "httpfs", "iceberg")  # iceberg needs the other two loaded first
+_READING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
+_tracer = trace.get_tracer(__name__)
+
+
+class QueryError(LakehouseError):
+    """The statement is wrong, or is not one that only reads."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """Columns and rows of a query, and the snapshot that each table was read at."""
+
+    columns: list[str]
+    rows: list[tuple[Any, ...]]
+    snapshots: dict[str, int]
+
+
+def run_query(
+    catalog: RestCatalog,
+    properties: Mapping[str, str],
+    sql: str,
+    moment: Moment = NOW,
+    reader: Reader = "duckdb",
+) -> Result:
+    """Run one SELECT (DuckDB's SQL, tables as `schema.table`) on the tables as they were at `moment`.
+
+    Args:
+        catalog: tells which snapshot of each table is meant.
+        properties: pyiceberg's properties of the same catalog, for DuckDB's own connection.
+        reader: who reads the Iceberg tables: DuckDB's extension, or pyiceberg.
+
+    Raises:
+        QueryError: wrong SQL, no such table, or a statement that does more than read.
+        UnknownMoment: a table cannot be read at `moment`.
+    """
+    with (
+        _tracer.start_as_current_span("query", attributes={"reader": reader}),
+        duckdb.connect() as connection,
+    ):
+        try:
+            tables = {name: _load(catalog, name) for name in _tables_of(connection, sql)}
+            snapshots = {name: snapshot_at(table, moment) for name, table in tables.items()}
+            if reader == "duckdb":
+                with duckdb.connect(config={"allow_unsigned_extensions": "true"}) as attached:
+                    attach(attached, properties)
+                    return _run(attached, sql, tables, snapshots, _view_by_duckdb)
+            return _run(connection, sql, tables, snapshots, _view_by_pyiceberg)
+        except duckdb.Error as error:
+            raise QueryError(f"the query failed: {error}", "tables are named schema.table") from None
+
+
+def attach(connection: duckdb.DuckDBPyConnection, properties: Mapping[str, str]) -> None:
+    """Attach the REST catalog, read-only, under the name `lake`."""
+    connection.execute("SET autoinstall_known_extensions = false")
+    for name in _EXTENSIONS:
+        connection.load_extension(_extension_file(name))
+    connection.execute(_secret(properties))
+    options = ["TYPE iceberg", f"ENDPOINT {_text(properties['uri'])}", "READ_ONLY"]
+    if properties.get("rest.sigv4-enabled") == "true":
+        options.append("AUTHORIZATION_TYPE 'sigv4'")
+    elif "token" in properties:
+        connection.execute(f"CREATE SECRET catalog (TYPE iceberg, TOKEN {_text(properties['token'])})")
+        options.append("SECRET catalog")
+    else:
+        options.append("AUTHORIZATION_TYPE 'none'")
+    warehouse = _text(properties.get("warehouse", ""))
+    connection.execute(f"ATTACH {warehouse} AS {CATALOG_NAME} ({', '.join(options)})")
+
+
+def _run(
+    connection: duckdb.DuckDBPyConnection,
+    sql: str,
+    tables: Mapping[str, Table],
+    snapshots: dict[str, int],
+    view: Any,
+) -> Result:
+    for name, table in tables.items():
+        schema, _ = name.split(".")
+        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {_name(schema)}")
+        view(connection, table, ".".join(_name(part) for part in name.split(".")), snapshots[name])
+    cursor = connection.execute(sql)
+    return Result([c[0] for c in cursor.description], cursor.fetchall(), snapshots)
+
+
+def _view_by_duckdb(
+    connection: duckdb.DuckDBPyConnection, _table: Table, name: str, snapshot_id: int
+) -> None:
+    connection.execute(
+        f"CREATE VIEW {name} AS SELECT * FROM {CATALOG_NAME}.{name} AT (VERSION => {snapshot_id})"  # noqa: S608
+    )
+
+
+def _view_by_pyiceberg(
+    connection: duckdb.DuckDBPyConnection, table: Table, name: str, snapshot_id: int
+) -> None:
+    held = f"arrow_{snapshot_id}_{len(name)}"
+    connection.register(held, table.scan(snapshot_id=snapshot_id).to_arrow_batch_reader().read_all())
+    connection.execute(f"CREATE VIEW {name} AS SELECT * FROM {held}")  # noqa: S608
+
+
+def _tables_of(connection: duckdb.DuckDBPyConnection, sql: str) -> list[str]:
+    statements = connection.extract_statements(sql)
+    if len(statements) != 1 or statements[0].type not in _READING:
+        raise QueryError("one SELECT is wanted: `paywave query` only reads", "see `paywave query --help`")
+    return sorted(name for name in connection.get_table_names(sql, qualified=True) if name.count(".") == 1)
+
+
+def _load(catalog: RestCatalog, name: str) -> Table:
+    try:
+        table: Table = catalog.load_table(name)
+    except NoSuchTableError:
+        known = [".".join(t) for space in catalog.list_namespaces() for t in catalog.list_tables(space)]
+        raise QueryError(f"there is no table {name}", f"there are: {', '.join(sorted(known))}") from None
+    return table
+
+
+def _secret(properties: Mapping[str, str]) -> str:
+    options = ["TYPE s3"]
+    if "s3.endpoint" in properties:
+        endpoint = urlsplit(properties["s3.endpoint"])
+        options += [f"ENDPOINT {_text(endpoint.netloc)}", f"USE_SSL {endpoint.scheme == 'https'}"]
+    if "s3.access-key-id" in properties:
+        options.append(f"KEY_ID {_text(properties['s3.access-key-id'])}")
+        options.append(f"SECRET {_text(properties['s3.secret-access-key'])}")
+    else:
+        options.append("PROVIDER credential_chain")
+    if properties.get("s3.path-style-access") == "true":
+        options.append("URL_STYLE 'path'")
+    options.append(f"REGION {_text(properties.get('s3.region', 'us-east-1'))}")
+    return f"CREATE SECRET store ({', '.join(options)})"
+
+
+def _extension_file(name: str) -> str:
+    """Find the extension in its wheel: nothing is downloaded at run time."""
+    folder = importlib.resources.files(f"duckdb_extension_{name}")
+    return str(folder / "extensions" / f"v{duckdb.__version__}" / f"{name}.duckdb_extension")
+
+
+def _text(value: str) -> str:
+    """Quote a SQL string."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+def _name(value: str) -> str:
+    """Quote a SQL identifier."""
+    return '"' + value.replace('"', '""') + '"'
