@@ -62,7 +62,7 @@ def send(
     *,
     rate: float | None = None,
     on_sent: Callable[[int], None] | None = None,
-    probe_seconds: float = PROBE_SECONDS,
+    probe_seconds: float | None = None,
     delivery_seconds: float = DELIVERY_SECONDS,
 ) -> SendReport:
     """Send every message and wait for every acknowledgement.
@@ -73,7 +73,7 @@ def send(
         kafka: librdkafka properties, at least `bootstrap.servers`.
         rate: messages per second at most; None for as fast as Kafka takes them.
         on_sent: told the number acknowledged so far, several times a second.
-        probe_seconds: how long to look for Kafka and the topic before the first message.
+        probe_seconds: how long to look for Kafka and the topic first; None for `PROBE_SECONDS`.
         delivery_seconds: how long a message may wait for its acknowledgement.
 
     Returns:
@@ -84,7 +84,7 @@ def send(
             Sending the same again changes nothing: redeliveries are one version.
     """
     sending = _Sending(topic, kafka, on_sent, delivery_seconds)
-    sending.probe(probe_seconds)
+    sending.probe(PROBE_SECONDS if probe_seconds is None else probe_seconds)
     attributes = {"messaging.operation.type": "send", **sending.attributes}
     with trace.get_tracer("paywave.streaming").start_as_current_span(
         f"send {topic}", kind=trace.SpanKind.PRODUCER, attributes=attributes

@@ -208,6 +208,7 @@ def _show_sent(console: Console, result: dict[str, Any], failure: str | None) ->
         f"sent {result['sent']:,} events of {result['file']} ({result['format']}{through}) "
         f"in {result['seconds']:.1f} s, {pace:,.0f}/s",
         markup=False,
+        soft_wrap=True,
     )
     if failure:
-        console.print(f"{result['failed']:,} refused, the first one: {failure}", markup=False)
+        console.print(f"{result['failed']:,} refused, the first one: {failure}", markup=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`paywave events generate`: options, exit codes, and nothing but events on stdout."""
+"""`paywave events`: options, exit codes, and nothing on stdout but the result."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cli.commands.events import events
+from streaming.errors import InputFileError, ProfileError, SendError
+from tests.mock_kafka import MockKafka
+
+SAMPLE = Path(__file__).parents[1] / "data" / "card-transactions-sample.csv"
 
 
 def generate(*options: str) -> Result:
@@ -70,3 +74,60 @@ def test_wrong_usage_is_exit_2_before_any_event(options: tuple[str, ...]) -> Non
     result = generate(*options)
     assert result.exit_code == 2
     assert result.stdout == ""
+
+
+@pytest.fixture
+def settings(kafka: MockKafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MockKafka:
+    monkeypatch.setenv("PAYWAVE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PAYWAVE_KAFKA__BOOTSTRAP_SERVERS", kafka.properties["bootstrap.servers"])
+    # it would choose a provider for the whole process, and so for the tests after this one
+    monkeypatch.setattr("cli.telemetry.start_telemetry", lambda: None)
+    return kafka
+
+
+def send(*options: str, stdin: bytes | None = None) -> Result:
+    return CliRunner().invoke(events, ["send", *options], input=stdin)
+
+
+def test_what_was_generated_is_sent_byte_by_byte(settings: MockKafka, tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(generate("--count", "300", "--seed", "1", "--malformed", "0.2").stdout_bytes)
+    result = send(str(path), "--output", "json")
+    assert result.exit_code == 0, result.output
+    answer = json.loads(result.stdout)
+    assert answer.pop("seconds") >= 0
+    assert answer == {"sent": 300, "failed": 0, "file": str(path), "format": "jsonl", "profile": None}
+    assert sorted(m.value() for m in settings.consume(300)) == sorted(path.read_bytes().split(b"\n")[:-1])
+
+
+def test_csv_is_sent_through_its_profile(settings: MockKafka) -> None:
+    answer = json.loads(send(str(SAMPLE), "--output", "json").stdout)
+    assert (answer["sent"], answer["format"], answer["profile"]) == (43, "csv", "card-transactions")
+    assert "43 events" in send(str(SAMPLE)).stdout
+
+
+def test_standard_input_is_sent(settings: MockKafka) -> None:
+    assert json.loads(send("-", "--output", "json", stdin=b"{}\n{}").stdout)["sent"] == 2
+
+
+def test_a_refused_record_is_exit_1_and_counted(settings: MockKafka, tmp_path: Path) -> None:
+    path = tmp_path / "big.jsonl"
+    path.write_bytes(b"{}\n" + b"x" * 40_000_000 + b"\n{}\n")
+    result = send(str(path), "--output", "json")
+    assert result.exit_code == 1
+    answer = json.loads(result.stdout)
+    assert (answer["sent"], answer["failed"]) == (2, 1)
+    assert "too large" in result.stderr
+
+
+def test_what_cannot_be_sent_is_an_error(settings: MockKafka, tmp_path: Path) -> None:
+    assert isinstance(send(str(tmp_path / "absent")).exception, InputFileError)
+    assert isinstance(send(str(SAMPLE), "--profile", "acme").exception, ProfileError)
+    settings.stop()
+    assert send(str(SAMPLE), "--rate", "0").exit_code == 2
+
+
+def test_no_kafka_is_an_error(settings: MockKafka, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streaming.producer.PROBE_SECONDS", 0.5)
+    monkeypatch.setenv("PAYWAVE_KAFKA__BOOTSTRAP_SERVERS", "127.0.0.1:1")
+    assert isinstance(send(str(SAMPLE)).exception, SendError)

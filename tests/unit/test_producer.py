@@ -1,4 +1,4 @@
-"""Sending, against a mock broker in process: acknowledged, refused, and a Kafka that is absent or goes away."""
+"""Sending, against a mock broker in process: acknowledged, refused, and a Kafka that is absent or goes."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
-from confluent_kafka import Message as Consumed
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
@@ -19,38 +17,7 @@ from streaming.errors import InputFileError, SendError
 from streaming.message import Message, message_of
 from streaming.producer import send
 from tests.events import wire
-
-TOPIC = "payments.events"
-
-
-class MockKafka:
-    """A broker inside this process; it goes away with the producer that owns it."""
-
-    def __init__(self) -> None:
-        self._owner: Producer | None = Producer({"test.mock.num.brokers": 1, "log_level": 0})
-        brokers = self._owner.list_topics(TOPIC, timeout=10).brokers.values()
-        self.properties = {"bootstrap.servers": ",".join(f"{b.host}:{b.port}" for b in brokers)}
-
-    def stop(self) -> None:
-        self._owner = None
-
-    def consume(self, count: int) -> list[Consumed]:
-        consumer = Consumer({**self.properties, "group.id": "t"})
-        consumer.assign([TopicPartition(TOPIC, p, OFFSET_BEGINNING) for p in range(4)])
-        found: list[Consumed] = []
-        while len(found) < count:
-            found += consumer.consume(count - len(found), timeout=20) or pytest.fail(
-                f"only {len(found)} came"
-            )
-        consumer.close()
-        return found
-
-
-@pytest.fixture
-def kafka() -> Iterator[MockKafka]:
-    mock = MockKafka()
-    yield mock
-    mock.stop()
+from tests.mock_kafka import TOPIC, MockKafka
 
 
 def test_bytes_keys_and_headers_arrive_as_they_were(kafka: MockKafka) -> None:
