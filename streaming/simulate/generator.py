@@ -65,8 +65,10 @@ class Simulation:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.outcome = Outcome()
-        self._rng = rng = Random(plan.seed)  # noqa: S311  # reproducible on purpose, protects nothing
         start_us, span_us = to_micros(plan.start), plan.span // timedelta(microseconds=1)
+        # The whole plan is the seed: from the number alone, another day or count would give the same event
+        # ids other times, and an event's time never changes. Reproducible on purpose, protects nothing.
+        self._rng = rng = Random(f"{plan.seed}/{plan.count}/{start_us}/{span_us}/{plan.mix}")  # noqa: S311
         self._last_us = start_us + span_us + LATE_TAIL
         self._rhythm = Rhythm(start_us, span_us)
         self._journeys = Journeys(rng, World(rng, plan.count), start_us + span_us, plan.mix.late)

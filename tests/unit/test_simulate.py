@@ -126,6 +126,20 @@ def test_the_same_plan_gives_the_same_bytes_and_another_seed_does_not() -> None:
     assert run(500, 11, DIRTY)[0] != run(500, 12, DIRTY)[0]
 
 
+def test_plans_that_differ_in_anything_share_no_event_id() -> None:
+    """Else the same seed on another day would give known events other times: identity conflicts."""
+    plans = [
+        Plan(100, 1, START),
+        Plan(101, 1, START),
+        Plan(100, 1, START + timedelta(days=1)),
+        Plan(100, 1, START, timedelta(hours=5)),
+        Plan(100, 1, START, mix=Mix(late=0.1)),
+        Plan(100, 2, START),
+    ]
+    ids = [json.loads(line)["event_id"] for plan in plans for line in Simulation(plan).lines()]
+    assert len(set(ids)) == len(ids)
+
+
 def test_clean_events_are_about_1200_bytes_of_plain_json_in_order_of_ingestion() -> None:
     lines, _ = run(2000, 5, Mix())
     assert 1100 < sum(map(len, lines)) / len(lines) < 1300
