@@ -61,16 +61,17 @@ def run_query(
     """
     with (
         _tracer.start_as_current_span("query", attributes={"reader": reader}),
-        duckdb.connect() as connection,
+        duckdb.connect(config={"allow_unsigned_extensions": "true"}) as connection,
     ):
         try:
             tables = {name: _load(catalog, name) for name in _tables_of(connection, sql)}
             snapshots = {name: snapshot_at(table, moment) for name, table in tables.items()}
             if reader == "duckdb":
-                with duckdb.connect(config={"allow_unsigned_extensions": "true"}) as attached:
-                    attach(attached, properties)
-                    return _run(attached, sql, tables, snapshots, _view_by_duckdb)
-            return _run(connection, sql, tables, snapshots, _view_by_pyiceberg)
+                attach(connection, properties)
+            for name, table in tables.items():
+                _VIEWS[reader](connection, table, name, snapshots[name])
+            cursor = connection.execute(sql)
+            return Result([c[0] for c in cursor.description], cursor.fetchall(), snapshots)
         except duckdb.Error as error:
             raise QueryError(f"the query failed: {error}", "tables are named schema.table") from None
 
@@ -93,35 +94,24 @@ def attach(connection: duckdb.DuckDBPyConnection, properties: Mapping[str, str])
     connection.execute(f"ATTACH {warehouse} AS {CATALOG_NAME} ({', '.join(options)})")
 
 
-def _run(
-    connection: duckdb.DuckDBPyConnection,
-    sql: str,
-    tables: Mapping[str, Table],
-    snapshots: dict[str, int],
-    view: Any,
-) -> Result:
-    for name, table in tables.items():
-        schema, _ = name.split(".")
-        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {_name(schema)}")
-        view(connection, table, ".".join(_name(part) for part in name.split(".")), snapshots[name])
-    cursor = connection.execute(sql)
-    return Result([c[0] for c in cursor.description], cursor.fetchall(), snapshots)
-
-
 def _view_by_duckdb(
     connection: duckdb.DuckDBPyConnection, _table: Table, name: str, snapshot_id: int
 ) -> None:
-    connection.execute(
-        f"CREATE VIEW {name} AS SELECT * FROM {CATALOG_NAME}.{name} AT (VERSION => {snapshot_id})"  # noqa: S608
-    )
+    at = f"{CATALOG_NAME}.{_quoted(name)} AT (VERSION => {snapshot_id})"
+    _create_view(connection, name, at)
 
 
 def _view_by_pyiceberg(
     connection: duckdb.DuckDBPyConnection, table: Table, name: str, snapshot_id: int
 ) -> None:
-    held = f"arrow_{snapshot_id}_{len(name)}"
-    connection.register(held, table.scan(snapshot_id=snapshot_id).to_arrow_batch_reader().read_all())
-    connection.execute(f"CREATE VIEW {name} AS SELECT * FROM {held}")  # noqa: S608
+    held = name.replace(".", "_")
+    connection.register(held, table.scan(snapshot_id=snapshot_id).to_arrow())
+    _create_view(connection, name, _quoted(held))
+
+
+def _create_view(connection: duckdb.DuckDBPyConnection, name: str, source: str) -> None:
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {_quoted(name.split('.')[0])}")
+    connection.execute(f"CREATE VIEW {_quoted(name)} AS SELECT * FROM {source}")
 
 
 def _tables_of(connection: duckdb.DuckDBPyConnection, sql: str) -> list[str]:
@@ -167,6 +157,9 @@ def _text(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
-def _name(value: str) -> str:
-    """Quote a SQL identifier."""
-    return '"' + value.replace('"', '""') + '"'
+def _quoted(name: str) -> str:
+    """Quote a SQL name, part by part."""
+    return ".".join('"' + part.replace('"', '""') + '"' for part in name.split("."))
+
+
+_VIEWS = {"duckdb": _view_by_duckdb, "pyiceberg": _view_by_pyiceberg}

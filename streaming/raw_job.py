@@ -39,6 +39,7 @@ _POLL_SECONDS = 1
 _log = structlog.get_logger(__name__)
 _tracer = trace.get_tracer(__name__)
 _consumed = metrics.get_meter(__name__).create_counter("messaging.client.consumed.messages", unit="{message}")
+OnBatch = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -67,14 +68,15 @@ class RawJob:
         self._stopping = threading.Event()
         self._failure: BaseException | None = None
         self._topic_id = ""
+        self._left = 0
         self.records = 0
 
     def stop(self) -> None:
         """Ask the job to end after the batch at hand; safe from a signal handler."""
         self._stopping.set()
 
-    def run(self, once: bool = False, on_batch: Callable[[int], None] | None = None) -> int:
-        """Run; `on_batch` is called with the records so far. Returns the records published."""
+    def run(self, once: bool = False, on_batch: OnBatch | None = None) -> int:
+        """Run; `on_batch` is told the records done and those left. Returns the records done."""
         self._stopping.clear()
         drop_abandoned(self._catalog, RAW, WRITER, ABANDONED_SECONDS)
         state = self._inspect()
@@ -88,7 +90,7 @@ class RawJob:
         return self.records
 
     def _start(
-        self, starts: dict[int, int], checkpoint: Path, once: bool, on_batch: Callable[[int], None] | None
+        self, starts: dict[int, int], checkpoint: Path, once: bool, on_batch: OnBatch | None
     ) -> StreamingQuery:
         options = {
             **self._settings.source_options,
@@ -110,7 +112,7 @@ class RawJob:
                 self._stopping.set()
                 raise
             if on_batch is not None:
-                on_batch(self.records)
+                on_batch(self.records, self._left)
 
         writer = source.writeStream.foreachBatch(consume).option("checkpointLocation", checkpoint.as_uri())
         if once:
@@ -153,6 +155,7 @@ class RawJob:
             found = audit.added_rows(table, staged, head.snapshot.snapshot_id, columns)
             audit.check_dense(found, head.offsets, target, RAW)
             self.records += count
+            self._left = target.records_to(OffsetVector({state.topic_id: state.latest}))
 
         return Plan(write, check, progress=target)
 

@@ -6,7 +6,8 @@ import click
 
 from cli.context import catalog_of, stop_on_signals
 from cli.output import Output, with_output
-from cli.progress import BatchProgress
+from cli.progress import progress
+from cli.telemetry import start_telemetry
 from config.settings import Settings, load_settings
 from streaming.curated_job import CuratedJob, CuratedSettings
 from streaming.raw_job import RawJob, RawSettings
@@ -25,9 +26,7 @@ def raw(once: bool, out: Output) -> None:
     """Copy the topic into the raw table. Ends after the batch at hand on SIGTERM."""
     settings = load_settings()
     job = RawJob(catalog_of(settings), start_spark("raw", settings.spark_conf()), raw_settings(settings))
-    stop_on_signals(job.stop)
-    with BatchProgress(out, "raw") as progress:
-        records = job.run(once, on_batch=progress.advance_to)
+    records = _run(job, "raw", once, out)
     out.result({"records": records}, lambda console: console.print(f"raw: {records:,} records"))
 
 
@@ -40,10 +39,15 @@ def curated(once: bool, out: Output) -> None:
     job = CuratedJob(
         catalog_of(settings), start_spark("curated", settings.spark_conf()), curated_settings(settings)
     )
-    stop_on_signals(job.stop)
-    with BatchProgress(out, "curated") as progress:
-        records = job.run(once, on_batch=progress.advance_to)
+    records = _run(job, "curated", once, out)
     out.result({"records": records}, lambda console: console.print(f"curated: {records:,} records"))
+
+
+def _run(job: RawJob | CuratedJob, name: str, once: bool, out: Output) -> int:
+    start_telemetry()
+    stop_on_signals(job.stop)
+    with progress(out, name, None) as meter:
+        return job.run(once, on_batch=lambda done, left: meter(done, f"{done:,} records, {left:,} to come"))
 
 
 def raw_settings(settings: Settings) -> RawSettings:
