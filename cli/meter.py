@@ -1,45 +1,67 @@
-"""Progress of long work: a bar with an ETA on a terminal, plain lines elsewhere; always on stderr."""
+"""Progress of long work: a bar with an ETA on a terminal, a plain line now and then elsewhere; on stderr.
+
+Belongs here: work whose total is known beforehand (bytes of a file, lines to write).
+Does not: jobs that learn batch by batch how much is left (`progress.py`).
+"""
 
 from __future__ import annotations
 
 import time
-from types import TracebackType
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from cli.output import Output
 
-_LINE_SECONDS = 5.0
+_EVERY_SECONDS = 5.0
 
 
-class BatchProgress:
-    """Progress of a job that works in batches; `left` may be unknown (None)."""
+class Meter(Protocol):
+    """Told how far the work is: `done` of the total, and a few words. Cheap to call often."""
 
-    def __init__(self, out: Output, name: str) -> None:
-        self._name = name
-        self._log = out.log
-        self._bar: Progress | None = None
-        self._last_line = 0.0
+    def __call__(self, done: float, note: str = "") -> None: ...
 
-    def __enter__(self) -> BatchProgress:
-        if self._log.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-            self._bar = Progress(*columns, TimeRemainingColumn(), console=self._log, transient=True)
-            self._task = self._bar.add_task(self._name, total=None)
-            self._bar.start()
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+@contextmanager
+def progress(out: Output, label: str, total: float | None) -> Iterator[Meter]:
+    """Show the progress of work of `total` units (None: unknown) while the block runs."""
+    console = out.log
+    if console.is_terminal:
+        with _bar(console) as bar:
+            task = bar.add_task(label, total=total, note="")
+            yield lambda done, note="": bar.update(task, completed=done, note=note)
+    else:
+        yield _Lines(console, label, total)
 
-    def advance_to(self, done: int, left: int | None = None) -> None:
-        """Show that `done` records are done and `left` are to come."""
-        if self._bar is not None:
-            self._bar.update(self._task, completed=done, total=None if left is None else done + left)
-        elif left == 0 or time.monotonic() - self._last_line >= _LINE_SECONDS:
-            self._last_line = time.monotonic()
-            to_come = "" if left is None else f", {left:,} to come"
-            self._log.print(f"{self._name}: {done:,} records{to_come}")
+
+def _bar(console: Console) -> Progress:
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )  # fmt: skip
+    return Progress(*columns, console=console, transient=True)
+
+
+class _Lines:
+    """A plain line every few seconds; none for work that is over before the first is due."""
+
+    def __init__(self, console: Console, label: str, total: float | None) -> None:
+        self._console, self._label, self._total = console, label, total
+        self._started = self._said = time.monotonic()
+
+    def __call__(self, done: float, note: str = "") -> None:
+        now = time.monotonic()
+        if now - self._said < _EVERY_SECONDS:
+            return
+        self._said = now
+        parts = [part for part in (self._share(done, now - self._started), note) if part]
+        self._console.print(f"{self._label}: {', '.join(parts)}", markup=False, soft_wrap=True)
+
+    def _share(self, done: float, seconds: float) -> str:
+        if not self._total or done <= 0:
+            return ""
+        left = seconds * max(0.0, self._total / done - 1)
+        return f"{min(1.0, done / self._total):.0%}, about {left:.0f} s left"
