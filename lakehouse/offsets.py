@@ -30,7 +30,10 @@ class OffsetVector:
     def from_json(cls, text: str) -> OffsetVector:
         """Read what `to_json` wrote. Raises ValueError for anything else."""
         topics = json.loads(text)
-        return cls({t: {int(p): int(o) for p, o in parts.items()} for t, parts in topics.items()})
+        try:
+            return cls({t: {int(p): int(o) for p, o in parts.items()} for t, parts in topics.items()})
+        except (AttributeError, TypeError) as error:
+            raise ValueError(f"no offset vector: {text[:200]}") from error
 
     def to_json(self) -> str:
         """Render with sorted keys, so that equal vectors give equal text."""

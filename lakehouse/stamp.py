@@ -59,7 +59,11 @@ class Stamp:
             progress=OffsetVector.from_json(progress) if progress is not None else None,
             contract_version=_int(summary.get(_PREFIX + "contract-version")),
             source_snapshot=_int(summary.get(_PREFIX + "source-snapshot")),
-            totals={k.removeprefix(_COUNT_PREFIX): int(v) for k, v in summary.items() if _COUNT_PREFIX in k},
+            totals={
+                name.removeprefix(_COUNT_PREFIX): int(count)
+                for name, count in summary.items()
+                if name.startswith(_COUNT_PREFIX)
+            },
         )
 
 
