@@ -57,7 +57,7 @@ class _Lines:
             return
         self._said = now
         parts = [part for part in (self._share(done, now - self._started), note) if part]
-        self._console.print(f"{self._label}: {', '.join(parts)}", markup=False)
+        self._console.print(f"{self._label}: {', '.join(parts)}", markup=False, soft_wrap=True)
 
     def _share(self, done: float, seconds: float) -> str:
         if not self._total or done <= 0:

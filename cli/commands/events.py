@@ -20,9 +20,9 @@ from typing import Any, BinaryIO
 import click
 from rich.console import Console
 
-from cli.meter import Meter, progress
 from cli.output import Output, with_output
 from cli.params import Moment, Span
+from cli.progress import Meter, progress
 from streaming.errors import StreamingError
 from streaming.simulate import PRESETS, Mix, Plan, Simulation, default_start
 
