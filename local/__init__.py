@@ -1,1 +1,1 @@
-"""The embedded stack: starts and stops the real Kafka, S3 server and REST catalog on loopback. May import `config`."""
+"""The embedded stack: the real Kafka, S3 server and REST catalog on the loopback. May import `config`."""

@@ -66,7 +66,7 @@ def module_xml(wanted: Iterable[Coordinate], *, transitive: bool, exclude: Seque
     by_module = groupby(sorted(wanted), key=lambda c: (c.group, c.name, c.version))
     dependencies = [_dependency(*key, list(group), transitive) for key, group in by_module]
     exclusions = [
-        f"    <exclude org={quoteattr(group)} module={quoteattr(name)} matcher=\"glob\"/>"
+        f'    <exclude org={quoteattr(group)} module={quoteattr(name)} matcher="glob"/>'
         for group, name in (rule.split(":") for rule in exclude)
     ]
     return _MODULE.format(dependencies="\n".join(dependencies), exclusions="\n".join(exclusions))
@@ -89,7 +89,11 @@ def _run(settings: Path, module: Path, pattern: Path) -> None:
     command = [str(find_java().path), "-XX:TieredStopAtLevel=1", "-cp", _class_path(), "org.apache.ivy.Main"]
     command += ["-settings", str(settings), "-ivy", str(module), "-confs", "default"]
     done = subprocess.run(
-        [*command, "-retrieve", str(pattern)], capture_output=True, text=True, check=False, cwd=settings.parent
+        [*command, "-retrieve", str(pattern)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=settings.parent,
     )
     if done.returncode:
         said = [line.strip() for line in (done.stdout + done.stderr).splitlines()]

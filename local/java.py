@@ -12,7 +12,9 @@ from pathlib import Path
 from local.errors import JavaMissing
 
 OLDEST = 17
-_HINT = f"install a Java {OLDEST}+ runtime (Debian: apt install openjdk-{OLDEST}-jre-headless) or set JAVA_HOME"
+_HINT = (
+    f"install a Java {OLDEST}+ runtime (Debian: apt install openjdk-{OLDEST}-jre-headless) or set JAVA_HOME"
+)
 
 
 @dataclass(frozen=True)
