@@ -10,14 +10,49 @@ from collections.abc import Callable
 from types import FrameType
 
 from pyiceberg.catalog.rest import RestCatalog
+from rich.console import Console
 
-from config.settings import Settings
+from config.settings import Settings, load_settings
 from lakehouse.catalog import connect
+from lakehouse.tables import ensure_tables
+from local.stack import Endpoints, up
+from streaming.topics import Topic, ensure_topics, payments_topic
 
 
 def catalog_of(settings: Settings) -> RestCatalog:
     """Connect to the catalog that the settings name."""
     return connect(settings.catalog_properties())
+
+
+def prepare(settings: Settings, log: Console) -> Settings:
+    """Make ready what every job counts on: servers, topic, tables. Returns settings with their addresses."""
+    return bring_up(settings, log)[0]
+
+
+def bring_up(
+    settings: Settings, log: Console, brokers: int | None = None
+) -> tuple[Settings, Endpoints | None]:
+    """Start the stack (local profile only), create topic and tables; all of it idempotent."""
+    endpoints = None
+    if settings.is_local:
+        endpoints = up(settings, brokers, report=lambda said: log.print(said, style="dim"))
+        # Again, now with the addresses and keys that the stack wrote down.
+        settings = load_settings(home=settings.home, profile=settings.profile)
+    ensure_topics(settings.kafka_properties(), topic_of(settings))
+    ensure_tables(catalog_of(settings), settings.tables.buckets)
+    return settings, endpoints
+
+
+def topic_of(settings: Settings) -> Topic:
+    """The topic that the settings ask for."""
+    kafka = settings.kafka
+    return payments_topic(
+        kafka.topic,
+        kafka.partitions,
+        kafka.replication_factor,
+        kafka.min_insync_replicas,
+        kafka.retention_days,
+    )
 
 
 def stop_on_signals(stop: Callable[[], None]) -> None:

@@ -1,0 +1,53 @@
+# The few commands of the project; `make help` lists them. All real work is in local/setup.sh and `paywave`.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-header --no-annotate pyproject.toml
+# uv is only needed for `make lock`: taken from PATH, else from a venv of its own.
+UV = $(shell command -v uv || echo $(VENV)-lock/bin/uv)
+
+.PHONY: help setup setup-dev demo test check test-unit test-faults lock lock-python lock-jars clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## make the virtual environment, install the locked dependencies, fetch the locked jars
+	@sh local/setup.sh
+
+demo: setup ## run the main job on real servers: Kafka to raw to curated, and read it back
+	@$(BIN)/paywave demo
+
+setup-dev:
+	@sh local/setup.sh dev
+
+check: setup-dev ## lint, formatting, types and the arrows between the rooms
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+test: check ## everything that must pass before a change is merged
+	@$(BIN)/pytest
+
+test-unit: setup-dev ## the fast tests alone: no servers, no Spark
+	@$(BIN)/pytest tests/unit
+
+test-faults: setup-dev ## kill the jobs again and again; takes long
+	@PAYWAVE_LONG_FAULTS=1 $(BIN)/pytest -m faults tests/faults
+
+lock: lock-python lock-jars ## resolve all dependencies anew: Python's and the jars
+
+lock-python: setup
+	@command -v uv >/dev/null || test -x $(VENV)-lock/bin/uv || \
+		{ $(BIN)/python -m venv $(VENV)-lock && $(VENV)-lock/bin/pip install --quiet uv; }
+	@$(COMPILE) --group build -o requirements.lock
+	@$(COMPILE) --group dev -c requirements.lock -o requirements-dev.lock
+
+lock-jars: setup
+	@$(BIN)/python -m local.jars lock
+
+clean: ## remove what can be made again; data in PAYWAVE_HOME and the jar cache stay
+	@rm -rf $(VENV) $(VENV)-lock .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
