@@ -229,7 +229,7 @@ class CuratedBatch:
         """Read the touched partitions of a table, at a snapshot or as it is now."""
         reader = self._spark.read.format("iceberg")
         if snapshot_id is not None:
-            reader = reader.option("snapshot-id", snapshot_id)
+            reader = reader.option("versionAsOf", snapshot_id)
         return reader.load(f"{CATALOG_NAME}.{name}").where(predicate(self._partitions, self._buckets))
 
     def _merge(self, stage: Stage, rows: DataFrame, key: tuple[str, ...], actions: str) -> None:

@@ -59,7 +59,7 @@ def read_batch(spark: SparkSession, batch: RawBatch) -> DataFrame:
     if batch.after is not None and batch.after != batch.until:
         reader = reader.option("start-snapshot-id", batch.after).option("end-snapshot-id", batch.until)
     else:
-        reader = reader.option("snapshot-id", batch.until)
+        reader = reader.option("versionAsOf", batch.until)
     return reader.load(f"{CATALOG_NAME}.{RAW}").where(between(batch.start, batch.end))
 
 

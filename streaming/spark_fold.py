@@ -24,7 +24,6 @@ NARROW = (
 ARRIVAL = ("first_ingest_ts", "topic_id", "partition", "offset")
 VERSION_KEY = ("event_id", "content_hash")
 PAYMENT_KEY = ("business_key", "transaction_ref")
-_IS_REVERSED = F.col("status") == REVERSED
 
 
 def later_copies(copies: DataFrame) -> DataFrame:
@@ -37,7 +36,7 @@ def later_copies(copies: DataFrame) -> DataFrame:
 def fold_events(versions: DataFrame) -> DataFrame:
     """Fold versions (`NARROW` columns) to one row per event: its winning version, business key, reference."""
     rank = _version_order()
-    live = F.when(~_IS_REVERSED, F.struct(*rank, "business_key"))
+    live = F.when(~_is_reversed(), F.struct(*rank, "business_key"))
     original = F.coalesce(F.min(live), F.min(F.struct(*rank, "business_key")))
     referenced = F.when(F.col("transaction_ref").isNotNull(), F.struct(*rank, "transaction_ref"))
     winning = F.max(F.struct(*rank, "status"))
@@ -48,7 +47,7 @@ def fold_events(versions: DataFrame) -> DataFrame:
         F.max(referenced)["transaction_ref"].alias("transaction_ref"),
         F.min("first_ingest_ts").alias("first_ingest_ts"),
         F.max(F.coalesce("revision", F.lit(0))).alias("highest_revision"),
-        F.min(_IS_REVERSED).alias("is_only_reversed"),
+        F.min(_is_reversed()).alias("is_only_reversed"),
     )
 
 
@@ -73,7 +72,7 @@ def fold_payments(events: DataFrame) -> DataFrame:
     )
     first = F.min(F.struct("first_ingest_ts", "event_id", "status"))
     is_void = (shown["status"] == REVERSED) | (first["status"] == REVERSED) | F.max("is_only_reversed")
-    live_is_reversed = F.when(~F.col("is_only_reversed"), _IS_REVERSED)
+    live_is_reversed = F.when(~F.col("is_only_reversed"), _is_reversed())
     is_ambiguous = (
         F.max("has_unreferenced")
         & (F.min("least_ref") < F.min("greatest_ref"))
@@ -96,9 +95,13 @@ def fold_payments(events: DataFrame) -> DataFrame:
 def _version_order() -> list[Column]:
     """The rank of a version within its event, as in `lakehouse.fold.version_order`."""
     return [
-        (_IS_REVERSED & F.col("revision").isNull()).alias("is_last"),
+        (_is_reversed() & F.col("revision").isNull()).alias("is_last"),
         F.coalesce("revision", F.lit(0)).alias("revision"),
-        _IS_REVERSED.alias("is_reversed"),
+        _is_reversed().alias("is_reversed"),
         F.col("first_ingest_ts"),
         F.col("content_hash"),
     ]
+
+
+def _is_reversed() -> Column:
+    return F.col("status") == REVERSED

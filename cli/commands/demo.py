@@ -1,0 +1,154 @@
+"""`paywave demo`: the main job from end to end, on real servers, checked and summed up.
+
+Belongs here: the order of the steps and how the summary looks. Does not: any step.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from cli.commands.stream import curated_settings, raw_settings
+from cli.context import catalog_of, prepare
+from cli.output import Output, with_output
+from cli.telemetry import start_telemetry
+from config.settings import Settings, load_settings
+from lakehouse.conservation import Stock, take_stock
+from streaming.curated_job import CuratedJob
+from streaming.event_file import open_event_file
+from streaming.message import message_of
+from streaming.producer import send
+from streaming.raw_job import RawJob
+from streaming.session import start_spark
+from streaming.simulate import PRESETS, Plan, Simulation
+
+_EVENTS = 20_000
+_COMPARED = ("redelivered", "versions", "superseded", "events", "duplicates", "payments", "quarantined")
+_MEANING = {
+    "raw": "records, bytes as received",
+    "redelivered": "copies of a version that was there",
+    "versions": "distinct contents of events",
+    "superseded": "versions that another one of their event replaced",
+    "events": "distinct events",
+    "duplicates": "events that are a payment another event already was",
+    "payments": "what counts, once",
+    "quarantined": "records that break the contract, with every reason",
+}
+_NEXT = (
+    'paywave query "SELECT event_type, currency, count(*), sum(amount) FROM curated.payments GROUP BY ALL"',
+    'paywave query "SELECT unnest(violations).rule, count(*) FROM quarantine.payment_events GROUP BY 1"',
+    "paywave demo            run it again: the tables go on from where they are",
+    "paywave status          the servers; `paywave down` stops them and keeps the data",
+)
+
+
+@click.command()
+@click.option(
+    "--input", "file", type=click.Path(), help="JSONL or partner CSV; without it, events are generated."
+)
+@click.option("--events", type=click.IntRange(min=1), default=_EVENTS, show_default=True, help="How many.")
+@click.option("--seed", type=int, help="Seed of the generator [default: a new one each run].")
+@with_output
+def demo(file: str | None, events: int, seed: int | None, out: Output) -> None:
+    """Bring the stack up, send events, run raw and curated, read back, check, sum up."""
+    started = time.monotonic()
+    start_telemetry()
+    settings = prepare(load_settings(), out.log)
+    catalog, properties = catalog_of(settings), settings.catalog_properties()
+    before = take_stock(catalog, properties)
+    with ThreadPoolExecutor(1) as pool:
+        session = pool.submit(start_spark, "demo", settings.spark_conf())  # takes a while: meanwhile, send
+        sent, simulation = _send(settings, out, file, events, seed)
+        with _step(out, "starting Spark"):
+            spark = session.result()
+    try:
+        with _step(out, "raw: Kafka to Iceberg"):
+            RawJob(catalog, spark, raw_settings(settings)).run(once=True)
+        with _step(out, "curated: versions, payments, quarantine"):
+            CuratedJob(catalog, spark, curated_settings(settings)).run(once=True)
+        with _step(out, "reading back with DuckDB and pyiceberg"):
+            after = take_stock(catalog, properties)
+    finally:
+        spark.stop()
+    is_checkable = simulation is not None and (seed is None or before.raw == 0)
+    expected = simulation.outcome.as_dict() if simulation is not None and is_checkable else None
+    differences = _differences(before, after, expected) if expected else []
+    value = {"sent": sent, **after.as_json(), "seconds": round(time.monotonic() - started, 1)}
+    if expected:
+        value |= {"expected": expected, "as_expected": not differences}
+    out.result(value, lambda console: _print(console, sent, after, value, differences))
+    if differences or not after.conserved:
+        sys.exit(1)
+
+
+def _send(
+    settings: Settings, out: Output, file: str | None, events: int, seed: int | None
+) -> tuple[int, Simulation | None]:
+    """Send the file, or generated events; returns what Kafka acknowledged, and what generated it."""
+    to = settings.kafka.topic, settings.kafka_properties()
+    if file is not None:
+        with _step(out, f"sending {file}"), open_event_file(Path(file)) as opened:
+            return send(opened.messages(), *to).acknowledged, None
+    seed = secrets.randbits(32) if seed is None else seed
+    simulation = Simulation(Plan.recent(events, seed, PRESETS["demo"]))
+    with _step(out, f"sending {events:,} generated events (seed {seed})"):
+        messages = (message_of(line, source="demo") for line in simulation.lines())
+        return send(messages, *to).acknowledged, simulation
+
+
+@contextmanager
+def _step(out: Output, name: str) -> Iterator[None]:
+    started = time.monotonic()
+    yield
+    out.log.print(f"{time.monotonic() - started:6.1f} s  {name}", markup=False)
+
+
+def _differences(before: Stock, after: Stock, expected: dict[str, Any]) -> list[str]:
+    """Compare what this run added with what the generator says it must add."""
+    found = []
+    for name in _COMPARED:
+        added = getattr(after, name) - getattr(before, name)
+        if added != expected[name]:
+            found.append(f"{name}: {added} added, {expected[name]} expected")
+    amount = after.readers["duckdb"].amount - before.readers["duckdb"].amount
+    if amount != type(amount)(expected["amount"]):
+        found.append(f"amount: {amount} added, {expected['amount']} expected")
+    return found
+
+
+def _print(console: Console, sent: int, stock: Stock, value: dict[str, Any], differences: list[str]) -> None:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(justify="right", style="bold")
+    table.add_column()
+    table.add_column(style="dim")
+    table.add_row(f"{sent:,}", "sent", "events acknowledged by Kafka in this run")
+    for name, meaning in _MEANING.items():
+        table.add_row(f"{getattr(stock, name):,}", name, meaning)
+    console.print()
+    console.print(table)
+    console.print()
+    for name, reading in stock.readers.items():
+        console.print(f"{name:>10} reads {reading.payments:,} payments, {reading.amount:,} not reversed")
+    console.print()
+    console.print(_verdict("the books balance: nothing lost, nothing twice", stock.breaks))
+    if "expected" in value:
+        console.print(_verdict("every count and sum is what the generator expected", differences))
+    console.print(f"\n{value['seconds']} s. Try next:")
+    for line in _NEXT:
+        console.print(f"  {line}", markup=False, soft_wrap=True)
+
+
+def _verdict(good: str, faults: tuple[str, ...] | list[str]) -> str:
+    if not faults:
+        return f"[green]✓[/green] {good}"
+    return "[red]✗[/red] " + "\n  ".join(["it does not add up:", *faults])
