@@ -16,7 +16,13 @@ from typing import TypeVar, cast
 import structlog
 from opentelemetry import metrics, trace
 from pyiceberg.catalog.rest import RestCatalog
-from pyiceberg.exceptions import CommitFailedException, NoSuchTableError
+from pyiceberg.exceptions import (
+    BadRequestError,
+    CommitFailedException,
+    ForbiddenError,
+    NoSuchTableError,
+    UnauthorizedError,
+)
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.table.update import (
@@ -44,6 +50,15 @@ from lakehouse.stamp import Stamp
 
 STAGE_PREFIX = "stage_"
 LOSSES_BEFORE_HOLD = 2
+# Answers that say what is wrong: asking again would only give the same one.
+_FINAL = (
+    LakehouseError,
+    BadRequestError,
+    CommitFailedException,
+    ForbiddenError,
+    NoSuchTableError,
+    UnauthorizedError,
+)
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 _tracer = trace.get_tracer(__name__)
@@ -151,16 +166,18 @@ class Publisher:
             OutcomeUnknown: the catalog stayed silent; starting again is safe.
             RolledBack: main lost its own progress.
         """
-        first: OffsetVector | None = None
+        built_on: OffsetVector | None = None
         failures = _Failures(self._patience)
         for attempt in range(1, self._patience.attempts + 1):
             head = self._read_head(table)
-            first = head.offsets if first is None else first
+            # Before building again: the other writer may have left nothing to do, and would go unnoticed.
+            if built_on is not None and head.offsets != built_on:
+                raise _overtaken(table, self.writer, built_on, head)
             plan = build(head)
             if plan is None:
                 return None
-            if plan.progress is not None and head.offsets != first:
-                raise _overtaken(table, self.writer, first, head)
+            if plan.progress is not None:
+                built_on = head.offsets
             try:
                 published = self._attempt(head, plan, attempt)
             except LakehouseError:
@@ -259,7 +276,7 @@ class Publisher:
                 self.catalog.commit_table(head.table, requirements, tuple(updates))
                 return Outcome.PUBLISHED
             except Exception as error:
-                outcome = resolve(self._load(head.name), head.snapshot.snapshot_id, staged.snapshot_id)
+                outcome = resolve(self._load(head.name), stage, staged)
                 _log.warning(
                     "commit unclear", table=head.name, error=type(error).__name__, found=outcome.name
                 )
@@ -304,7 +321,7 @@ class Publisher:
         while True:
             try:
                 return request()
-            except (LakehouseError, NoSuchTableError, CommitFailedException):
+            except _FINAL:
                 raise
             except Exception as error:
                 waiting.pause(doing, error)
@@ -324,14 +341,26 @@ def check_chain(table: Table, staged: Snapshot, stage: Stage) -> None:
     raise AuditFailed(f"table {stage.head.name}: {stage.branch} does not end at its parent {parent}")
 
 
-def resolve(table: Table, parent_id: int, staged_id: int) -> Outcome:
-    """Tell from the table what became of a commit whose answer was lost or was an error."""
-    main = snapshot_of(table.metadata, MAIN)
+def resolve(table: Table, stage: Stage, staged: Snapshot) -> Outcome:
+    """Tell from the table what became of a swap whose answer was lost or was an error.
+
+    The swap drops the stage's branch, so a branch that is still there says that it was not applied; one
+    that is gone decides where expiry has cut main's history off above the staged snapshot.
+    """
+    main, branch = snapshot_of(table.metadata, MAIN), snapshot_of(table.metadata, stage.branch)
     if main is None:
         return Outcome.LOST
-    if any(s.snapshot_id == staged_id for s in ancestry(table.metadata, main)):
-        return Outcome.PUBLISHED
-    return Outcome.PENDING if main.snapshot_id == parent_id else Outcome.LOST
+    oldest = main
+    for oldest in ancestry(table.metadata, main):
+        if oldest.snapshot_id == staged.snapshot_id:
+            return Outcome.PUBLISHED
+    parent_id = stage.head.snapshot.snapshot_id
+    if branch is not None and branch.snapshot_id == staged.snapshot_id:
+        return Outcome.PENDING if main.snapshot_id == parent_id else Outcome.LOST
+    if main.snapshot_id == parent_id:  # swept as abandoned, or published and rolled back: not ours to repeat
+        return Outcome.LOST
+    is_cut_above = _sequence(oldest) > _sequence(staged) and oldest.parent_snapshot_id != parent_id
+    return Outcome.PUBLISHED if is_cut_above else Outcome.LOST
 
 
 def drop_branch(catalog: RestCatalog, table: Table, branch: str) -> None:
@@ -341,6 +370,10 @@ def drop_branch(catalog: RestCatalog, table: Table, branch: str) -> None:
         (AssertTableUUID(uuid=table.metadata.table_uuid),),
         (RemoveSnapshotRefUpdate(ref_name=branch),),
     )
+
+
+def _sequence(snapshot: Snapshot) -> int:
+    return snapshot.sequence_number or 0
 
 
 class _Waiting:
