@@ -15,12 +15,13 @@ from rich.console import Console
 from config.settings import Settings, load_settings
 from lakehouse.catalog import connect
 from lakehouse.tables import ensure_tables
-from local.stack import Endpoints, up
+from local.stack import Endpoints, require_up, up
 from streaming.topics import Topic, ensure_topics, payments_topic
 
 
 def catalog_of(settings: Settings) -> RestCatalog:
-    """Connect to the catalog that the settings name."""
+    """Connect to the catalog that the settings name; raises StackDown if that is a stack that is not up."""
+    require_up(settings)
     return connect(settings.catalog_properties())
 
 

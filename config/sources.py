@@ -75,7 +75,8 @@ def running_stack(home: Path) -> Layer:
     if not path.exists():
         return Layer(f"embedded stack {path} (never started)")
     try:
-        return Layer(f"embedded stack {path}", json.loads(path.read_text())["settings"])
+        values = json.loads(path.read_text())["settings"]
+        return Layer(f"embedded stack {path}" + ("" if values else " (stopped)"), values)
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(f"cannot read {path}: {error}", hint="`paywave up` writes it again") from error
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from local.services.base import write_private
 
 _PROC = Path("/proc")
+_LISTEN = "0A"
 _ROTATE_AT = 10 * 1024 * 1024
 
 
@@ -44,6 +45,26 @@ class Process:
             told = (_PROC / str(self.pid) / "cmdline").read_bytes().split(b"\0")
             return {argument.encode() for argument in arguments} <= set(told)
         return False
+
+    def listens_on(self) -> set[tuple[str, int]]:
+        """The addresses (in hex, as /proc has them) and ports that it listens on."""
+        sockets = {link for link in self._links() if link.startswith("socket:")}
+        listening = set()
+        for table in ("tcp", "tcp6"):
+            for line in (_PROC / "net" / table).read_text().splitlines()[1:]:
+                fields = line.split()
+                if fields[3] == _LISTEN and f"socket:[{fields[9]}]" in sockets:
+                    address, port = fields[1].split(":")
+                    listening.add((address, int(port, 16)))
+        return listening
+
+    def _links(self) -> list[str]:
+        links = []
+        with contextlib.suppress(OSError):
+            for descriptor in (_PROC / str(self.pid) / "fd").iterdir():
+                with contextlib.suppress(OSError):
+                    links.append(str(descriptor.readlink()))
+        return links
 
     @property
     def uptime_s(self) -> float:

@@ -94,6 +94,8 @@ def down(settings: Settings, report: Report = lambda _: None) -> tuple[str, ...]
                 list(pool.map(lambda one: process.stop(one, settings.stack.stop_timeout_s), ending))
         for name in running:
             _pid_file(settings.home, name).unlink(missing_ok=True)
+        # Another stack may take our ports now: nobody shall find it under our name.
+        state.remember(settings.home, state.remembered_ports(settings.home), settings={})
         return tuple(running)
 
 
@@ -221,7 +223,7 @@ def _wait(home: Path, service: Service, running: Process, settings: Settings, of
     """Return when the server answers; otherwise stop it and raise, with what it logged since `offset`."""
     limit = settings.stack.start_timeout_s
     deadline = time.monotonic() + limit
-    while not service.is_ready():
+    while not (_owns(running, service.port) and service.is_ready()):
         ended = not running.alive
         if not ended and time.monotonic() < deadline:
             time.sleep(_POLL_S)
@@ -229,6 +231,11 @@ def _wait(home: Path, service: Service, running: Process, settings: Settings, of
         process.stop(running, timeout_s=5)
         what = "ended before it was ready" if ended else f"was not ready after {limit:.0f} s"
         raise _failure(service.name, what, log_of(home, service.name), offset)
+
+
+def _owns(running: Process, port: int) -> bool:
+    """Whether this process is the one that listens there: another stack may answer on a port we lost."""
+    return port in {listening for _, listening in running.listens_on()}
 
 
 def _failure(name: str, what: str, log: Path, offset: int) -> Exception:
@@ -245,7 +252,7 @@ def _failure(name: str, what: str, log: Path, offset: int) -> Exception:
 
 def _status_of(home: Path, name: str, port: int | None) -> ServiceStatus:
     found = find(home, name)
-    answering = bool(found and port and _PROBES.get(name, kafka.answers)(port))
+    answering = bool(found and port and _owns(found, port) and _PROBES.get(name, kafka.answers)(port))
     return ServiceStatus(
         name=name,
         state="running" if answering else "not answering" if found else "stopped",

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 import click
+from rich import filesize
 from rich.console import Console
 from rich.table import Table
 
@@ -70,7 +71,10 @@ def doctor(out: Output) -> None:
 
 
 def _all_checks(settings: Settings) -> Iterator[Check]:
-    yield from examine(settings)
+    found = list(examine(settings))
+    yield from found
+    if not all(check.ok for check in found):
+        return  # what follows would only fail for the same reasons
     yield attempt("topic", lambda: _topic(settings))
     yield attempt("object store", lambda: _object_store(settings))
     yield attempt("tables", lambda: _tables(settings))
@@ -156,7 +160,7 @@ def _show_checks(console: Console, checks: Sequence[Check]) -> None:
 
 
 def _size(size: int) -> str:
-    return f"{size / 1024**2:,.0f} MiB" if size else "-"
+    return filesize.decimal(size) if size else "-"
 
 
 def _span(seconds: float) -> str:

@@ -24,6 +24,7 @@ class Service:
     jars: str
     conf: Path
     conf_text: str = field(repr=False)
+    port: int
     is_ready: Callable[[], bool]
     prepare: Callable[[], None] = lambda: None
 

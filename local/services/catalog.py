@@ -24,6 +24,7 @@ def catalog(runtime: Runtime, port: int, s3_port: int, secrets: Secrets) -> Serv
         jars=runtime.class_path("catalog"),
         conf=conf,
         conf_text=java_properties(_properties(data, port, s3_port, secrets)),
+        port=port,
         is_ready=lambda: answers(port),
         prepare=lambda: data.mkdir(parents=True, exist_ok=True),
     )

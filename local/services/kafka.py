@@ -108,6 +108,7 @@ def _service(runtime: Runtime, broker: Broker, brokers: Sequence[Broker], cluste
         jars=jars,
         conf=conf,
         conf_text=java_properties(server_properties(broker, brokers, data)),
+        port=broker.port,
         is_ready=lambda: sees_all(broker.port, len(brokers)),
         prepare=prepare,
     )

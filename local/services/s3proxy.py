@@ -24,6 +24,7 @@ def s3proxy(runtime: Runtime, port: int, secrets: Secrets) -> Service:
         jars=runtime.class_path("s3proxy"),
         conf=conf,
         conf_text=java_properties(_properties(data, port, secrets)),
+        port=port,
         is_ready=lambda: answers(port),
         prepare=lambda: _make_bucket(data / BUCKET),
     )
