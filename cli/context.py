@@ -25,11 +25,6 @@ def catalog_of(settings: Settings) -> RestCatalog:
     return connect(settings.catalog_properties())
 
 
-def prepare(settings: Settings, log: Console) -> Settings:
-    """Make ready what every job counts on: servers, topic, tables. Returns settings with their addresses."""
-    return bring_up(settings, log)[0]
-
-
 def bring_up(
     settings: Settings, log: Console, brokers: int | None = None
 ) -> tuple[Settings, Endpoints | None]:

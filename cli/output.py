@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 import sys
 import traceback
 from collections.abc import Callable, Mapping
@@ -15,6 +16,8 @@ from typing import Any
 
 import click
 from rich.console import Console
+
+from cli.logs import start_logs
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ def with_output(function: Callable[..., None]) -> Callable[..., None]:
     @click.option("--debug", is_flag=True, help="Show stack traces and verbose logs.")
     @functools.wraps(function)
     def wrapper(*args: Any, output: str, debug: bool, **kwargs: Any) -> None:
+        start_logs(logging.DEBUG if debug else logging.WARNING)
         function(*args, out=Output(as_json=output == "json", debug=debug), **kwargs)
 
     return wrapper

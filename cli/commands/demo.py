@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.commands.stream import curated_settings, raw_settings
-from cli.context import catalog_of, prepare
+from cli.context import bring_up, catalog_of
 from cli.output import Output, with_output
 from cli.telemetry import start_telemetry
 from config.settings import Settings, load_settings
@@ -63,7 +63,7 @@ def demo(file: str | None, events: int, seed: int | None, out: Output) -> None:
     """Bring the stack up, send events, run raw and curated, read back, check, sum up."""
     started = time.monotonic()
     start_telemetry()
-    settings = prepare(load_settings(), out.log)
+    settings, _ = bring_up(load_settings(), out.log)
     catalog, properties = catalog_of(settings), settings.catalog_properties()
     before = take_stock(catalog, properties)
     with ThreadPoolExecutor(1) as pool:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+
 import click
 
 from cli.context import catalog_of, stop_on_signals
+from cli.logs import start_logs
 from cli.output import Output, with_output
 from cli.progress import progress
 from cli.telemetry import start_telemetry
@@ -45,6 +48,8 @@ def curated(once: bool, out: Output) -> None:
 
 def _run(job: RawJob | CuratedJob, name: str, once: bool, out: Output) -> int:
     start_telemetry()
+    if not once:  # a service: say what happens
+        start_logs(logging.DEBUG if out.debug else logging.INFO)
     stop_on_signals(job.stop)
     with progress(out, name, None) as meter:
         return job.run(once, on_batch=lambda done, left: meter(done, f"{done:,} records, {left:,} to come"))
