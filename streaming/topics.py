@@ -90,7 +90,9 @@ def plan(desired: Topic, existing: Topic | None) -> list[Change]:
     return changes
 
 
-def ensure_topics(kafka_properties: Mapping[str, str], *desired: Topic) -> dict[str, str]:
+def ensure_topics(
+    kafka_properties: Mapping[str, str], *desired: Topic, timeout_s: float = _TIMEOUT_S
+) -> dict[str, str]:
     """Create what is missing and mend what differs; idempotent. Raises StreamingError.
 
     Returns what was done per topic: `unchanged`, or the steps.
@@ -98,7 +100,7 @@ def ensure_topics(kafka_properties: Mapping[str, str], *desired: Topic) -> dict[
     client = AdminClient({**kafka_properties, "log_level": 0})
     done = {}
     for topic in desired:
-        changes = plan(topic, describe(client, topic.name))
+        changes = plan(topic, describe(client, topic.name, timeout_s))
         for change in changes:
             apply(client, change)
         done[topic.name] = "; ".join(f"{c.action}: {c.said}" for c in changes) or "unchanged"

@@ -1,0 +1,34 @@
+"""Fixtures for every test: one stack per test run, in a folder of its own, stopped at the end.
+
+Nothing of the caller's settings reaches a test: the environment is cleared of them first.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from config.settings import Settings, load_settings
+from local.stack import down, up
+from streaming.topics import ensure_topics
+from tests.stacks import topic_of
+
+# Where jars are cached and how long fault tests run is for the caller to say; all else is not.
+_KEPT = {"PAYWAVE_CACHE", "PAYWAVE_LONG_FAULTS"}
+for _name in [name for name in os.environ if name.startswith("PAYWAVE_") and name not in _KEPT]:
+    del os.environ[_name]
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """Settings of a running stack with the topic `payments.events`; the tables are not created."""
+    home = tmp_path_factory.mktemp("stack")
+    try:
+        up(load_settings(home=home))
+        settings = load_settings(home=home)
+        ensure_topics(settings.kafka_properties(), topic_of(settings))
+        yield settings
+    finally:
+        down(load_settings(home=home))
