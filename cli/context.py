@@ -8,6 +8,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from pyiceberg.catalog.rest import RestCatalog
 from rich.console import Console
@@ -17,6 +18,9 @@ from lakehouse.catalog import connect
 from lakehouse.tables import ensure_tables
 from local.stack import Endpoints, require_up, up
 from streaming.topics import Topic, ensure_topics, payments_topic
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 
 def catalog_of(settings: Settings) -> RestCatalog:
@@ -37,6 +41,13 @@ def bring_up(
     ensure_topics(settings.kafka_properties(), topic_of(settings))
     ensure_tables(catalog_of(settings), settings.tables.buckets)
     return settings, endpoints
+
+
+def spark_of(settings: Settings, app: str) -> SparkSession:
+    """Start Spark for a job; what the JVM says goes to the home's log folder."""
+    from streaming.session import start_spark  # loads pyspark: not for commands that only read
+
+    return start_spark(app, settings.spark_conf(), settings.home / "logs" / f"spark-{app}.log")
 
 
 def topic_of(settings: Settings) -> Topic:

@@ -51,9 +51,7 @@ def paywave() -> None:
 def main() -> None:
     """Run the command line; exit 0 done, 1 failed or a check fell short, 2 wrong usage."""
     try:
-        paywave(standalone_mode=False)
-    except click.exceptions.Exit as exit_:
-        sys.exit(exit_.exit_code)
+        sys.exit(paywave(standalone_mode=False) or 0)
     except click.ClickException as error:
         error.show()
         sys.exit(2)

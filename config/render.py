@@ -104,6 +104,8 @@ def _on_this_machine(spark: SparkSettings, scratch: Path) -> dict[str, str | Non
         "spark.driver.extraClassPath": ":".join(map(str, spark.jars)) or None,
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
+        # Keeps Spark from printing its own JSON of every failed call on stderr, beside our one error.
+        "spark.python.sql.dataFrameDebugging.enabled": "false",
         "spark.local.dir": str(scratch),
         "spark.sql.warehouse.dir": str(scratch / "warehouse"),
     }

@@ -98,7 +98,8 @@ def _judge(value: bytes | None, kafka_ts: Any, is_archive: bool) -> tuple[Any, .
 
 
 def _batch(columns: dict[str, pa.Array], judged: list[tuple[Any, ...]]) -> pa.RecordBatch:
-    contract_versions, *events, violations = zip(*judged, strict=True) if judged else [()] * (2 + len(Event._fields))
+    nothing = [()] * (2 + len(Event._fields))
+    contract_versions, *events, violations = zip(*judged, strict=True) if judged else nothing
     arrays = [columns[name] for name in _COORDINATES]
     arrays.append(pa.array(contract_versions, pa.int32()))
     arrays += [

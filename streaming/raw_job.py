@@ -175,7 +175,8 @@ def planned_offsets(checkpoint: Path, batch_id: int, topic: str) -> dict[int, in
 
 def raw_rows(batch: DataFrame, topic_id: str) -> DataFrame:
     """Turn Kafka source rows into the raw table's columns."""
-    event_time = F.filter("headers", lambda h: h["key"] == F.lit("ce_time"))[0]["value"]
+    times = F.filter("headers", lambda h: h["key"] == F.lit("ce_time"))
+    event_time = F.get(times, F.lit(0))["value"]  # null where there is no such header, or none at all
     return batch.select(
         F.lit(topic_id).alias("topic_id"),
         "topic",

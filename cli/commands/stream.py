@@ -6,7 +6,7 @@ import logging
 
 import click
 
-from cli.context import catalog_of, stop_on_signals
+from cli.context import catalog_of, spark_of, stop_on_signals
 from cli.logs import start_logs
 from cli.output import Output, with_output
 from cli.progress import progress
@@ -14,7 +14,6 @@ from cli.telemetry import start_telemetry
 from config.settings import Settings, load_settings
 from streaming.curated_job import CuratedJob, CuratedSettings
 from streaming.raw_job import RawJob, RawSettings
-from streaming.session import start_spark
 
 
 @click.group()
@@ -28,7 +27,7 @@ def stream() -> None:
 def raw(once: bool, out: Output) -> None:
     """Copy the topic into the raw table. Ends after the batch at hand on SIGTERM."""
     settings = load_settings()
-    job = RawJob(catalog_of(settings), start_spark("raw", settings.spark_conf()), raw_settings(settings))
+    job = RawJob(catalog_of(settings), spark_of(settings, "raw"), raw_settings(settings))
     records = _run(job, "raw", once, out)
     out.result({"records": records}, lambda console: console.print(f"raw: {records:,} records"))
 
@@ -39,9 +38,7 @@ def raw(once: bool, out: Output) -> None:
 def curated(once: bool, out: Output) -> None:
     """Fold raw into event_versions, payments and quarantine. Ends after the batch at hand on SIGTERM."""
     settings = load_settings()
-    job = CuratedJob(
-        catalog_of(settings), start_spark("curated", settings.spark_conf()), curated_settings(settings)
-    )
+    job = CuratedJob(catalog_of(settings), spark_of(settings, "curated"), curated_settings(settings))
     records = _run(job, "curated", once, out)
     out.result({"records": records}, lambda console: console.print(f"curated: {records:,} records"))
 
