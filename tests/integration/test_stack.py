@@ -18,6 +18,7 @@ from config.settings import Settings, load_settings
 from local.doctor import examine
 from local.errors import StackDown, StackError
 from local.stack import down, find, require_up, status, up
+from local.state import remembered_ports
 from streaming.topics import Topic, ensure_topics
 from tests.stacks import TOPIC, assert_there, consume, kill, leave_traces, produce
 
@@ -27,8 +28,8 @@ SERVERS = ("kafka-1", "s3", "catalog")
 LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F"}  # 127.0.0.1 as /proc writes it, in v4 and v6
 
 
-def start(home: Path, brokers: int = 1) -> Settings:
-    up(load_settings(home=home), brokers)
+def start(home: Path, brokers: int = 1, **ports: int) -> Settings:
+    up(load_settings(home=home, stack=ports), brokers)
     settings = load_settings(home=home)
     kafka = settings.kafka
     config = {"min.insync.replicas": str(kafka.min_insync_replicas)}
@@ -92,9 +93,10 @@ def test_a_server_without_its_pid_file_is_recognised(home: Path) -> None:
 def test_a_stopped_stack_is_not_mistaken_for_one_that_took_its_ports(home: Path, tmp_path: Path) -> None:
     first = start(home)
     down(first)
+    ports = remembered_ports(home)
     try:
-        second = start(tmp_path)
-        assert second.catalog.uri == first.catalog.uri  # the ports were free again
+        second = start(tmp_path, kafka_port=ports["kafka-1"], catalog_port=ports["catalog"])
+        assert second.catalog.uri == first.catalog.uri
         with pytest.raises(MissingSetting, match="stopped"):
             load_settings(home=home).catalog_properties()
         third = start(home)
