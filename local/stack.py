@@ -266,7 +266,7 @@ def _status_of(home: Path, name: str, port: int | None) -> ServiceStatus:
 
 
 def _size_of(folder: Path) -> int:
-    # Apparent size: Kafka's indexes are sparse files. A file may vanish while we look.
+    # Allocated size: Kafka's indexes are sparse files. A file may vanish while we look.
     total = 0
     for path in folder.rglob("*"):
         try:
