@@ -6,6 +6,7 @@ Does not: the publish protocol, which sets and clears `hold` (`publish.py`).
 
 from __future__ import annotations
 
+import re
 import time
 
 from pyiceberg.catalog.rest import RestCatalog
@@ -39,15 +40,14 @@ def drop_abandoned(catalog: RestCatalog, table: str, writer: str, older_than: fl
     """
     loaded = catalog.load_table(table)
     oldest = (time.time() - older_than) * 1000
-    abandoned = [b for b in loaded.metadata.refs if _is_of(b, writer) and _staged_at(b) < oldest]
+    staged = {branch: _staged_at(branch, writer) for branch in loaded.metadata.refs}
+    abandoned = [branch for branch, at in staged.items() if at is not None and at < oldest]
     for branch in abandoned:
         drop_branch(catalog, loaded, branch)
     return abandoned
 
 
-def _is_of(branch: str, writer: str) -> bool:
-    return branch.startswith(f"{STAGE_PREFIX}{writer}_")
-
-
-def _staged_at(branch: str) -> int:
-    return int(branch.split("_")[2])
+def _staged_at(branch: str, writer: str) -> int | None:
+    """Read when the writer staged a branch, in milliseconds; None for any branch that is not its stage."""
+    found = re.fullmatch(rf"{STAGE_PREFIX}{re.escape(writer)}_(\d+)_[0-9a-f]+", branch)
+    return int(found[1]) if found else None

@@ -9,9 +9,11 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from pyspark.sql import SparkSession
 
 from config.settings import Settings, load_settings
 from local.stack import down, up
+from streaming.session import start_spark
 from streaming.topics import ensure_topics
 from tests.stacks import topic_of
 
@@ -32,3 +34,11 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
         yield settings
     finally:
         down(load_settings(home=home))
+
+
+@pytest.fixture(scope="session")
+def spark(stack: Settings) -> Iterator[SparkSession]:
+    """The one Spark session of the test run, on the stack."""
+    session = start_spark("paywave-tests", stack.spark_conf(), stack.home / "logs" / "spark.log")
+    yield session
+    session.stop()

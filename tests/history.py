@@ -47,7 +47,9 @@ class History:
         )
         return self.snapshots[number]
 
-    def publish(self, number: int, on: int | None, progress: int | None = None, writer: str = "w") -> Snapshot:
+    def publish(
+        self, number: int, on: int | None, progress: int | None = None, writer: str = "w"
+    ) -> Snapshot:
         """Add a stamped snapshot and set main to it, and the tag `progress` if it consumes."""
         consumed = None if progress is None else offsets(progress)
         snapshot = self.add(number, on, Stamp(f"token-{number}", writer, consumed))

@@ -75,13 +75,16 @@ def test_partitions_as_the_design_has_them(table: Table, buckets: int) -> None:
     spec, schema = table.partition_spec(buckets), table.schema()
     found = [f"{f.transform}({schema.find_column_name(f.source_id)})" for f in spec.fields]
     account, event_hour = f"bucket[{buckets}](account_id)", "hour(event_ts)"
-    assert found == {
-        RAW: ["hour(kafka_ts)"],
-        VERSIONS: [event_hour, account],
-        PAYMENTS: [event_hour, account],
-        QUARANTINE: ["hour(kafka_ts)"],
-        TRANSACTIONS: [account],
-    }[table.name]
+    assert (
+        found
+        == {
+            RAW: ["hour(kafka_ts)"],
+            VERSIONS: [event_hour, account],
+            PAYMENTS: [event_hour, account],
+            QUARANTINE: ["hour(kafka_ts)"],
+            TRANSACTIONS: [account],
+        }[table.name]
+    )
 
 
 @each_table
