@@ -17,6 +17,7 @@ MAX_BYTES = 256 * 1024
 MAX_DEPTH = 32
 # Beyond this many digits a number stays in scientific notation: 1e999999999 must not fill the memory.
 _PLAIN_DIGITS = 40
+# The same limit for an integer that is written in digits and one that is written with an exponent.
 _LONG_INT = 300
 _IN_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 
@@ -104,7 +105,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _int(text: str) -> int | Decimal:
-    return int(text) if len(text) < _LONG_INT else Decimal(text)
+    return int(text) if len(text.lstrip("-")) <= _LONG_INT else Decimal(text)
 
 
 def _write(value: Any) -> str:
@@ -126,7 +127,7 @@ def _number(value: Decimal) -> str:
     assert isinstance(exponent, int)
     exponent += len(text) - len(stripped)
     minus = "-" if sign else ""
-    if exponent >= 0 and len(stripped) + exponent <= _LONG_INT - 2:
+    if exponent >= 0 and len(stripped) + exponent <= _LONG_INT:
         return minus + stripped + "0" * exponent
     if -_PLAIN_DIGITS <= exponent < 0:
         padded = stripped.rjust(1 - exponent, "0")
