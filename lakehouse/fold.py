@@ -28,21 +28,26 @@ class Coordinates(NamedTuple):
     offset: int
 
 
-class Copy(NamedTuple):
-    """One valid record: what it says, who sent it, where it stands."""
+class Version(NamedTuple):
+    """A version of an event, told by its earliest copy; a single record is a version told by itself.
 
-    event: Event
-    source: str | None
-    coordinates: Coordinates
+    The rules look at these fields only; `event` carries the whole content where the caller wants it back.
+    """
+
+    event_id: str
+    content_hash: str
+    business_key: str
+    status: str
+    revision: int | None
+    transaction_ref: str | None
+    first_ingest_ts: datetime
+    coordinates: Coordinates | None = None
+    event: Event | None = None
 
     @property
-    def arrival(self) -> tuple[datetime, Coordinates]:
-        """Order of copies of one version: by ingest time, then by coordinates, so that it is total."""
-        return self.event.ingest_ts, self.coordinates
-
-
-# A version is told by its earliest copy.
-Version = Copy
+    def arrival(self) -> tuple[datetime, Coordinates | None]:
+        """Order of the copies of one version: by ingest time, then by coordinates, so that it is total."""
+        return self.first_ingest_ts, self.coordinates
 
 
 class FoldedEvent:
@@ -53,7 +58,7 @@ class FoldedEvent:
 
     @property
     def event_id(self) -> str:
-        return self.versions[0].event.event_id
+        return self.versions[0].event_id
 
     @property
     def winning(self) -> Version:
@@ -61,33 +66,33 @@ class FoldedEvent:
 
     @cached_property
     def original(self) -> Version:
-        live = (v for v in self.versions if v.event.status != REVERSED)
+        live = (v for v in self.versions if v.status != REVERSED)
         return next(live, self.versions[0])
 
     @property
     def business_key(self) -> str:
-        return self.original.event.business_key
+        return self.original.business_key
 
     @cached_property
     def transaction_ref(self) -> str | None:
-        references = (v.event.transaction_ref for v in reversed(self.versions))
+        references = (v.transaction_ref for v in reversed(self.versions))
         return next((r for r in references if r is not None), None)
 
     @cached_property
     def first_ingest_ts(self) -> datetime:
-        return min(v.event.ingest_ts for v in self.versions)
+        return min(v.first_ingest_ts for v in self.versions)
 
     @cached_property
     def highest_revision(self) -> int:
-        return max(v.event.revision or 0 for v in self.versions)
+        return max(v.revision or 0 for v in self.versions)
 
     @property
     def is_reversed(self) -> bool:
-        return self.winning.event.status == REVERSED
+        return self.winning.status == REVERSED
 
     @property
     def is_only_reversed(self) -> bool:
-        return self.original.event.status == REVERSED
+        return self.original.status == REVERSED
 
     @property
     def arrival(self) -> tuple[datetime, str]:
@@ -106,24 +111,38 @@ class Payment(NamedTuple):
     flags: tuple[str, ...]
 
 
-def version_order(version: Version) -> tuple[bool, int, bool, datetime, str]:
-    """Rank a version within its event; the greatest wins. A REVERSED one without revision ranks last."""
-    event = version.event
-    is_reversed = event.status == REVERSED
-    return (
-        is_reversed and event.revision is None,
-        event.revision or 0,
-        is_reversed,
-        event.ingest_ts,
+def record(event: Event, coordinates: Coordinates) -> Version:
+    """Turn one valid record into the version that it tells."""
+    return Version(
+        event.event_id,
         event.content_hash,
+        event.business_key,
+        event.status,
+        event.revision,
+        event.transaction_ref,
+        event.ingest_ts,
+        coordinates,
+        event,
     )
 
 
-def fold_versions(copies: Iterable[Copy]) -> list[Version]:
+def version_order(version: Version) -> tuple[bool, int, bool, datetime, str]:
+    """Rank a version within its event; the greatest wins. A REVERSED one without revision ranks last."""
+    is_reversed = version.status == REVERSED
+    return (
+        is_reversed and version.revision is None,
+        version.revision or 0,
+        is_reversed,
+        version.first_ingest_ts,
+        version.content_hash,
+    )
+
+
+def fold_versions(copies: Iterable[Version]) -> list[Version]:
     """Merge redeliveries: one version per (event_id, content), told by its earliest copy."""
-    earliest: dict[tuple[str, str], Copy] = {}
+    earliest: dict[tuple[str, str], Version] = {}
     for copy in copies:
-        key = copy.event.event_id, copy.event.content_hash
+        key = copy.event_id, copy.content_hash
         if key not in earliest or copy.arrival < earliest[key].arrival:
             earliest[key] = copy
     return list(earliest.values())
@@ -133,7 +152,7 @@ def fold_events(versions: Iterable[Version]) -> list[FoldedEvent]:
     """Gather the versions of each event."""
     by_id: dict[str, list[Version]] = defaultdict(list)
     for version in versions:
-        by_id[version.event.event_id].append(version)
+        by_id[version.event_id].append(version)
     return [FoldedEvent(of_event) for of_event in by_id.values()]
 
 
@@ -145,7 +164,7 @@ def fold_payments(events: Iterable[FoldedEvent]) -> list[Payment]:
     return list(chain.from_iterable(_payments_of(key, members) for key, members in by_key.items()))
 
 
-def fold(copies: Iterable[Copy]) -> list[Payment]:
+def fold(copies: Iterable[Version]) -> list[Payment]:
     """curated = fold(raw): the payments of any records, in whatever order they come."""
     return fold_payments(fold_events(fold_versions(copies)))
 
@@ -178,7 +197,7 @@ def _payment(
         business_key,
         reference,
         shown.winning,
-        REVERSED if void else shown.winning.event.status,
+        REVERSED if void else shown.winning.status,
         tuple(sorted(m.event_id for m in members)),
         tuple(name for name, is_set in flags.items() if is_set),
     )

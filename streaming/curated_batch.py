@@ -1,7 +1,7 @@
 """One batch on its way into the curated tables: decoded once, then a plan per table from that table's head.
 
 Belongs here: which rows a publish inserts, merges or deletes, and what its audit checks.
-Does not: the loop over batches (`curated_job.py`), the rules of the fold (`spark_fold.py`).
+Does not: the loop over batches (`curated_job.py`), the rules of the fold (`lakehouse/fold.py`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from types import TracebackType
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 from pyspark import StorageLevel
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from lakehouse import audit
@@ -23,23 +23,21 @@ from lakehouse.publish import Plan, Stage
 from lakehouse.refs import Head
 from lakehouse.staging import append, append_nothing, merge
 from streaming.decode import decode
+from streaming.fold_groups import (
+    EARLIEST_COPY,
+    GROUP,
+    PAYMENT_KEY,
+    ROW_STATE,
+    VERSION_KEY,
+    fold_groups,
+)
 from streaming.partitions import Partition, predicate
 from streaming.raw_reader import RawBatch, between, read_batch
-from streaming.spark_fold import (
-    ARRIVAL,
-    NARROW,
-    PAYMENT_KEY,
-    VERSION_KEY,
-    fold_events,
-    fold_payments,
-    later_copies,
-)
 
 _COORDINATES = ("topic_id", "partition", "offset")
+_ARRIVAL = ("first_ingest_ts", *_COORDINATES)
 _COLUMNS = {name: [c.name for c in table.columns] for name, table in BY_NAME.items()}
-_EARLIEST_COPY = ("source", "first_ingest_ts", "topic_id", "topic", "partition", "offset")
-# Two rows of one payment that agree in these agree in all: the content hash stands for the content.
-_ROW_STATE = ("event_id", "content_hash", "status", "event_ids", "flags", *_EARLIEST_COPY)
+_CONTENT = [c for c in _COLUMNS[PAYMENTS] if c not in {*ROW_STATE, *PAYMENT_KEY, *GROUP}]
 _Write = Callable[[Stage], None]
 _Check = Callable[[Table, Snapshot], None]
 
@@ -74,16 +72,17 @@ class CuratedBatch:
         if head.offsets.covers(self._batch.end):
             return None
         copies = self._valid.where(between(head.offsets, self._batch.end))
-        unique = self._without(copies, later_copies(copies), _COORDINATES)
-        hits = self._keep(self._known_versions(head, unique))
-        inserted = self._without(unique, hits, VERSION_KEY).select(*_COLUMNS[VERSIONS])
-        lowered = self._lowered(unique, hits)
-        inserts, lowers, valid = inserted.count(), lowered.count(), copies.count()
+        others = self._keep(self._others(head, copies))
+        counts = _count_by(others, "becomes")
+        lowers, inserts = counts.get("lower", 0), copies.count() - sum(counts.values())
+        inserted = _without(copies, others, _COORDINATES).select(*_COLUMNS[VERSIONS])
+        lower = others.where("becomes = 'lower'").select(*_COORDINATES)
+        lowered = copies.join(F.broadcast(lower), list(_COORDINATES), "left_semi")
 
         def write(stage: Stage) -> None:
             append(stage, inserted)
             if lowers:
-                sets = ", ".join(f"t.{c} = s.{c}" for c in _EARLIEST_COPY)
+                sets = _sets(EARLIEST_COPY)
                 self._merge(stage, lowered, VERSION_KEY, f"WHEN MATCHED THEN UPDATE SET {sets}")
 
         def check(table: Table, staged: Snapshot) -> None:
@@ -91,86 +90,82 @@ class CuratedBatch:
             audit.check_count(rows.num_rows, inserts + lowers, "versions staged", VERSIONS)
             audit.check_unique(rows, VERSION_KEY, VERSIONS)
 
-        totals = {
-            "records": head.offsets.records_to(self._batch.end),
-            "redelivered": valid - inserts,
-        }
-        return self._plan(head, write, check, totals)
+        records = head.offsets.records_to(self._batch.end)
+        return self._plan(head, write, check, {"records": records, "redelivered": sum(counts.values())})
 
-    def _known_versions(self, head: Head, unique: DataFrame) -> DataFrame:
-        """Find the versions of the batch that the table has, with the order of arrival of its copy."""
-        known = self._table(VERSIONS, head.snapshot.snapshot_id).select(*VERSION_KEY, *ARRIVAL)
-        return known.join(F.broadcast(unique.select(*VERSION_KEY)), list(VERSION_KEY), "left_semi")
+    def _others(self, head: Head, copies: DataFrame) -> DataFrame:
+        """Find the copies that insert nothing: redeliveries (`copy`), and those that came first (`lower`).
 
-    def _lowered(self, unique: DataFrame, hits: DataFrame) -> DataFrame:
-        """Keep the batch's copies that arrived before the table's copy of the same version."""
-        known = hits.select(*VERSION_KEY, F.struct(*ARRIVAL).alias("known_arrival"))
-        matched = unique.join(F.broadcast(known), list(VERSION_KEY))
-        return matched.where(F.struct(*ARRIVAL) < F.col("known_arrival"))
+        They are few; knowing them by their coordinates spares a shuffle of whole rows.
+        """
+        narrow = copies.select(*VERSION_KEY, *_ARRIVAL)
+        known = (
+            self._table(VERSIONS, head.snapshot.snapshot_id)
+            .select(*VERSION_KEY, F.struct(*_ARRIVAL).alias("known"))
+            .join(F.broadcast(narrow.select(*VERSION_KEY).distinct()), list(VERSION_KEY), "left_semi")
+        )
+        by_arrival = Window.partitionBy(*VERSION_KEY).orderBy(*_ARRIVAL)
+        becomes = (
+            F.when(F.row_number().over(by_arrival) > 1, "copy")
+            .when(F.col("known").isNull(), None)
+            .when(F.struct(*_ARRIVAL) < F.col("known"), "lower")
+            .otherwise("copy")
+        )
+        ranked = narrow.join(F.broadcast(known), list(VERSION_KEY), "left").withColumn("becomes", becomes)
+        return ranked.where("becomes IS NOT NULL").select(*_COORDINATES, "becomes")
 
     # -- payments --------------------------------------------------------------------------------------------
 
     def plan_payments(self, head: Head) -> Plan | None:
-        """Fold anew every business key that any version of a touched event ever had."""
+        """Fold anew every group of versions that the batch touches, and bring the table to what comes out.
+
+        A group (account and event time) holds every business key that any version of its events ever had.
+        """
         if head.offsets.covers(self._batch.end):
             return None
-        touched = self._valid.where(between(head.offsets, self._batch.end)).select("event_id").distinct()
-        versions = self._table(VERSIONS)
-        keys = self._keep(_having(versions, touched, "event_id").select("business_key").distinct())
-        folded = self._keep(self._fold(versions, keys))
-        changes = self._keep(self._changes(self._table(PAYMENTS, head.snapshot.snapshot_id), folded, keys))
-        counts = {row["change"]: row["count"] for row in changes.groupBy("change").count().collect()}
-        inserted = changes.where("change = 'insert'").select(*_COLUMNS[PAYMENTS])
-        merged = changes.where("change IN ('update', 'delete')")
+        touched = self._valid.where(between(head.offsets, self._batch.end)).select(*GROUP).distinct()
+        folded = fold_groups(_having(self._table(VERSIONS), touched))
+        known = _having(self._table(PAYMENTS, head.snapshot.snapshot_id), touched)
+        changes = self._keep(_changes(known, folded))
+        counts = _count_by(changes, "change")
+        added = {change: counts.get(change, 0) for change in ("insert", "replace", "update")}
+        content = self._content(changes.where("change IN ('insert', 'replace')"))
+        filled = content.join(F.broadcast(changes), list(VERSION_KEY)).select(*_COLUMNS[PAYMENTS], "change")
+        inserted = filled.where("change = 'insert'").drop("change")
 
         def write(stage: Stage) -> None:
             append(stage, inserted)
-            if set(counts) & {"update", "delete"}:
-                sets = ", ".join(f"t.{c} = s.{c}" for c in _COLUMNS[PAYMENTS])
+            if added["replace"]:
+                actions = f"WHEN MATCHED THEN UPDATE SET {_sets((*ROW_STATE, *_CONTENT))}"
+                self._merge(stage, filled.where("change = 'replace'"), PAYMENT_KEY, actions)
+            if counts.keys() & {"update", "delete"}:
                 actions = (
-                    f"WHEN MATCHED AND s.change = 'delete' THEN DELETE WHEN MATCHED THEN UPDATE SET {sets}"
+                    "WHEN MATCHED AND s.change = 'delete' THEN DELETE "
+                    f"WHEN MATCHED THEN UPDATE SET {_sets(ROW_STATE)}"
                 )
-                self._merge(stage, merged, PAYMENT_KEY, actions)
+                rows = changes.where("change IN ('update', 'delete')")
+                self._merge(stage, rows, PAYMENT_KEY, actions)
 
         def check(table: Table, staged: Snapshot) -> None:
             rows = audit.added_rows(table, staged, head.snapshot.snapshot_id, PAYMENT_KEY)
-            expected = counts.get("insert", 0) + counts.get("update", 0)
-            audit.check_count(rows.num_rows, expected, "payments staged", PAYMENTS)
+            audit.check_count(rows.num_rows, sum(added.values()), "payments staged", PAYMENTS)
             audit.check_unique(rows, PAYMENT_KEY, PAYMENTS)
 
         return self._plan(head, write, check, {"records": head.offsets.records_to(self._batch.end)})
 
-    def _fold(self, versions: DataFrame, keys: DataFrame) -> DataFrame:
-        """Fold the payments of some business keys, from every version of every event that ever had one."""
-        events = _having(versions, keys, "business_key").select("event_id").distinct()
-        members = fold_events(_having(versions, events, "event_id").select(*NARROW))
-        payments = fold_payments(_having(members, keys, "business_key"))
-        shown = versions.drop("status", *PAYMENT_KEY)
-        return payments.join(shown, list(VERSION_KEY)).select(*_COLUMNS[PAYMENTS])
-
-    def _changes(self, table: DataFrame, folded: DataFrame, keys: DataFrame) -> DataFrame:
-        """Compare the fold with the table: rows to insert, to update, and to delete (groups without members).
-
-        A deleted row carries its key, and null everywhere else.
-        """
-        known = _having(table, keys, "business_key").select(
-            *(F.col(c).alias(f"known_{c}") for c in (*PAYMENT_KEY, *_ROW_STATE))
-        )
-        same_key = (F.col("business_key") == F.col("known_business_key")) & F.col(
-            "transaction_ref"
-        ).eqNullSafe(F.col("known_transaction_ref"))
-        is_same = _all(F.col(c).eqNullSafe(F.col(f"known_{c}")) for c in _ROW_STATE)
-        change = (
-            F.when(F.col("known_business_key").isNull(), "insert")
-            .when(F.col("business_key").isNull(), "delete")
-            .when(~is_same, "update")
-        )
-        keyed = {
-            c: F.when(F.col("business_key").isNull(), F.col(f"known_{c}")).otherwise(F.col(c))
-            for c in PAYMENT_KEY
-        }
-        compared = folded.join(known, same_key, "full_outer").withColumn("change", change)
-        return compared.withColumns(keyed).select(*_COLUMNS[PAYMENTS], "change").where("change IS NOT NULL")
+    def _content(self, changes: DataFrame) -> DataFrame:
+        """Fetch what the shown versions say: from the batch, where nearly all are, else from the table."""
+        columns = [*VERSION_KEY, *GROUP, *_CONTENT]
+        shown = changes.select(*VERSION_KEY).distinct()
+        copies = self._valid.select(*VERSION_KEY, *_COORDINATES).join(F.broadcast(shown), list(VERSION_KEY))
+        one_copy = copies.groupBy(*VERSION_KEY).agg(F.min(F.struct(*_COORDINATES)).alias("copy"))
+        found = self._keep(one_copy.select(*VERSION_KEY, "copy.*"))
+        in_batch = self._valid.join(F.broadcast(found.select(*_COORDINATES)), list(_COORDINATES), "left_semi")
+        elsewhere = self._keep(_without(shown, found, VERSION_KEY))
+        if elsewhere.isEmpty():
+            return in_batch.select(*columns)
+        stored = self._table(VERSIONS).join(F.broadcast(elsewhere), list(VERSION_KEY), "left_semi")
+        return in_batch.select(*columns).unionByName(stored.select(*columns))
 
     # -- quarantine ------------------------------------------------------------------------------------------
 
@@ -242,18 +237,54 @@ class CuratedBatch:
         finally:
             self._spark.catalog.dropTempView(view)
 
-    def _without(self, rows: DataFrame, others: DataFrame, key: tuple[str, ...]) -> DataFrame:
-        return rows.join(F.broadcast(others.select(*key)), list(key), "left_anti")
-
     def _keep(self, frame: DataFrame) -> DataFrame:
         frame.persist(StorageLevel.MEMORY_AND_DISK)
         self._kept.append(frame)
         return frame
 
 
-def _having(rows: DataFrame, keys: DataFrame, column: str) -> DataFrame:
-    """Keep the rows whose column is among the keys; the keys of a batch are few enough to send everywhere."""
-    return rows.join(F.broadcast(keys), column, "left_semi")
+def _changes(known: DataFrame, folded: DataFrame) -> DataFrame:
+    """Compare the fold with the table, on narrow columns.
+
+    `insert`: a new payment. `replace`: it shows another content. `update`: the same content, another state.
+    `delete`: a payment that lost its members; such a row carries its key, and null everywhere else.
+    """
+    before = known.select(*(F.col(c).alias(f"known_{c}") for c in (*PAYMENT_KEY, *ROW_STATE)))
+    same_key = _all(F.col(c).eqNullSafe(F.col(f"known_{c}")) for c in PAYMENT_KEY)
+    change = (
+        F.when(F.col("known_business_key").isNull(), "insert")
+        .when(F.col("business_key").isNull(), "delete")
+        .when(~_is_same(("content_hash", "event_id")), "replace")
+        .when(~_is_same(ROW_STATE), "update")
+    )
+    key = {
+        c: F.when(F.col("business_key").isNull(), F.col(f"known_{c}")).otherwise(F.col(c))
+        for c in PAYMENT_KEY
+    }
+    compared = folded.join(before, same_key, "full_outer").withColumn("change", change)
+    columns = (*PAYMENT_KEY, *ROW_STATE, "change")
+    return compared.withColumns(key).select(*columns).where("change IS NOT NULL")
+
+
+def _is_same(columns: Iterable[str]) -> Column:
+    return _all(F.col(c).eqNullSafe(F.col(f"known_{c}")) for c in columns)
+
+
+def _having(rows: DataFrame, groups: DataFrame) -> DataFrame:
+    """Keep the rows of these groups; the groups of a batch are few enough to send everywhere."""
+    return rows.join(F.broadcast(groups), list(GROUP), "left_semi")
+
+
+def _without(rows: DataFrame, others: DataFrame, key: tuple[str, ...]) -> DataFrame:
+    return rows.join(F.broadcast(others.select(*key)), list(key), "left_anti")
+
+
+def _count_by(rows: DataFrame, column: str) -> dict[str, int]:
+    return {row[column]: row["count"] for row in rows.groupBy(column).count().collect()}
+
+
+def _sets(columns: Iterable[str]) -> str:
+    return ", ".join(f"t.{c} = s.{c}" for c in columns)
 
 
 def _all(conditions: Iterable[Column]) -> Column:

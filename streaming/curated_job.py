@@ -1,7 +1,7 @@
 """The curated job: raw to event_versions, payments and quarantine, batch by batch.
 
 Belongs here: the order of the steps and what each table's publish consists of.
-Does not: the rules (`quality/`), the fold (`spark_fold.py`), the protocol (`lakehouse/publish.py`).
+Does not: the rules (`quality/`), the fold (`lakehouse/fold.py`), the protocol (`lakehouse/publish.py`).
 """
 
 from __future__ import annotations

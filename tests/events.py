@@ -8,7 +8,7 @@ from itertools import count
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
-from lakehouse.fold import Coordinates, Copy
+from lakehouse.fold import Coordinates, Version, record
 from quality.contract import HISTORY, Event
 from quality.judge import judge
 
@@ -51,6 +51,6 @@ def valid(data: bytes) -> Event:
     return verdict
 
 
-def copy(name: str = "e1", **changes: Any) -> Copy:
+def copy(name: str = "e1", **changes: Any) -> Version:
     """A valid record at the next offset of partition 0."""
-    return Copy(valid(wire(name, **changes)), "bank", Coordinates(TOPIC_ID, 0, next(_offsets)))
+    return record(valid(wire(name, **changes)), Coordinates(TOPIC_ID, 0, next(_offsets)))

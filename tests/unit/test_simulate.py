@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lakehouse.fold import Coordinates, Copy, fold_events, fold_payments, fold_versions
+from lakehouse.fold import Coordinates, fold_events, fold_payments, fold_versions, record
 from quality.contract import HISTORY, REVERSED
 from quality.judge import judge
 from streaming.errors import StreamingError
@@ -37,9 +37,7 @@ def run(
 def outcome_by_reference(lines: list[bytes]) -> dict[str, Any]:
     """What quality and the reference fold make of the lines, in the words of `--expect`."""
     verdicts = [judge(line, SENT, HISTORY[0]) for line in lines]
-    copies = [
-        Copy(v, None, Coordinates("t", 0, i)) for i, v in enumerate(verdicts) if not isinstance(v, list)
-    ]
+    copies = [record(v, Coordinates("t", 0, i)) for i, v in enumerate(verdicts) if not isinstance(v, list)]
     versions = fold_versions(copies)
     events = fold_events(versions)
     payments = fold_payments(events)
