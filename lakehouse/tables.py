@@ -13,12 +13,16 @@ from pyiceberg.exceptions import CommitFailedException, TableAlreadyExistsError
 from pyiceberg.manifest import write_manifest_list
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table as IcebergTable
+from pyiceberg.table import TableProperties
 from pyiceberg.table.snapshots import Operation, Snapshot, Summary
+from pyiceberg.table.sorting import NullOrder, SortDirection, SortField
 from pyiceberg.table.update import (
     AddSnapshotUpdate,
     AssertRefSnapshotId,
     AssertTableUUID,
 )
+from pyiceberg.transforms import IdentityTransform
+from pyiceberg.types import ListType
 
 from lakehouse.definitions import TABLES, Table
 from lakehouse.errors import TableMismatch
@@ -26,14 +30,18 @@ from lakehouse.offsets import OffsetVector
 from lakehouse.refs import MAIN, PROGRESS_TAG, branch_to, tag_to
 from lakehouse.stamp import Stamp
 
+_PLAIN_SORT: tuple[object, ...] = (IdentityTransform(), SortDirection.ASC, NullOrder.NULLS_FIRST)
+
 
 def ensure_tables(
     catalog: RestCatalog, buckets: int, definitions: Iterable[Table] = TABLES
 ) -> dict[str, str]:
-    """Create what is missing and add new optional columns; idempotent, safe when two run at once.
+    """Create what is missing; add new optional columns, bring docs and properties up to date; idempotent.
+
+    Safe when two run at once.
 
     Returns what was done per table: `created`, `evolved: …` or `unchanged`. Raises `TableMismatch`, with the
-    differences, before changing anything of a table that differs in more than added columns.
+    differences, before changing anything of a table that differs in more than that.
     """
     done = {}
     for definition in definitions:
@@ -109,20 +117,35 @@ def _evolve(table: IcebergTable, definition: Table, buckets: int) -> str:
             "only new optional columns are added to a table in use; undo the change in "
             "lakehouse/definitions.py, or move the data into a new table",
         )
-    known = {f.name for f in table.schema().fields}
+    known = {f.name: f for f in table.schema().fields}
     added = [f for f in definition.schema().fields if f.name not in known]
-    if not added:
-        return "unchanged"
-    with table.update_schema() as update:
-        for f in added:
-            update.add_column(f.name, f.field_type, doc=f.doc)
-    return "evolved: " + ", ".join(f"+{f.name}" for f in added)
+    explained = [f for f in definition.schema().fields if f.name in known and f.doc != known[f.name].doc]
+    properties = _properties_to_set(table, definition)
+    with table.transaction() as transaction:
+        if added or explained:
+            with transaction.update_schema() as update:
+                for f in added:
+                    update.add_column(f.name, f.field_type, doc=f.doc)
+                for f in explained:
+                    update.update_column(f.name, doc=f.doc)
+        if properties:
+            transaction.set_properties(properties)
+    named = [f"+{f.name}" for f in added] + [f"doc of {f.name}" for f in explained]
+    named += [f"property {name}" for name in properties]
+    return "evolved: " + ", ".join(named) if named else "unchanged"
+
+
+def _properties_to_set(table: IcebergTable, definition: Table) -> dict[str, str]:
+    """Find the properties that differ; those that the definition does not speak of are left alone."""
+    wanted = {k: v for k, v in definition.all_properties().items() if k != TableProperties.FORMAT_VERSION}
+    return {name: value for name, value in wanted.items() if table.properties.get(name) != value}
 
 
 def compare(table: IcebergTable, definition: Table, buckets: int) -> list[str]:
     """List what differs from the definition and cannot be mended by adding optional columns."""
     found = _compare_columns(table.schema(), definition.schema())
     found += _compare_text("partitions", _partitions(table), _partitions_of(definition, buckets))
+    found += _compare_text("sort order", _sorting(table), ", ".join(definition.sort_by) or "none")
     version = str(table.format_version)
     return found + _compare_text("format version", version, definition.all_properties()["format-version"])
 
@@ -151,9 +174,26 @@ def _type(kind: object) -> str:
     """Render a type without its field ids, which the catalog assigns anew."""
     fields = getattr(kind, "fields", None)
     if fields is not None:
-        return "struct<" + ", ".join(f"{f.name}: {_type(f.field_type)}" for f in fields) + ">"
-    element = getattr(kind, "element_type", None)
-    return f"list<{_type(element)}>" if element is not None else str(kind)
+        return (
+            "struct<" + ", ".join(f"{f.name}: {_type(f.field_type)}{_null(f.required)}" for f in fields) + ">"
+        )
+    if isinstance(kind, ListType):
+        return f"list<{_type(kind.element_type)}{_null(kind.element_required)}>"
+    return str(kind)
+
+
+def _null(is_required: bool) -> str:
+    return "" if is_required else " or null"
+
+
+def _sorting(table: IcebergTable) -> str:
+    names = {f.field_id: f.name for f in table.schema().fields}
+    return ", ".join(_sort_text(f, names[f.source_id]) for f in table.sort_order().fields) or "none"
+
+
+def _sort_text(f: SortField, name: str) -> str:
+    is_plain = (f.transform, f.direction, f.null_order) == _PLAIN_SORT
+    return name if is_plain else f"{f.transform}({name}) {f.direction} {f.null_order}"
 
 
 def _partitions(table: IcebergTable) -> str:

@@ -60,11 +60,11 @@ class History:
 
     def branch(self, name: str, number: int) -> None:
         """Set a branch."""
-        self.refs[name] = SnapshotRef(snapshot_id=number, snapshot_ref_type=SnapshotRefType.BRANCH)
+        self.refs[name] = _ref(number, SnapshotRefType.BRANCH)
 
     def tag(self, name: str, number: int) -> None:
         """Set a tag."""
-        self.refs[name] = SnapshotRef(snapshot_id=number, snapshot_ref_type=SnapshotRefType.TAG)
+        self.refs[name] = _ref(number, SnapshotRefType.TAG)
 
     def expire(self) -> None:
         """Keep nothing but what a ref points to."""
@@ -90,6 +90,10 @@ class History:
     def catalog(self) -> RestCatalog:
         """A catalog that can only load this table."""
         return cast(RestCatalog, _Loader(self))
+
+
+def _ref(number: int, kind: SnapshotRefType) -> SnapshotRef:
+    return SnapshotRef.model_validate({"snapshot-id": number, "type": kind})
 
 
 class _Loader:

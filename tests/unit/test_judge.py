@@ -31,6 +31,11 @@ def at(moment: datetime, **changes: Any) -> bytes:
     return wire(event_ts=moment.isoformat(), **changes)
 
 
+def changed(field: str, value: Any) -> bytes:
+    fields: dict[str, Any] = {field: value}
+    return wire(**fields)
+
+
 # -- a good event ------------------------------------------------------------------------------------------
 
 
@@ -404,8 +409,8 @@ def test_the_contract_in_force_is_chosen_by_kafka_time() -> None:
         CARD.encode(),
         f'{{"{CARD}": '.encode(),
         f'"{CARD}"'.encode(),
-        *(wire(**{field: CARD + "#" * 200}) for field in [*REQUIRED, "transaction_ref", "original_event_id"]),
-        *(wire(**{field: [CARD]}) for field in REQUIRED),
+        *(changed(field, CARD + "#" * 200) for field in [*REQUIRED, "transaction_ref", "original_event_id"]),
+        *(changed(field, [CARD]) for field in REQUIRED),
         wire(amount=CARD + ".001"),
         wire(event_ts=CARD),
     ],
