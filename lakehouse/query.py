@@ -64,6 +64,7 @@ def run_query(
         duckdb.connect(config={"allow_unsigned_extensions": "true"}) as connection,
     ):
         try:
+            connection.execute("SET TimeZone = 'UTC'")
             tables = {name: _load(catalog, name) for name in _tables_of(connection, sql)}
             snapshots = {name: snapshot_at(table, moment) for name, table in tables.items()}
             if reader == "duckdb":
