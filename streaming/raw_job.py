@@ -68,6 +68,7 @@ class RawJob:
         self._stopping = threading.Event()
         self._failure: BaseException | None = None
         self._topic_id = ""
+        self._staged = 0
         self._left = 0
         self.records = 0
 
@@ -134,9 +135,11 @@ class RawJob:
 
     def _consume(self, batch: DataFrame, ends: dict[int, int]) -> None:
         with _tracer.start_as_current_span("raw.batch", attributes={"topic": self._settings.topic}):
-            before = self.records
-            self._publisher.publish(RAW, lambda head: self._plan(head, batch, ends))
-            _consumed.add(self.records - before, {"messaging.destination.name": self._settings.topic})
+            self._staged = 0
+            if self._publisher.publish(RAW, lambda head: self._plan(head, batch, ends)) is None:
+                return
+            self.records += self._staged  # of the attempt that got in; earlier ones count for nothing
+            _consumed.add(self._staged, {"messaging.destination.name": self._settings.topic})
 
     def _plan(self, head: Head, batch: DataFrame, ends: dict[int, int]) -> Plan | None:
         state = self._inspect()
@@ -154,7 +157,7 @@ class RawJob:
             columns = ["topic_id", "partition", "offset"]
             found = audit.added_rows(table, staged, head.snapshot.snapshot_id, columns)
             audit.check_dense(found, head.offsets, target, RAW)
-            self.records += count
+            self._staged = count
             self._left = target.records_to(OffsetVector({state.topic_id: state.latest}))
 
         return Plan(write, check, progress=target)
