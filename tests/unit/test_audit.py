@@ -1,0 +1,85 @@
+"""The checks on staged rows: exactly the offsets of the range, no key twice, sums that hold."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lakehouse.audit import check_count, check_dense, check_unique
+from lakehouse.errors import AuditFailed
+from lakehouse.offsets import OffsetVector
+
+BEFORE = OffsetVector({"t": {0: 5, 1: 2}})
+AFTER = OffsetVector({"t": {0: 8, 1: 4, 2: 1}})
+WHOLE = [("t", 0, 5), ("t", 0, 6), ("t", 0, 7), ("t", 1, 2), ("t", 1, 3), ("t", 2, 0)]
+Row = tuple[str, int, int]
+
+
+def staged(rows: list[Row]) -> pa.Table:
+    columns = list(zip(*rows, strict=True)) if rows else [(), (), ()]
+    names = ("topic_id", "partition", "offset")
+    types = (pa.string(), pa.int32(), pa.int64())
+    return pa.table({n: pa.array(c, type=t) for n, c, t in zip(names, columns, types, strict=True)})
+
+
+@given(st.permutations(WHOLE))
+def test_just_the_range_passes_in_any_order(rows: list[Row]) -> None:
+    check_dense(staged(rows), BEFORE, AFTER, "raw")
+
+
+def test_an_empty_range_wants_no_rows() -> None:
+    check_dense(staged([]), AFTER, AFTER, "raw")
+    with pytest.raises(AuditFailed, match="1 rows staged where the source range has 0"):
+        check_dense(staged([("t", 0, 8)]), AFTER, AFTER, "raw")
+
+
+@pytest.mark.parametrize("missing", WHOLE, ids=str)
+def test_a_gap_is_found_wherever_it_is(missing: Row) -> None:
+    with pytest.raises(AuditFailed, match=f"{missing[0]}-{missing[1]} the offsets"):
+        check_dense(staged([row for row in WHOLE if row != missing]), BEFORE, AFTER, "raw")
+
+
+@pytest.mark.parametrize("repeated", WHOLE, ids=str)
+def test_a_repeat_is_found_wherever_it_is(repeated: Row) -> None:
+    with pytest.raises(AuditFailed):
+        check_dense(staged([*WHOLE, repeated]), BEFORE, AFTER, "raw")
+
+
+@pytest.mark.parametrize("repeated", WHOLE[:5], ids=str)
+def test_a_repeat_does_not_make_up_for_a_gap(repeated: Row) -> None:
+    rows = [row for row in WHOLE if row != repeated]
+    other = next(row for row in rows if row[1] == repeated[1])
+    with pytest.raises(AuditFailed):
+        check_dense(staged([*rows, other]), BEFORE, AFTER, "raw")
+
+
+@pytest.mark.parametrize("stray", [("t", 0, 4), ("t", 0, 8), ("t", 3, 0), ("u", 0, 5)], ids=str)
+def test_a_row_from_elsewhere_is_found(stray: Row) -> None:
+    with pytest.raises(AuditFailed):
+        check_dense(staged([*WHOLE, stray]), BEFORE, AFTER, "raw")
+    with pytest.raises(AuditFailed):
+        check_dense(staged([*WHOLE[1:], stray]), BEFORE, AFTER, "raw")
+
+
+def test_nothing_staged_where_rows_are_due_is_a_gap() -> None:
+    for nothing in (staged([]), pa.table({"topic_id": [], "partition": [], "offset": []})):
+        with pytest.raises(AuditFailed, match="found 0 rows"):
+            check_dense(nothing, BEFORE, AFTER, "raw")
+
+
+def test_keys_are_unique_as_a_whole_with_nulls_as_values() -> None:
+    keys = pa.table({"key": ["a", "a", "b", "b"], "ref": ["x", None, "x", None]})
+    check_unique(keys, ("key", "ref"), "payments")
+    check_unique(keys.slice(0, 0), ("key", "ref"), "payments")
+    with pytest.raises(AuditFailed, match="2 staged rows repeat their key"):
+        check_unique(keys, ("key",), "payments")
+    with pytest.raises(AuditFailed, match="1 staged rows repeat"):
+        check_unique(pa.concat_tables([keys, keys.slice(1, 1)]), ("key", "ref"), "payments")
+
+
+def test_a_count_names_both_sides() -> None:
+    check_count(3, 3, "versions", "v")
+    with pytest.raises(AuditFailed, match="table v: 2 versions, 3 expected"):
+        check_count(2, 3, "versions", "v")
