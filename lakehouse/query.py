@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.resources
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -25,8 +24,6 @@ from lakehouse.moments import NOW, Moment, snapshot_at
 
 Reader = Literal["duckdb", "pyiceberg"]
 _EXTENSIONS = ("avro", "httpfs", "iceberg")  # iceberg needs the other two loaded first
-_ZONED = "TIMESTAMP WITH TIME ZONE"
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _READING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
 _tracer = trace.get_tracer(__name__)
 
@@ -74,33 +71,10 @@ def run_query(
                 attach(connection, properties)
             for name, table in tables.items():
                 _VIEWS[reader](connection, table, name, snapshots[name])
-            found = connection.sql(sql)
-            return Result(found.columns, _rows(found), snapshots)
+            cursor = connection.execute(sql)
+            return Result([c[0] for c in cursor.description], cursor.fetchall(), snapshots)
         except duckdb.Error as error:
             raise QueryError(f"the query failed: {error}", "tables are named schema.table") from None
-
-
-def _rows(found: duckdb.DuckDBPyRelation) -> list[tuple[Any, ...]]:
-    """Fetch all rows; times with an offset as aware datetimes in UTC, within lists and structs as text.
-
-    DuckDB itself would turn such times into Python's with pytz only, which we do not depend on.
-    """
-    kinds = [str(kind) for kind in found.types]
-    if not any(_ZONED in kind for kind in kinds):
-        return found.fetchall()
-    rows = found.project(", ".join(_plain_column(i, kind) for i, kind in enumerate(kinds, 1))).fetchall()
-    is_time = [kind == _ZONED for kind in kinds]
-    return [tuple(_utc(v) if t else v for v, t in zip(row, is_time, strict=True)) for row in rows]
-
-
-def _plain_column(number: int, kind: str) -> str:
-    if kind == _ZONED:
-        return f"epoch_us(#{number})"
-    return f"CAST(#{number} AS VARCHAR)" if _ZONED in kind else f"#{number}"
-
-
-def _utc(micros: int | None) -> datetime | None:
-    return None if micros is None else _EPOCH + timedelta(microseconds=micros)
 
 
 def attach(connection: duckdb.DuckDBPyConnection, properties: Mapping[str, str]) -> None:
