@@ -9,12 +9,15 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from pyiceberg.catalog.rest import RestCatalog
 from pyspark.sql import SparkSession
 
 from config.settings import Settings, load_settings
+from lakehouse.catalog import connect
 from local.stack import down, up
 from streaming.session import start_spark
 from streaming.topics import ensure_topics
+from tests.pipeline import Pipeline
 from tests.stacks import topic_of
 
 # Where jars are cached and how long fault tests run is for the caller to say; all else is not.
@@ -42,3 +45,15 @@ def spark(stack: Settings) -> Iterator[SparkSession]:
     session = start_spark("paywave-tests", stack.spark_conf(), stack.home / "logs" / "spark.log")
     yield session
     session.stop()
+
+
+@pytest.fixture(scope="session")
+def catalog(stack: Settings) -> RestCatalog:
+    """A connection to the stack's catalog."""
+    return connect(stack.catalog_properties())
+
+
+@pytest.fixture
+def pipeline(stack: Settings, catalog: RestCatalog, spark: SparkSession) -> Pipeline:
+    """The main job with new tables and a topic of its own."""
+    return Pipeline(stack, catalog, spark)

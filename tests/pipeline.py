@@ -1,0 +1,111 @@
+"""The main job as tests drive it: a topic and tables of their own, send, raw, curated, read back.
+
+Belongs here: driving and reading. Does not: what must come out (`reference.py`).
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from pyiceberg.catalog.rest import RestCatalog
+from pyspark.sql import SparkSession
+
+from config.settings import Settings
+from lakehouse.conservation import Stock, take_stock
+from lakehouse.definitions import TABLES
+from lakehouse.query import run_query
+from lakehouse.tables import ensure_tables
+from streaming.curated_job import CuratedJob, CuratedSettings
+from streaming.message import Message, message_of
+from streaming.producer import send
+from streaming.raw_job import RawJob, RawSettings
+from streaming.simulate import Mix
+from streaming.topics import ensure_topics, payments_topic
+
+PARTITIONS = 4
+EVERYTHING = 200_000
+# Every kind of dirt there is, far more of it than in life.
+DIRTY = Mix(
+    duplicates=0.08,
+    business_duplicates=0.05,
+    late=0.1,
+    out_of_order=0.1,
+    reversals=0.06,
+    corrections=0.06,
+    unknown_fields=0.05,
+    malformed=0.06,
+)
+
+
+@dataclass
+class Pipeline:
+    """The main job on the stack, with a topic of its own and new tables, of which there is one set only."""
+
+    settings: Settings
+    catalog: RestCatalog
+    spark: SparkSession
+    topic: str = field(default_factory=lambda: f"t-{uuid.uuid4()}")
+
+    def __post_init__(self) -> None:
+        self.create_topic()
+        self.renew_tables()
+
+    def create_topic(self) -> None:
+        topic = payments_topic(self.topic, PARTITIONS, 1, 1, 1)
+        ensure_topics(self.settings.kafka_properties(), topic)
+
+    def renew_tables(self) -> None:
+        """Drop every table and create it anew: what Kafka holds is consumed from the start again."""
+        for table in TABLES:
+            if self.catalog.table_exists(table.name):
+                self.catalog.drop_table(table.name)
+        ensure_tables(self.catalog, self.settings.tables.buckets)
+
+    def send(self, messages: Iterable[Message]) -> int:
+        """Send messages; every one of them must be acknowledged. Returns their number."""
+        report = send(messages, self.topic, self.settings.kafka_properties())
+        assert report.failed == 0, report
+        return report.acknowledged
+
+    def send_lines(self, lines: Iterable[bytes], source: str = "bank") -> int:
+        return self.send(message_of(line, source) for line in lines)
+
+    def raw_job(self, max_records: int = EVERYTHING) -> RawJob:
+        kafka, source = self.settings.kafka_properties(), self.settings.kafka_source_options()
+        return RawJob(self.catalog, self.spark, RawSettings(self.topic, kafka, source, max_records))
+
+    def curated_job(self, max_records: int = EVERYTHING) -> CuratedJob:
+        settings = CuratedSettings(self.settings.tables.buckets, max_records)
+        return CuratedJob(self.catalog, self.spark, settings)
+
+    def run_raw(self, max_records: int = EVERYTHING) -> int:
+        return self.raw_job(max_records).run(once=True)
+
+    def run_curated(self, max_records: int = EVERYTHING) -> int:
+        return self.curated_job(max_records).run(once=True)
+
+    def run(self, max_records: int = EVERYTHING) -> None:
+        """Drain the topic into raw, then raw into the curated tables."""
+        self.run_raw(max_records)
+        self.run_curated(max_records)
+
+    def rows(self, table: str) -> list[dict[str, Any]]:
+        """Every row of a table, read by pyiceberg."""
+        found: list[dict[str, Any]] = self.catalog.load_table(table).scan().to_arrow().to_pylist()
+        return found
+
+    def query(self, sql: str, **options: Any) -> list[tuple[Any, ...]]:
+        """Rows of a query, read by DuckDB unless options say otherwise."""
+        return run_query(self.catalog, self.settings.catalog_properties(), sql, **options).rows
+
+    def stock(self) -> Stock:
+        return take_stock(self.catalog, self.settings.catalog_properties())
+
+    def environment(self) -> dict[str, str]:
+        """Environment of a `paywave` process that works on this topic."""
+        own = {"PAYWAVE_HOME": str(self.settings.home), "PAYWAVE_KAFKA__TOPIC": self.topic}
+        return {**os.environ, **own}

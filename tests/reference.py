@@ -1,0 +1,135 @@
+"""What the tables must hold: the pure core over the bytes that raw holds, row by row.
+
+Belongs here: the law `curated = fold(raw)` as an assertion, and the invariants of raw itself.
+Does not: the fold (`lakehouse/fold.py`), the rules (`quality/`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import Any
+
+from lakehouse.definitions import BY_NAME, PAYMENTS, QUARANTINE, RAW, VERSIONS
+from lakehouse.fold import Coordinates, Version, fold_events, fold_payments, fold_versions, record
+from lakehouse.offsets import OffsetVector
+from lakehouse.refs import ancestry, read_head, stamp_of
+from quality.contract import Event, Violation, in_force
+from quality.judge import judge
+from streaming.topic_state import inspect_topic
+from tests.pipeline import Pipeline
+
+Row = dict[str, Any]
+_KEYS: dict[str, Callable[[Row], Hashable]] = {
+    name: lambda row, key=table.key: tuple(row[column] for column in key)  # type: ignore[misc]
+    for name, table in BY_NAME.items()
+}
+
+
+def keyed(table: str, rows: Iterable[Row]) -> dict[Hashable, Row]:
+    """Rows by the table's key; no key may come twice."""
+    rows = list(rows)
+    found = {_KEYS[table](row): row for row in rows}
+    assert len(found) == len(rows), f"{table}: {len(rows) - len(found)} rows repeat their key"
+    return found
+
+
+def contents(pipeline: Pipeline) -> dict[str, dict[Hashable, Row]]:
+    """Every row of the tables that the curated job writes."""
+    return {table: keyed(table, pipeline.rows(table)) for table in (VERSIONS, PAYMENTS, QUARANTINE)}
+
+
+def assert_raw_is_the_topic(pipeline: Pipeline) -> None:
+    """Raw has every record of the topic once, and its snapshots say so: appends, without a gap."""
+    state = inspect_topic(pipeline.settings.kafka_properties(), pipeline.topic)
+    assert set(state.earliest.values()) == {0}
+    coordinates = [(r["topic_id"], r["partition"], r["offset"]) for r in pipeline.rows(RAW)]
+    assert sorted(coordinates) == [
+        (state.topic_id, partition, offset)
+        for partition, end in sorted(state.latest.items())
+        for offset in range(end)
+    ]
+    head = read_head(pipeline.catalog, RAW)
+    assert head.offsets.records_to(OffsetVector({state.topic_id: state.latest})) == 0
+    before = OffsetVector()
+    for snapshot in reversed(list(ancestry(head.table.metadata, head.snapshot))):
+        stamp, summary = stamp_of(snapshot), snapshot.summary
+        assert stamp is not None
+        assert stamp.progress is not None
+        assert summary is not None
+        assert summary.operation.value == "append"
+        assert int(summary.get("added-records") or 0) == before.records_to(stamp.progress)
+        assert stamp.progress.covers(before)
+        before = stamp.progress
+
+
+def assert_the_law(pipeline: Pipeline) -> None:
+    """The curated tables are the fold of raw, column by column; nothing is missing and nothing is twice."""
+    found, wanted = contents(pipeline), expected(pipeline.rows(RAW))
+    for table, rows in wanted.items():
+        assert found[table].keys() == rows.keys(), table
+        wrong = {key: (found[table][key], row) for key, row in rows.items() if found[table][key] != row}
+        assert not wrong, f"{table}: {len(wrong)} rows differ, one is {next(iter(wrong.values()))}"
+    stock = pipeline.stock()
+    assert stock.conserved, stock.breaks
+    assert stock.raw == stock.redelivered + stock.versions + stock.quarantined
+
+
+def assert_readers_agree(pipeline: Pipeline) -> None:
+    """DuckDB's and pyiceberg's Iceberg readers give the same rows."""
+    for table in (VERSIONS, PAYMENTS, QUARANTINE):
+        sql = f"SELECT * FROM {table} ORDER BY ALL"
+        assert pipeline.query(sql) == pipeline.query(sql, reader="pyiceberg"), table
+
+
+def expected(raw: Iterable[Row]) -> dict[str, dict[Hashable, Row]]:
+    """Rows of the curated tables, by the pure core, from rows of raw."""
+    copies, quarantined = [], []
+    transport: dict[Coordinates, Row] = {}
+    for row in raw:
+        contract = in_force(row["kafka_ts"])
+        verdict = judge(row["value"], row["kafka_ts"], contract, _header(row, "archive") == "true")
+        where = Coordinates(row["topic_id"], row["partition"], row["offset"])
+        transport[where] = {"source": _header(row, "ce_source"), "topic": row["topic"], **where._asdict()}
+        if isinstance(verdict, Event):
+            copies.append(record(verdict, where))
+        else:
+            judged = {"contract_version": contract.version, "violations": [_named(v) for v in verdict]}
+            own = {"kafka_ts": row["kafka_ts"], "state": "open"}
+            quarantined.append({**transport[where], **own, **judged})
+    versions = fold_versions(copies)
+    payments = fold_payments(fold_events(versions))
+    return {
+        VERSIONS: keyed(VERSIONS, (_version_row(v, transport) for v in versions)),
+        PAYMENTS: keyed(
+            PAYMENTS,
+            (
+                _version_row(p.row, transport)
+                | {"business_key": p.business_key, "transaction_ref": p.transaction_ref, "status": p.status}
+                | {"event_ids": list(p.event_ids), "flags": list(p.flags)}
+                for p in payments
+            ),
+        ),
+        QUARANTINE: keyed(QUARANTINE, quarantined),
+    }
+
+
+def _version_row(version: Version, transport: Mapping[Coordinates, Row]) -> Row:
+    assert version.event is not None
+    assert version.coordinates is not None
+    fields = version.event._asdict()
+    del fields["ingest_ts"]
+    return fields | {"first_ingest_ts": version.first_ingest_ts} | transport[version.coordinates]
+
+
+def _named(violation: Violation) -> dict[str, str]:
+    return dict(violation._asdict())
+
+
+def _header(row: Row, name: str) -> str | None:
+    values = [header["value"] for header in row["headers"] or [] if header["key"] == name]
+    if not values or values[0] is None:
+        return None
+    try:
+        return bytes(values[0]).decode()
+    except UnicodeDecodeError:
+        return None
