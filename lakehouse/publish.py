@@ -147,6 +147,8 @@ class Publisher:
         self.catalog = catalog
         self.writer = writer
         self._patience = patience
+        # Where our last publish left each table that we consume into: only we are to move it on.
+        self._left_at: dict[str, OffsetVector] = {}
 
     def publish(self, table: str, build: Callable[[Head], Plan | None]) -> Published | None:
         """Build, stage, audit and publish; build again from the new head whenever somebody else was first.
@@ -161,16 +163,16 @@ class Publisher:
 
         Raises:
             AuditFailed: the staged rows break an invariant; main is as it was.
-            ConcurrentWriter: another writer consumed the same source meanwhile.
+            ConcurrentWriter: another writer consumed the same source, meanwhile or since our last publish.
             LostRace: main kept moving through all attempts.
             OutcomeUnknown: the catalog stayed silent; starting again is safe.
             RolledBack: main lost its own progress.
         """
-        built_on: OffsetVector | None = None
+        built_on = self._left_at.get(table)
         failures = _Failures(self._patience)
         for attempt in range(1, self._patience.attempts + 1):
             head = self._read_head(table)
-            # Before building again: the other writer may have left nothing to do, and would go unnoticed.
+            # Before building: the other writer may have left nothing to do, and would go unnoticed.
             if built_on is not None and head.offsets != built_on:
                 raise _overtaken(table, self.writer, built_on, head)
             plan = build(head)
@@ -186,6 +188,8 @@ class Publisher:
                 failures.record(table, error)
                 continue
             if published is not None:
+                if plan.progress is not None:
+                    self._left_at[table] = plan.progress
                 return published
             _lost.add(1, {"table": table, "writer": self.writer})
             if attempt >= LOSSES_BEFORE_HOLD and plan.progress is not None:

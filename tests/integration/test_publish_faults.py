@@ -541,6 +541,15 @@ def test_a_writer_that_was_overtaken_by_more_than_its_batch_stops(lake: Lake) ->
     lake.check(range(50), 50)
 
 
+def test_a_writer_that_never_raced_still_notices_the_other_one(lake: Lake) -> None:
+    first, second = lake.publisher(), Publisher(lake.catalog, "zombie", QUICK)
+    first.publish(lake.table, lake.consume(20))
+    second.publish(lake.table, lake.consume(30))
+    with pytest.raises(ConcurrentWriter, match="writer zombie"):
+        first.publish(lake.table, lake.consume(40))
+    lake.check(range(30), 30)
+
+
 def test_a_409_because_another_was_first_builds_again(lake: Lake) -> None:
     published = lake.publisher().publish(
         lake.table, lake.consume(20, between=once(lambda: lake.others_publish(100)))
