@@ -31,6 +31,18 @@ from lakehouse.refs import MAIN, PROGRESS_TAG, branch_to, tag_to
 from lakehouse.stamp import Stamp
 
 _PLAIN_SORT: tuple[object, ...] = (IdentityTransform(), SortDirection.ASC, NullOrder.NULLS_FIRST)
+# Engines add to their parent's totals; without a start, no snapshot of the table would ever carry any.
+_NO_ROWS = {
+    f"total-{what}": "0"
+    for what in (
+        "records",
+        "files-size",
+        "data-files",
+        "delete-files",
+        "position-deletes",
+        "equality-deletes",
+    )
+}
 
 
 def ensure_tables(
@@ -87,7 +99,7 @@ def _give_birth(catalog: RestCatalog, table: IcebergTable) -> None:
         snapshot_id=snapshot_id,
         sequence_number=1,
         manifest_list=location,
-        summary=Summary(Operation.APPEND, **stamp.properties()),
+        summary=Summary(Operation.APPEND, **_NO_ROWS, **stamp.properties()),
         schema_id=table.metadata.current_schema_id,
         first_row_id=0,
         added_rows=0,
