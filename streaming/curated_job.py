@@ -37,7 +37,7 @@ class CuratedSettings:
     """What the curated job needs to know: the tables' buckets, batch size, pause between looks at raw."""
 
     buckets: int
-    max_records: int = 200_000
+    max_records: int = 100_000
     poll_seconds: float = 2.0
 
 

@@ -49,7 +49,7 @@ class RawSettings:
     topic: str
     kafka_properties: Mapping[str, str]
     source_options: Mapping[str, str]
-    max_records: int = 200_000
+    max_records: int = 100_000
     trigger_seconds: float = 5.0
 
 
