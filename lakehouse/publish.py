@@ -34,6 +34,7 @@ from pyiceberg.table.update import (
 
 from lakehouse.errors import AuditFailed, ConcurrentWriter, LakehouseError, LostRace, OutcomeUnknown
 from lakehouse.offsets import OffsetVector
+from lakehouse.patience import DEFAULT, Failures, Patience, Waiting
 from lakehouse.refs import (
     HOLD_TAG,
     MAIN,
@@ -66,17 +67,6 @@ _meter = metrics.get_meter(__name__)
 _published = _meter.create_counter("paywave.publish.snapshots", unit="{snapshot}")
 _lost = _meter.create_counter("paywave.publish.lost_races", unit="{attempt}")
 _seconds = _meter.create_histogram("paywave.publish.duration", unit="s")
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long a publish insists, in seconds and attempts."""
-
-    resolve_seconds: float = 300.0
-    first_pause: float = 0.2
-    longest_pause: float = 10.0
-    attempts: int = 8
-    failed_stages: int = 3
 
 
 @dataclass(frozen=True)
@@ -141,7 +131,7 @@ class Publisher:
     it stages on.
     """
 
-    def __init__(self, catalog: RestCatalog, writer: str, patience: Patience = Patience()) -> None:
+    def __init__(self, catalog: RestCatalog, writer: str, patience: Patience = DEFAULT) -> None:
         if not writer.isalnum():
             raise ValueError(f"writer {writer!r}: letters and digits only, it becomes part of branch names")
         self.catalog = catalog
@@ -169,7 +159,7 @@ class Publisher:
             RolledBack: main lost its own progress.
         """
         built_on = self._left_at.get(table)
-        failures = _Failures(self._patience)
+        failures = Failures(self._patience)
         for attempt in range(1, self._patience.attempts + 1):
             head = self._read_head(table)
             # Before building: the other writer may have left nothing to do, and would go unnoticed.
@@ -274,7 +264,7 @@ class Publisher:
             if HOLD_TAG in head.table.metadata.refs:
                 updates.append(RemoveSnapshotRefUpdate(ref_name=HOLD_TAG))
         updates.append(RemoveSnapshotRefUpdate(ref_name=stage.branch))
-        waiting = _Waiting(self._patience)
+        waiting = Waiting(self._patience)
         while True:
             try:
                 self.catalog.commit_table(head.table, requirements, tuple(updates))
@@ -321,7 +311,7 @@ class Publisher:
 
     def _insist(self, request: Callable[[], T], doing: str) -> T:
         """Repeat a harmless request until it is answered or patience ends; our own errors pass through."""
-        waiting = _Waiting(self._patience)
+        waiting = Waiting(self._patience)
         while True:
             try:
                 return request()
@@ -378,39 +368,6 @@ def drop_branch(catalog: RestCatalog, table: Table, branch: str) -> None:
 
 def _sequence(snapshot: Snapshot) -> int:
     return snapshot.sequence_number or 0
-
-
-class _Waiting:
-    """Pauses that double, until patience ends."""
-
-    def __init__(self, patience: Patience) -> None:
-        self._patience = patience
-        self._pause = patience.first_pause
-        self._deadline = time.monotonic() + patience.resolve_seconds
-
-    def pause(self, doing: str, error: BaseException) -> None:
-        if time.monotonic() + self._pause > self._deadline:
-            raise OutcomeUnknown(
-                f"{doing}: no answer within {self._patience.resolve_seconds:g} s, last {error}",
-                "see whether the catalog is up: `paywave status`; then start again, nothing is lost",
-            ) from error
-        time.sleep(self._pause)
-        self._pause = min(self._pause * 2, self._patience.longest_pause)
-
-
-class _Failures:
-    """Counts attempts whose staging failed; too many, and the error is no passing one."""
-
-    def __init__(self, patience: Patience) -> None:
-        self._left = patience.failed_stages
-        self._waiting = _Waiting(patience)
-
-    def record(self, table: str, error: Exception) -> None:
-        self._left -= 1
-        if self._left <= 0:
-            raise error
-        _log.warning("staging failed, building again", table=table, error=str(error)[:300])
-        self._waiting.pause(f"staging for {table}", error)
 
 
 def _overtaken(table: str, writer: str, first: OffsetVector, head: Head) -> ConcurrentWriter:

@@ -12,13 +12,13 @@ import pytest
 from pyiceberg.catalog.rest import RestCatalog
 from pyspark.sql import SparkSession
 
+from cli.context import topic_of
 from config.settings import Settings, load_settings
 from lakehouse.catalog import connect
 from local.stack import down, up
 from streaming.session import start_spark
 from streaming.topics import ensure_topics
 from tests.pipeline import Pipeline
-from tests.stacks import topic_of
 
 # Where jars are cached and how long fault tests run is for the caller to say; all else is not.
 _KEPT = {"PAYWAVE_CACHE", "PAYWAVE_LONG_FAULTS"}

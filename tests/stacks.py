@@ -14,7 +14,6 @@ from pyiceberg.catalog import load_catalog
 
 from config.settings import Settings
 from local.stack import find
-from streaming.topics import Topic, payments_topic
 
 TOPIC = "survivors"
 
@@ -26,18 +25,6 @@ class Traces:
     record: bytes
     path: str
     namespace: str
-
-
-def topic_of(settings: Settings) -> Topic:
-    """The topic that the settings ask for."""
-    kafka = settings.kafka
-    return payments_topic(
-        kafka.topic,
-        kafka.partitions,
-        kafka.replication_factor,
-        kafka.min_insync_replicas,
-        kafka.retention_days,
-    )
 
 
 def leave_traces(settings: Settings) -> Traces:

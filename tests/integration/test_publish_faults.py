@@ -29,7 +29,8 @@ from lakehouse.catalog import CATALOG_NAME, connect
 from lakehouse.definitions import Column, Table
 from lakehouse.errors import AuditFailed, ConcurrentWriter, LostRace, OutcomeUnknown, RolledBack
 from lakehouse.offsets import OffsetVector
-from lakehouse.publish import Patience, Plan, Published, Publisher, Stage
+from lakehouse.patience import Patience
+from lakehouse.publish import Plan, Published, Publisher, Stage
 from lakehouse.refs import HOLD_TAG, MAIN, PROGRESS_TAG, Head, branch_to, read_head, tag_to
 from lakehouse.staging import append, append_nothing, merge
 from lakehouse.tables import ensure_tables
