@@ -1,0 +1,3 @@
+"""Fixtures of the tests on the real stack, beside those of every test."""
+
+from tests.lake import lake, proxy  # noqa: F401  (fixtures are found by their names here)
