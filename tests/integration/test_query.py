@@ -112,7 +112,7 @@ def test_every_type_comes_back_as_it_is(story: Story, reader: str) -> None:
 @pytest.mark.parametrize(
     ("sql", "said"),
     [
-        ("SELECT * FROM curated.nothing", "no table curated.nothing"),
+        ("SELECT * FROM curated.missing", "no table curated.missing"),
         ("SELECT * FROM nowhere.payments", "no table nowhere.payments"),
         ("SELECT nothing FROM curated.payments", "nothing"),
         ("SELEC 1", "SELEC"),
