@@ -101,7 +101,10 @@ class FoldedEvent:
 
 
 class Payment(NamedTuple):
-    """A payment's row: the version it shows, the status it has, and the events that are it."""
+    """A payment's row: the version it shows, the status it has, and the events that are it.
+
+    `is_only_reversed`: every member has REVERSED versions only, so it takes something back (transactions.py).
+    """
 
     business_key: str
     transaction_ref: str | None
@@ -109,6 +112,7 @@ class Payment(NamedTuple):
     status: str
     event_ids: tuple[str, ...]
     flags: tuple[str, ...]
+    is_only_reversed: bool
 
 
 def record(event: Event, coordinates: Coordinates) -> Version:
@@ -200,4 +204,5 @@ def _payment(
         REVERSED if void else shown.winning.status,
         tuple(sorted(m.event_id for m in members)),
         tuple(name for name, is_set in flags.items() if is_set),
+        is_only_reversed=not live,
     )
