@@ -9,6 +9,7 @@ import os
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from pyiceberg.catalog.rest import RestCatalog
@@ -23,7 +24,7 @@ from streaming.curated_job import CuratedJob, CuratedSettings
 from streaming.message import Message, message_of
 from streaming.producer import send
 from streaming.raw_job import RawJob, RawSettings
-from streaming.simulate import Mix
+from streaming.simulate import Mix, Plan, Simulation
 from streaming.topics import ensure_topics, payments_topic
 
 PARTITIONS = 4
@@ -39,6 +40,13 @@ DIRTY = Mix(
     unknown_fields=0.05,
     malformed=0.06,
 )
+# A batch costs by the partitions that it touches, and few events cover an hour as well as a day.
+SPAN = timedelta(hours=1)
+
+
+def dirty(count: int, seed: int, span: timedelta = SPAN) -> Simulation:
+    """A stream with every kind of dirt."""
+    return Simulation(Plan.recent(count, seed, DIRTY, span))
 
 
 @dataclass

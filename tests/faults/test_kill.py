@@ -22,9 +22,8 @@ from lakehouse.definitions import PAYMENTS, QUARANTINE, RAW, VERSIONS
 from lakehouse.refs import read_head
 from streaming.message import message_of
 from streaming.producer import send
-from streaming.simulate import Plan, Simulation
-from tests.commands import Running, paywave
-from tests.pipeline import DIRTY, Pipeline
+from tests.commands import Running
+from tests.pipeline import Pipeline, dirty
 from tests.reference import assert_raw_is_the_topic, assert_the_law
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults]
@@ -86,7 +85,7 @@ def test_jobs_killed_at_any_moment_lose_nothing_and_double_nothing(
     pipeline: Pipeline, tmp_path: Path
 ) -> None:
     rng = random.Random(SEED)
-    simulation = Simulation(Plan.recent(KILLS * EVENTS_PER_KILL, SEED, DIRTY))
+    simulation = dirty(KILLS * EVENTS_PER_KILL, SEED)
     lines = list(simulation.lines())
     killed = []
     for nth in range(KILLS):
@@ -98,9 +97,7 @@ def test_jobs_killed_at_any_moment_lose_nothing_and_double_nothing(
             assert sending.result() == len(part)
     print("killed:", *killed, sep="\n  ")
 
-    for name in JOBS:
-        done = paywave("stream", name, "--once", "--output", "json", **pipeline.environment())
-        assert done.code == 0, done.stderr
+    pipeline.run()
     assert_raw_is_the_topic(pipeline)
     assert Counter(row["value"] for row in pipeline.rows(RAW)) == Counter(lines)
     assert_the_law(pipeline)
@@ -124,7 +121,7 @@ def test_jobs_told_to_stop_finish_their_batch_and_tell_no_secrets(
     stack: Settings, pipeline: Pipeline, tmp_path: Path
 ) -> None:
     secrets = [stack.s3.access_key, stack.s3.secret_key]
-    pipeline.send_lines(Simulation(Plan.recent(300, 5, DIRTY)).lines())
+    pipeline.send_lines(dirty(300, 5).lines())
     before = snapshot_of(pipeline, QUARANTINE)
     with jobs(pipeline, tmp_path) as running:
         wait_until(lambda: snapshot_of(pipeline, QUARANTINE) != before, running)

@@ -18,9 +18,8 @@ from local.stack import down, up
 from streaming.errors import SendError
 from streaming.message import message_of
 from streaming.producer import send
-from streaming.simulate import Plan, Simulation
 from tests.commands import Done, paywave
-from tests.pipeline import DIRTY, Pipeline
+from tests.pipeline import Pipeline, dirty
 from tests.stacks import kill
 
 pytestmark = pytest.mark.integration
@@ -131,7 +130,7 @@ def test_sending_and_both_jobs_give_one_json_object_each(pipeline: Pipeline, tmp
     environment, file, wanted = pipeline.environment(), tmp_path / "events.jsonl", tmp_path / "wanted.json"
     generated = paywave(
         "events", "generate", "--count", "300", "--seed", "6", "--preset", "demo", "--malformed", "0.05",
-        "--expect", str(wanted), **environment,
+        "--span", "1h", "--expect", str(wanted), **environment,
     )  # fmt: skip
     assert generated.code == 0, generated.stderr
     file.write_text(generated.stdout)
@@ -183,7 +182,7 @@ def demo(home: Path) -> dict[str, Any]:
 def test_a_send_that_loses_kafka_ends_and_says_how_many_are_safe(home: Path) -> None:
     settings = _started(home)
     topic, kafka = settings.kafka.topic, settings.kafka_properties()
-    messages = [message_of(line, "bank") for line in Simulation(Plan.recent(5000, 3, DIRTY)).lines()]
+    messages = [message_of(line, "bank") for line in dirty(5000, 3).lines()]
     is_killed = threading.Event()
 
     def kill_in_between(acknowledged: int) -> None:

@@ -15,14 +15,12 @@ from confluent_kafka.admin import AdminClient
 from lakehouse.definitions import PAYMENTS, QUARANTINE, RAW, VERSIONS
 from lakehouse.errors import ConcurrentWriter, LakehouseError
 from lakehouse.offsets import OffsetVector
-from lakehouse.publish import Plan as PublishPlan
-from lakehouse.publish import Publisher, Stage
+from lakehouse.publish import Plan, Publisher, Stage
 from lakehouse.refs import read_head
 from lakehouse.staging import append_nothing
 from streaming.curated_batch import CuratedBatch
-from streaming.simulate import Plan, Simulation
 from streaming.topic_state import TopicGone, inspect_topic
-from tests.pipeline import DIRTY, Pipeline
+from tests.pipeline import Pipeline, dirty
 from tests.reference import assert_raw_is_the_topic, assert_the_law
 
 pytestmark = pytest.mark.integration
@@ -46,7 +44,7 @@ def crash_once(monkeypatch: pytest.MonkeyPatch, owner: type, method: str, is_it:
 
 
 def lines_of(count: int, seed: int) -> list[bytes]:
-    return list(Simulation(Plan.recent(count, seed, DIRTY)).lines())
+    return list(dirty(count, seed).lines())
 
 
 def heads(pipeline: Pipeline) -> dict[str, int]:
@@ -151,7 +149,7 @@ def test_a_raw_table_ahead_of_its_topic_halts_the_raw_job(pipeline: Pipeline) ->
     pipeline.send_lines(lines_of(20, 17))
     state = inspect_topic(pipeline.settings.kafka_properties(), pipeline.topic)
     ahead = OffsetVector({state.topic_id: dict(state.latest) | {0: 1000}})
-    plan = PublishPlan(
+    plan = Plan(
         lambda stage: append_nothing(stage, pipeline.spark), lambda _table, _staged: None, progress=ahead
     )
     Publisher(pipeline.catalog, "test").publish(RAW, lambda _head: plan)
