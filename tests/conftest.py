@@ -6,6 +6,7 @@ Nothing of the caller's settings reaches a test: the environment is cleared of t
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -24,6 +25,9 @@ from tests.pipeline import Pipeline
 _KEPT = {"PAYWAVE_CACHE", "PAYWAVE_LONG_FAULTS"}
 for _name in [name for name in os.environ if name.startswith("PAYWAVE_") and name not in _KEPT]:
     del os.environ[_name]
+
+# A run that is told to end takes its servers and jobs along, as one that is interrupted does.
+signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
