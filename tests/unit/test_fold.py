@@ -11,67 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lakehouse.fold import Payment, Version, fold, fold_events, fold_versions
+from tests.cases import CASES
 from tests.events import copy
-
-A = ("possible_collision",)
-CONFLICT = ("reversal_conflict",)
-OWN_TS = "2026-11-20T12:30:00Z"
-
-CASES: dict[str, tuple[list[Version], int, set[tuple[str, ...]]]] = {
-    "two ids, same key, no reference": ([copy("e1"), copy("e2", minute=1)], 100, {A}),
-    "then e1 corrected to 90": (
-        [copy("e1"), copy("e2", minute=1), copy("e1", minute=2, revision=1, amount="90")],
-        90,
-        {A},
-    ),
-    "one without reference joins T1": (
-        [copy("e1"), copy("e2", minute=1, transaction_ref="T1")],
-        100,
-        {()},
-    ),
-    "a revision adds a reference to one": (
-        [copy("e1"), copy("e2", minute=1), copy("e1", minute=2, revision=1, transaction_ref="T1")],
-        100,
-        {()},
-    ),
-    "the copy is reversed": (
-        [copy("e1"), copy("e2", minute=1), copy("e2", minute=2, status="REVERSED")],
-        100,
-        {(*A, *CONFLICT)},
-    ),
-    "the first is reversed, with amount 0": (
-        [copy("e1"), copy("e2", minute=1), copy("e1", minute=2, status="REVERSED", amount="0")],
-        0,
-        {(*A, *CONFLICT)},
-    ),
-    "reversed after a revision": (
-        [copy("e1"), copy("e1", minute=1, revision=2, amount="90"), copy("e1", minute=2, status="REVERSED")],
-        0,
-        {()},
-    ),
-    "live again by a higher revision": (
-        [copy("e1", revision=1, status="REVERSED"), copy("e1", minute=1, revision=2)],
-        100,
-        {()},
-    ),
-    "reversal under another id, same key and reference": (
-        [copy("e1", transaction_ref="T1"), copy("e9", minute=1, status="REVERSED", transaction_ref="T1")],
-        0,
-        {()},
-    ),
-    "a notice": ([copy("e1"), copy("e9", minute=1, status="REVERSED", original="e1")], 0, {()}),
-    "two references are two payments": (
-        [copy("e1", transaction_ref="T1"), copy("e2", minute=1, transaction_ref="T2")],
-        200,
-        {()},
-    ),
-    "an older revision arrives later": (
-        [copy("e1", revision=2, amount="90"), copy("e1", minute=1, revision=1)],
-        90,
-        {()},
-    ),
-    "redelivered a day later": ([copy("e1"), copy("e1", minute=24 * 60)], 100, {()}),
-}
 
 
 def total(payments: list[Payment]) -> Decimal:
@@ -81,7 +22,8 @@ def total(payments: list[Payment]) -> Decimal:
 
 @pytest.mark.parametrize("name", CASES)
 def test_cases_that_decide(name: str) -> None:
-    copies, amount, flags = CASES[name]
+    arrivals, amount, flags = CASES[name]
+    copies = [copy(short, minute=minute, **changes) for short, minute, changes in arrivals]
     results = {tuple(sorted(fold(order), key=str)) for order in permutations(copies)}
     assert len(results) == 1, "the order of processing must not matter"
     payments = list(results.pop())
