@@ -26,6 +26,12 @@ _KEPT = {"PAYWAVE_CACHE", "PAYWAVE_LONG_FAULTS"}
 for _name in [name for name in os.environ if name.startswith("PAYWAVE_") and name not in _KEPT]:
     del os.environ[_name]
 
+# Short jobs on few records: the time goes into starting, and into compiling what then runs once.
+_QUICK_SPARK = """
+[spark.conf]
+"spark.driver.extraJavaOptions" = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+"""
+
 # A run that is told to end takes its servers and jobs along, as one that is interrupted does.
 signal.signal(signal.SIGTERM, signal.default_int_handler)
 
@@ -34,6 +40,7 @@ signal.signal(signal.SIGTERM, signal.default_int_handler)
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """Settings of a running stack with the topic `payments.events`; the tables are not created."""
     home = tmp_path_factory.mktemp("stack")
+    (home / "paywave.toml").write_text(_QUICK_SPARK)
     try:
         up(load_settings(home=home))
         settings = load_settings(home=home)
