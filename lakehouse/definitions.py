@@ -173,7 +173,10 @@ TABLES: tuple[Table, ...] = (
     Table(
         name=VERSIONS,
         meaning="One row per distinct content of an event. Internal; it only grows.",
-        columns=_VERSION,
+        columns=(
+            *_VERSION,
+            Column("kafka_ts", _TIME, "LogAppendTime of the earliest copy", required=False),
+        ),
         key=("event_id", "content_hash"),
         sort_by=("account_id", "event_id"),
         hour_of="event_ts",

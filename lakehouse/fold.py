@@ -16,6 +16,7 @@ from typing import NamedTuple
 from quality.contract import REVERSED, Event
 
 AMBIGUOUS_REFERENCE = "ambiguous_reference"
+ONLY_REVERSED = "only_reversed"
 POSSIBLE_COLLISION = "possible_collision"
 REVERSAL_CONFLICT = "reversal_conflict"
 
@@ -101,10 +102,7 @@ class FoldedEvent:
 
 
 class Payment(NamedTuple):
-    """A payment's row: the version it shows, the status it has, and the events that are it.
-
-    `is_only_reversed`: every member has REVERSED versions only, so it takes something back (transactions.py).
-    """
+    """A payment's row: the version it shows, the status it has, and the events that are it."""
 
     business_key: str
     transaction_ref: str | None
@@ -112,7 +110,6 @@ class Payment(NamedTuple):
     status: str
     event_ids: tuple[str, ...]
     flags: tuple[str, ...]
-    is_only_reversed: bool
 
 
 def record(event: Event, coordinates: Coordinates) -> Version:
@@ -194,6 +191,7 @@ def _payment(
     void = shown.is_reversed or members[0].is_reversed or any(m.is_only_reversed for m in members)
     flags = {
         AMBIGUOUS_REFERENCE: ambiguous,
+        ONLY_REVERSED: not live,  # it takes something back (transactions.py)
         POSSIBLE_COLLISION: reference is None and len(members) > 1,
         REVERSAL_CONFLICT: len({m.is_reversed for m in live}) > 1,
     }
@@ -204,5 +202,4 @@ def _payment(
         REVERSED if void else shown.winning.status,
         tuple(sorted(m.event_id for m in members)),
         tuple(name for name, is_set in flags.items() if is_set),
-        is_only_reversed=not live,
     )

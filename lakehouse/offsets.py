@@ -74,6 +74,20 @@ class OffsetVector:
         """Count the records between this vector and `target` (offsets are dense on our topics)."""
         return sum(r.end - r.start for r in self.ranges_to(target))
 
+    def part_way(self, target: OffsetVector, records: int) -> OffsetVector:
+        """Return a vector about `records` (1 or more) on the way to `target`, or `target` if that is nearer.
+
+        Each partition goes the same share of its way, rounded up, so that every step gets somewhere.
+        """
+        total = self.records_to(target)
+        if total <= records:
+            return self.greatest(target)
+        reached = self
+        for r in self.ranges_to(target):
+            step = -(-(r.end - r.start) * records // total)
+            reached = reached.advanced(r.topic_id, {r.partition: r.start + step})
+        return reached
+
     def _merge(self, other: OffsetVector, choose: Callable[[int, int], int]) -> OffsetVector:
         merged: dict[str, dict[int, int]] = {}
         for topic, partition, _ in [*self, *other]:

@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import Enum, auto
 from typing import TypeVar, cast
 
@@ -32,6 +33,7 @@ from pyiceberg.table.update import (
     TableUpdate,
 )
 
+from lakehouse.arrivals import Arrivals
 from lakehouse.errors import AuditFailed, ConcurrentWriter, LakehouseError, LostRace, OutcomeUnknown
 from lakehouse.offsets import OffsetVector
 from lakehouse.patience import DEFAULT, Failures, Patience, Waiting
@@ -96,6 +98,7 @@ class Plan:
         write: stages the rows: one or more snapshots on the stage's branch, each stamped.
         audit: checks the staged table and snapshot; raises `AuditFailed` and nothing is published.
         progress: how far the source is consumed then; None leaves the tag `progress` where it is.
+        complete_to, arrivals, totals and the rest: what the stamp is to say besides (`stamp.py`).
     """
 
     write: Callable[[Stage], None]
@@ -103,6 +106,8 @@ class Plan:
     progress: OffsetVector | None = None
     contract_version: int | None = None
     source_snapshot: int | None = None
+    complete_to: datetime | None = None
+    arrivals: tuple[Arrivals, ...] = ()
     totals: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -192,7 +197,14 @@ class Publisher:
     def _attempt(self, head: Head, plan: Plan, attempt: int) -> Published | None:
         token = uuid.uuid4().hex
         stamp = Stamp(
-            token, self.writer, plan.progress, plan.contract_version, plan.source_snapshot, plan.totals
+            token,
+            self.writer,
+            plan.progress,
+            plan.contract_version,
+            plan.source_snapshot,
+            plan.complete_to,
+            plan.arrivals,
+            plan.totals,
         )
         stage = Stage(head, f"{STAGE_PREFIX}{self.writer}_{time.time_ns() // 1_000_000}_{token[:12]}", stamp)
         started = time.monotonic()

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
+from lakehouse import arrivals
+from lakehouse.arrivals import Arrivals
 from lakehouse.offsets import OffsetVector
 
 _PREFIX = "paywave."
@@ -24,6 +27,8 @@ class Stamp:
         progress: how far the source is consumed, this snapshot included; None: it consumes no source.
         contract_version: contract in force for the newest record; None where none was judged.
         source_snapshot: raw snapshot that the rows were read from, a hint for the next batch.
+        complete_to: Kafka time up to which every record is consumed; None where it is not known.
+        arrivals: how late the records came that this publish consumed, per event hour.
         totals: running counts since the table's birth, e.g. `redelivered`; they move with the data.
     """
 
@@ -32,6 +37,8 @@ class Stamp:
     progress: OffsetVector | None = None
     contract_version: int | None = None
     source_snapshot: int | None = None
+    complete_to: datetime | None = None
+    arrivals: tuple[Arrivals, ...] = ()
     totals: Mapping[str, int] = field(default_factory=dict)
 
     def properties(self) -> dict[str, str]:
@@ -42,6 +49,8 @@ class Stamp:
             "progress": self.progress.to_json() if self.progress is not None else None,
             "contract-version": self.contract_version,
             "source-snapshot": self.source_snapshot,
+            "complete-to": None if self.complete_to is None else self.complete_to.isoformat(),
+            "arrivals": arrivals.to_json(self.arrivals) if self.arrivals else None,
         }
         named = {_PREFIX + name: str(value) for name, value in found.items() if value is not None}
         return named | {_COUNT_PREFIX + name: str(count) for name, count in self.totals.items()}
@@ -52,13 +61,16 @@ class Stamp:
         token = summary.get(_PREFIX + "token")
         if token is None:
             return None
-        progress = summary.get(_PREFIX + "progress")
+        progress, noted = summary.get(_PREFIX + "progress"), summary.get(_PREFIX + "arrivals")
+        complete_to = summary.get(_PREFIX + "complete-to")
         return cls(
             token=token,
             writer=summary.get(_PREFIX + "writer", ""),
             progress=OffsetVector.from_json(progress) if progress is not None else None,
             contract_version=_int(summary.get(_PREFIX + "contract-version")),
             source_snapshot=_int(summary.get(_PREFIX + "source-snapshot")),
+            complete_to=datetime.fromisoformat(complete_to) if complete_to is not None else None,
+            arrivals=arrivals.from_json(noted) if noted is not None else (),
             totals={
                 name.removeprefix(_COUNT_PREFIX): int(count)
                 for name, count in summary.items()

@@ -13,7 +13,7 @@ from functools import reduce
 from typing import NamedTuple
 
 from lakehouse.errors import LakehouseError
-from lakehouse.fold import Payment
+from lakehouse.fold import ONLY_REVERSED, Payment
 from quality.contract import REVERSED
 
 AUTH, CAPTURE, REFUND, CHARGEBACK = "AUTH", "CAPTURE", "REFUND", "CHARGEBACK"
@@ -103,7 +103,7 @@ def part(payment: Payment) -> Part:
         event.event_type,
         event.amount,
         payment.status,
-        payment.is_only_reversed,
+        ONLY_REVERSED in payment.flags,
     )
 
 

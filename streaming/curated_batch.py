@@ -7,6 +7,7 @@ Does not: the loop over batches (`curated_job.py`), the rules of the fold (`lake
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from functools import reduce
 from types import TracebackType
 
@@ -17,6 +18,7 @@ from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from lakehouse import audit
+from lakehouse.arrivals import Arrivals
 from lakehouse.catalog import CATALOG_NAME
 from lakehouse.definitions import BY_NAME, PAYMENTS, QUARANTINE, VERSIONS
 from lakehouse.publish import Plan, Stage
@@ -55,7 +57,7 @@ class CuratedBatch:
         decoded = self._keep(decode(read_batch(self._spark, self._batch)))
         self._valid = decoded.where("violations IS NULL").withColumnRenamed("ingest_ts", "first_ingest_ts")
         self._broken = decoded.where("violations IS NOT NULL")
-        self._partitions, valid, broken, self._contract = self._survey(decoded)
+        self._partitions, self._arrivals, valid, broken, self._contract = self._survey(decoded)
         audit.check_count(valid + broken, self._batch.records, "records read", "raw")
         return self
 
@@ -82,7 +84,7 @@ class CuratedBatch:
         def write(stage: Stage) -> None:
             append(stage, inserted)
             if lowers:
-                sets = _sets(EARLIEST_COPY)
+                sets = _sets((*EARLIEST_COPY, "kafka_ts"))
                 self._merge(stage, lowered, VERSION_KEY, f"WHEN MATCHED THEN UPDATE SET {sets}")
 
         def check(table: Table, staged: Snapshot) -> None:
@@ -199,26 +201,34 @@ class CuratedBatch:
             check,
             progress=head.offsets.greatest(self._batch.end),
             contract_version=self._contract,
-            source_snapshot=self._batch.until,
+            source_snapshot=self._batch.consumed,
+            complete_to=_latest(head.progress.complete_to, self._batch.complete_to),
+            arrivals=self._arrivals,
             totals=totals,
         )
 
-    def _survey(self, decoded: DataFrame) -> tuple[list[Partition], int, int, int]:
-        """Find the touched partitions, the valid and broken records, and the newest contract version."""
+    def _survey(self, decoded: DataFrame) -> tuple[list[Partition], tuple[Arrivals, ...], int, int, int]:
+        """Find the touched partitions, how late records came, how many are valid and broken, the contract."""
         hour = F.floor(F.unix_micros("event_ts") / F.lit(3_600_000_000)).cast("long")
+        delay = F.unix_millis("kafka_ts") - F.unix_millis("event_ts")
         bucket = F.expr(f"{CATALOG_NAME}.system.bucket({self._buckets}, account_id)")
         rows = (
-            decoded.groupBy(
-                F.col("violations").isNull().alias("is_valid"), hour.alias("hour"), bucket.alias("bucket")
+            decoded.groupBy(F.col("violations").isNull().alias("is_valid"), hour.alias("hour"))
+            .agg(
+                F.count("*").alias("records"),
+                F.max("contract_version").alias("contract_version"),
+                F.collect_set(bucket).alias("buckets"),
+                F.max(delay).alias("max_delay"),
+                F.percentile_approx(delay, 0.99, 1000).alias("p99_delay"),
             )
-            .agg(F.count("*").alias("records"), F.max("contract_version").alias("contract_version"))
             .collect()
         )
         valid = [row for row in rows if row["is_valid"]]
         count = sum(row["records"] for row in valid)
         total = sum(row["records"] for row in rows)
-        partitions = [Partition(row["hour"], row["bucket"]) for row in valid]
-        return partitions, count, total - count, max(row["contract_version"] for row in rows)
+        partitions = [Partition(row["hour"], bucket) for row in valid for bucket in row["buckets"]]
+        arrivals = tuple(Arrivals(r["hour"], r["records"], r["max_delay"], r["p99_delay"]) for r in valid)
+        return partitions, arrivals, count, total - count, max(row["contract_version"] for row in rows)
 
     def _table(self, name: str, snapshot_id: int | None = None) -> DataFrame:
         """Read the touched partitions of a table, at a snapshot or as it is now."""
@@ -264,6 +274,10 @@ def _changes(known: DataFrame, folded: DataFrame) -> DataFrame:
     compared = folded.join(before, same_key, "full_outer").withColumn("change", change)
     columns = (*PAYMENT_KEY, *ROW_STATE, "change")
     return compared.withColumns(key).select(*columns).where("change IS NOT NULL")
+
+
+def _latest(*moments: datetime | None) -> datetime | None:
+    return max((m for m in moments if m is not None), default=None)
 
 
 def _is_same(columns: Iterable[str]) -> Column:

@@ -80,7 +80,7 @@ class CuratedJob:
         raw = read_head(self._catalog, RAW)
         heads = [read_head(self._catalog, table) for table in CURATED_TABLES]
         start, hint = _slowest(heads)
-        batch = next_batch(raw, start, hint, self._settings.max_records)
+        batch = next_batch(raw, start, hint, self._settings.max_records, end=_ahead(heads, start))
         if batch is None:
             return None
         with (
@@ -95,6 +95,17 @@ class CuratedJob:
         left = batch.end.records_to(raw.offsets)
         _log.info("folded", records=batch.records, left=left)
         return left
+
+
+def _ahead(heads: list[Head], slowest: OffsetVector) -> OffsetVector | None:
+    """Return where the table that is ahead stands, if one is: a crash came between the tables.
+
+    The others go just there first, so that tables that have reached one vector tell of the same records.
+    """
+    greatest = slowest
+    for head in heads:
+        greatest = greatest.greatest(head.offsets)
+    return None if slowest.covers(greatest) else greatest
 
 
 def _slowest(heads: list[Head]) -> tuple[OffsetVector, int | None]:

@@ -5,9 +5,10 @@ Belongs here: choosing a batch and reading its rows. Does not: what is made of t
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 
-from pyiceberg.table.snapshots import Snapshot
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -19,38 +20,72 @@ from lakehouse.refs import Head, ancestry, stamp_of
 
 @dataclass(frozen=True)
 class RawBatch:
-    """Records of raw between two vectors; the snapshots `after` and `until` tell where their files are."""
+    """Records of raw between two vectors.
+
+    The snapshots tell where their files are: those after `after`, up to `until`. `consumed` is the newest
+    snapshot that lies within the batch whole, and `complete_to` the Kafka time up to which raw had all then.
+    """
 
     start: OffsetVector
     end: OffsetVector
     until: int
     after: int | None
+    consumed: int | None
+    complete_to: datetime | None
 
     @property
     def records(self) -> int:
         return self.start.records_to(self.end)
 
 
-def next_batch(raw: Head, start: OffsetVector, hint: int | None, max_records: int) -> RawBatch | None:
-    """Choose the next batch: whole raw snapshots after `start`, up to about `max_records`.
+def next_batch(
+    raw: Head, start: OffsetVector, hint: int | None, max_records: int, end: OffsetVector | None = None
+) -> RawBatch | None:
+    """Choose the next batch after `start`: whole raw snapshots of up to `max_records`, or a part of one.
 
-    `hint` is the raw snapshot that `start` was read up to; where it has expired, the rows are found by their
-    coordinates instead. Returns None where raw holds nothing new.
+    Args:
+        raw: the raw table as it is now.
+        start: what is consumed already.
+        hint: the raw snapshot that `start` was read up to; where it has expired, the rows are found by their
+            coordinates instead.
+        end: go just there, however far it is.
+
+    Returns:
+        None where raw holds nothing new.
     """
-    end, until = start, None
-    for snapshot in reversed(list(ancestry(raw.table.metadata, raw.snapshot))):
-        reached = _progress(snapshot)
+    if start.covers(raw.offsets):
+        return None
+    history = list(ancestry(raw.table.metadata, raw.snapshot))
+    reached = [(snapshot, stamp) for snapshot in reversed(history) if (stamp := stamp_of(snapshot))]
+    wanted = end or _as_far_as(start, (s.progress for _, s in reached), max_records) or raw.offsets
+    if end is None:
+        wanted = start.part_way(wanted, max_records)
+    within = [(n.snapshot_id, s) for n, s in reached if s.progress is not None and wanted.covers(s.progress)]
+    covering = (n.snapshot_id for n, s in reached if s.progress is not None and s.progress.covers(wanted))
+    consumed, noted = within[-1] if within else (None, None)
+    is_kept = any(snapshot.snapshot_id == hint for snapshot in history)
+    return RawBatch(
+        start,
+        wanted,
+        until=next(covering, raw.snapshot.snapshot_id),
+        after=hint if is_kept else None,
+        consumed=consumed,
+        complete_to=noted.complete_to if noted is not None else None,
+    )
+
+
+def _as_far_as(
+    start: OffsetVector, ends: Iterable[OffsetVector | None], max_records: int
+) -> OffsetVector | None:
+    """Find the last of the snapshots' ends that is near enough; else the first that is new at all."""
+    found = None
+    for reached in ends:
         if reached is None or start.covers(reached):
             continue
-        if until is not None and start.records_to(reached) > max_records:
+        if found is not None and start.records_to(reached) > max_records:
             break
-        end, until = reached, snapshot.snapshot_id
-    if until is None:
-        return None
-    is_kept = hint is not None and any(
-        s.snapshot_id == hint for s in ancestry(raw.table.metadata, raw.snapshot)
-    )
-    return RawBatch(start, end, until, hint if is_kept else None)
+        found = reached
+    return found
 
 
 def read_batch(spark: SparkSession, batch: RawBatch) -> DataFrame:
@@ -70,8 +105,3 @@ def between(start: OffsetVector, end: OffsetVector) -> Column:
         of_partition = (F.col("topic_id") == r.topic_id) & (F.col("partition") == r.partition)
         keep = keep | (of_partition & (F.col("offset") >= r.start) & (F.col("offset") < r.end))
     return keep
-
-
-def _progress(snapshot: Snapshot) -> OffsetVector | None:
-    stamp = stamp_of(snapshot)
-    return None if stamp is None else stamp.progress

@@ -7,6 +7,7 @@ Does not: the fold (`lakehouse/fold.py`), the rules (`quality/`).
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
 from lakehouse.definitions import BY_NAME, PAYMENTS, QUARANTINE, RAW, VERSIONS
@@ -85,11 +86,13 @@ def expected(raw: Iterable[Row]) -> dict[str, dict[Hashable, Row]]:
     """Rows of the curated tables, by the pure core, from rows of raw."""
     copies, quarantined = [], []
     transport: dict[Coordinates, Row] = {}
+    taken: dict[Coordinates | None, datetime] = {}
     for row in raw:
         contract = in_force(row["kafka_ts"])
         verdict = judge(row["value"], row["kafka_ts"], contract, _header(row, "archive") == "true")
         where = Coordinates(row["topic_id"], row["partition"], row["offset"])
         transport[where] = {"source": _header(row, "ce_source"), "topic": row["topic"], **where._asdict()}
+        taken[where] = row["kafka_ts"]
         if isinstance(verdict, Event):
             copies.append(record(verdict, where))
         else:
@@ -99,7 +102,9 @@ def expected(raw: Iterable[Row]) -> dict[str, dict[Hashable, Row]]:
     versions = fold_versions(copies)
     payments = fold_payments(fold_events(versions))
     return {
-        VERSIONS: keyed(VERSIONS, (_version_row(v, transport) for v in versions)),
+        VERSIONS: keyed(
+            VERSIONS, (_version_row(v, transport) | {"kafka_ts": taken[v.coordinates]} for v in versions)
+        ),
         PAYMENTS: keyed(
             PAYMENTS,
             (
