@@ -98,7 +98,8 @@ class Plan:
         write: stages the rows: one or more snapshots on the stage's branch, each stamped.
         audit: checks the staged table and snapshot; raises `AuditFailed` and nothing is published.
         progress: how far the source is consumed then; None leaves the tag `progress` where it is.
-        complete_to, arrivals, totals and the rest: what the stamp is to say besides (`stamp.py`).
+        totals: running counts after this publish; those not named stay as they are.
+        complete_to, arrivals and the rest: what the stamp is to say besides (`stamp.py`).
     """
 
     write: Callable[[Stage], None]
@@ -204,7 +205,7 @@ class Publisher:
             plan.source_snapshot,
             plan.complete_to,
             plan.arrivals,
-            plan.totals,
+            {**head.totals, **plan.totals},
         )
         stage = Stage(head, f"{STAGE_PREFIX}{self.writer}_{time.time_ns() // 1_000_000}_{token[:12]}", stamp)
         started = time.monotonic()

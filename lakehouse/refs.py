@@ -6,7 +6,7 @@ Does not: when they move (`publish.py`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from pyiceberg.catalog.rest import RestCatalog
@@ -40,6 +40,12 @@ class Head:
     @property
     def offsets(self) -> OffsetVector:
         return self.progress.progress or OffsetVector()
+
+    @property
+    def totals(self) -> Mapping[str, int]:
+        """Running counts as main has them: a replay corrects them without moving the progress."""
+        stamps = (stamp_of(s) for s in ancestry(self.table.metadata, self.snapshot))
+        return next((s.totals for s in stamps if s is not None), self.progress.totals)
 
 
 def read_head(catalog: RestCatalog, name: str) -> Head:

@@ -195,7 +195,7 @@ class CuratedBatch:
     # -- shared ----------------------------------------------------------------------------------------------
 
     def _plan(self, head: Head, write: _Write, check: _Check, added: dict[str, int]) -> Plan:
-        totals = {name: head.progress.totals.get(name, 0) + count for name, count in added.items()}
+        totals = {name: head.totals.get(name, 0) + count for name, count in added.items()}
         return Plan(
             write,
             check,
