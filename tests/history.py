@@ -11,7 +11,7 @@ from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.table.metadata import new_table_metadata
 from pyiceberg.table.refs import SnapshotRef, SnapshotRefType
-from pyiceberg.table.snapshots import Operation, Snapshot, Summary
+from pyiceberg.table.snapshots import Operation, Snapshot, SnapshotLogEntry, Summary
 from pyiceberg.table.sorting import UNSORTED_SORT_ORDER
 from pyiceberg.types import LongType, NestedField
 
@@ -33,6 +33,8 @@ class History:
     def __init__(self) -> None:
         self.snapshots: dict[int, Snapshot] = {}
         self.refs: dict[str, SnapshotRef] = {}
+        self.log: list[SnapshotLogEntry] = []
+        self._clock = 0
         self._sequence = 0
 
     def add(self, number: int, on: int | None = None, stamp: Stamp | None = None) -> Snapshot:
@@ -59,8 +61,12 @@ class History:
         return snapshot
 
     def branch(self, name: str, number: int) -> None:
-        """Set a branch."""
+        """Set a branch; of main, the log tells when it was set: a second after it was set before."""
         self.refs[name] = _ref(number, SnapshotRefType.BRANCH)
+        if name == MAIN:
+            self._clock += 1000
+            entry = {"snapshot-id": number, "timestamp-ms": self._clock}
+            self.log.append(SnapshotLogEntry.model_validate(entry))
 
     def tag(self, name: str, number: int) -> None:
         """Set a tag."""
@@ -70,6 +76,8 @@ class History:
         """Keep nothing but what a ref points to."""
         kept = {ref.snapshot_id for ref in self.refs.values()}
         self.snapshots = {number: s for number, s in self.snapshots.items() if number in kept}
+        gone = [i for i, entry in enumerate(self.log) if entry.snapshot_id not in kept]
+        self.log = self.log[gone[-1] + 1 :] if gone else self.log  # as a catalog does: no gaps
 
     def table(self) -> Table:
         """The table as it is now."""
@@ -83,6 +91,7 @@ class History:
                 "refs": dict(self.refs),
                 "current_snapshot_id": self.refs[MAIN].snapshot_id if MAIN in self.refs else None,
                 "last_sequence_number": self._sequence,
+                "snapshot_log": list(self.log),
             }
         )
         return Table(("test", "t"), metadata, "memory://t.json", PyArrowFileIO(), self.catalog())
