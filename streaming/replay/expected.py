@@ -1,0 +1,48 @@
+"""What the curated tables must hold, from records of raw: rows by the same decode and fold as the live job's.
+
+Belongs here: building whole rows. Does not: comparing them (`compare.py`), any rule.
+"""
+
+from __future__ import annotations
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from lakehouse.definitions import BY_NAME, PAYMENTS, VERSIONS
+from streaming.decode import decode
+from streaming.fold_groups import PAYMENT_KEY, VERSION_KEY, fold_groups
+
+COORDINATES = ("topic_id", "partition", "offset")
+ARRIVAL = ("first_ingest_ts", *COORDINATES)
+VERSION_COLUMNS = tuple(column.name for column in BY_NAME[VERSIONS].columns)
+PAYMENT_COLUMNS = tuple(column.name for column in BY_NAME[PAYMENTS].columns)
+# What the fold says of a payment; all else is said by the version that it shows.
+FOLDED = (*PAYMENT_KEY, "status", "event_ids", "flags")
+
+
+def judged(raw: DataFrame) -> DataFrame:
+    """Decode records; valid ones have the columns of event_versions, broken ones `violations`."""
+    return decode(raw).withColumnRenamed("ingest_ts", "first_ingest_ts")
+
+
+def valid(decoded: DataFrame) -> DataFrame:
+    """Each valid record as a row of event_versions: the row that it would be alone."""
+    return decoded.where("violations IS NULL").select(*VERSION_COLUMNS)
+
+
+def version_rows(copies: DataFrame) -> DataFrame:
+    """Merge redeliveries: the row of each version is that of its earliest copy (`fold.fold_versions`)."""
+    earliest = F.min_by(F.struct(*VERSION_COLUMNS), F.struct(*ARRIVAL)).alias("row")
+    return copies.groupBy(*VERSION_KEY).agg(earliest).select("row.*")
+
+
+def payment_rows(versions: DataFrame) -> DataFrame:
+    """Fold whole groups of versions to the rows of payments."""
+    return shown_rows(fold_groups(versions), versions)
+
+
+def shown_rows(folded: DataFrame, versions: DataFrame) -> DataFrame:
+    """Complete folded payments (`VERSION_KEY` and `FOLDED`) by what the versions that they show say."""
+    rest = [c for c in PAYMENT_COLUMNS if c not in FOLDED]
+    told = versions.select(*rest)
+    return folded.select(*VERSION_KEY, *FOLDED).join(told, list(VERSION_KEY)).select(*PAYMENT_COLUMNS)

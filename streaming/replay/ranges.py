@@ -1,0 +1,120 @@
+"""From a scope to offsets: which records of raw a replay reads, in which chunks.
+
+Belongs here: finding offsets by Kafka time, and cutting the way. Does not: what is made of the records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from pyiceberg.catalog.rest import RestCatalog
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from lakehouse.catalog import CATALOG_NAME
+from lakehouse.definitions import RAW
+from lakehouse.offsets import OffsetVector
+from lakehouse.refs import ancestry, read_head, stamp_of
+from quality.contract import HISTORY
+from streaming.partitions import Partition
+from streaming.raw_reader import between
+from streaming.replay.scope import Scope, WrongScope, start_of
+
+# No contract takes an event that is further ahead of its record's Kafka time.
+_MOST_AHEAD: timedelta = max(contract.max_future for contract in HISTORY)
+
+
+@dataclass(frozen=True)
+class RawRange:
+    """Records of raw between two vectors whose Kafka time lies in a range, read at one snapshot."""
+
+    snapshot_id: int
+    start: OffsetVector
+    end: OffsetVector
+    since: datetime | None = None
+    until: datetime | None = None
+
+    @property
+    def records(self) -> int:
+        """How many offsets lie between the vectors: about as many as there are records."""
+        return self.start.records_to(self.end)
+
+    def read(self, spark: SparkSession) -> DataFrame:
+        """Read the rows; the Kafka time prunes whole hours, the offsets decide."""
+        rows = spark.read.option("versionAsOf", self.snapshot_id).table(f"{CATALOG_NAME}.{RAW}")
+        if self.since is not None:
+            rows = rows.where(F.col("kafka_ts") >= F.lit(self.since))
+        if self.until is not None:
+            rows = rows.where(F.col("kafka_ts") < F.lit(self.until))
+        return rows.where(between(self.start, self.end))
+
+    def chunks(self, records: int) -> Iterator[RawRange]:
+        """Cut the range into parts of about so many records, in their order."""
+        start = self.start
+        while not start.covers(self.end):
+            end = start.part_way(self.end, records)
+            yield replace(self, start=start, end=end)
+            start = end
+
+    def after(self, vector: OffsetVector) -> RawRange:
+        """The part of the range that lies after a vector."""
+        return replace(self, start=self.start.greatest(vector))
+
+
+def range_of(spark: SparkSession, catalog: RestCatalog, scope: Scope, end: OffsetVector) -> RawRange:
+    """Find the records of a scope below `end`, as of raw's head.
+
+    Raises `WrongScope` for a raw snapshot that is not kept, or brought no records.
+    """
+    head = read_head(catalog, RAW)
+    everything = RawRange(head.snapshot.snapshot_id, OffsetVector(), end)
+    if scope.raw_snapshot is not None:
+        return _brought_by(catalog, scope.raw_snapshot, everything)
+    if scope.partitions:
+        return speaking_of(spark, everything, scope.partitions)
+    within = replace(everything, since=scope.start, until=scope.end)
+    return _found(spark, within)
+
+
+def speaking_of(spark: SparkSession, everything: RawRange, partitions: tuple[Partition, ...]) -> RawRange:
+    """Narrow a range to the records that can speak of curated partitions: none came long before its event.
+
+    How late one may come has no bound: a partner's archive may be sent years later.
+    """
+    first = min(map(start_of, partitions)) - _MOST_AHEAD
+    return _found(spark, replace(everything, since=first))
+
+
+def _found(spark: SparkSession, within: RawRange) -> RawRange:
+    """Bring the vectors to the first and last offsets that the Kafka times allow."""
+    if within.since is None and within.until is None:
+        return within
+    rows = within.read(spark).groupBy("topic_id", "partition")
+    bounds = rows.agg(F.min("offset").alias("first"), F.max("offset").alias("last")).collect()
+    start, end = OffsetVector(), OffsetVector()
+    for row in bounds:
+        start = start.advanced(row["topic_id"], {row["partition"]: row["first"]})
+        end = end.advanced(row["topic_id"], {row["partition"]: row["last"] + 1})
+    return replace(within, start=start, end=end)
+
+
+def _brought_by(catalog: RestCatalog, snapshot_id: int, everything: RawRange) -> RawRange:
+    metadata = catalog.load_table(RAW).metadata
+    snapshot = metadata.snapshot_by_id(snapshot_id)
+    stamp = stamp_of(snapshot) if snapshot is not None else None
+    if snapshot is None or stamp is None or stamp.progress is None:
+        raise WrongScope(
+            f"table {RAW} keeps no snapshot {snapshot_id} that brought records",
+            "it has expired, or never was: give the Kafka time instead, --from and --to",
+        )
+    _, *before = ancestry(metadata, snapshot)
+    earlier = (stamp.progress for stamp in map(stamp_of, before) if stamp is not None and stamp.progress)
+    start = next(earlier, None)
+    if start is None and snapshot.parent_snapshot_id is not None:
+        raise WrongScope(
+            f"table {RAW}: what stood before snapshot {snapshot_id} has expired, so its records are not known",
+            "give the Kafka time instead, --from and --to",
+        )
+    return replace(everything, start=start or OffsetVector(), end=stamp.progress.least(everything.end))
