@@ -18,12 +18,16 @@ from pyiceberg.catalog.rest import RestCatalog
 from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.table import Table
 
+from lakehouse import transactions_sql
 from lakehouse.catalog import CATALOG_NAME
+from lakehouse.definitions import PAYMENTS
 from lakehouse.errors import LakehouseError
 from lakehouse.moments import NOW, Moment, snapshot_at
 
 Reader = Literal["duckdb", "pyiceberg"]
 _EXTENSIONS = ("avro", "httpfs", "iceberg")  # iceberg needs the other two loaded first
+# Views of our own: the table that each reads, as it was at the moment that is meant, and its SELECT.
+_OWN_VIEWS = {transactions_sql.VIEW: (PAYMENTS, transactions_sql.sql("duckdb", PAYMENTS))}
 _READING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
 _tracer = trace.get_tracer(__name__)
 
@@ -50,6 +54,8 @@ def run_query(
 ) -> Result:
     """Run one SELECT (DuckDB's SQL, tables as `schema.table`) on the tables as they were at `moment`.
 
+    Besides the tables there is the view `curated.transactions_now`: the transactions of curated.payments.
+
     Args:
         catalog: tells which snapshot of each table is meant.
         properties: pyiceberg's properties of the same catalog, for DuckDB's own connection.
@@ -65,12 +71,17 @@ def run_query(
     ):
         try:
             connection.execute("SET TimeZone = 'UTC'")
-            tables = {name: _load(catalog, name) for name in _tables_of(connection, sql)}
+            names = _tables_of(connection, sql)
+            views = [name for name in names if name in _OWN_VIEWS]
+            read = {_OWN_VIEWS[name][0] if name in views else name for name in names}
+            tables = {name: _load(catalog, name) for name in sorted(read)}
             snapshots = {name: snapshot_at(table, moment) for name, table in tables.items()}
             if reader == "duckdb":
                 attach(connection, properties)
             for name, table in tables.items():
                 _VIEWS[reader](connection, table, name, snapshots[name])
+            for name in views:
+                _create_view(connection, name, f"({_OWN_VIEWS[name][1]})")
             cursor = connection.execute(sql)
             return Result([c[0] for c in cursor.description], cursor.fetchall(), snapshots)
         except duckdb.Error as error:
@@ -127,7 +138,8 @@ def _load(catalog: RestCatalog, name: str) -> Table:
         table: Table = catalog.load_table(name)
     except NoSuchTableError:
         known = [".".join(t) for space in catalog.list_namespaces() for t in catalog.list_tables(space)]
-        raise QueryError(f"there is no table {name}", f"there are: {', '.join(sorted(known))}") from None
+        listed = ", ".join(sorted([*known, *_OWN_VIEWS]))
+        raise QueryError(f"there is no table {name}", f"there are: {listed}") from None
     return table
 
 

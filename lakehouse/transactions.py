@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from decimal import Context, Decimal, Inexact, InvalidOperation
+from decimal import Context, Decimal, InvalidOperation, Rounded
 from functools import reduce
 from typing import NamedTuple
 
@@ -29,7 +29,7 @@ REFUNDED_MORE_THAN_CAPTURED = "refunded_more_than_captured"
 VOIDS_NOTHING = "voids_nothing"
 
 _ZERO = Decimal("0.0000")
-_EXACT = Context(prec=28, traps=[Inexact, InvalidOperation])  # DECIMAL(28,4): stop rather than round
+_EXACT = Context(prec=28, traps=[Rounded, InvalidOperation])  # DECIMAL(28,4): stop rather than lose a digit
 
 
 class TransactionKey(NamedTuple):

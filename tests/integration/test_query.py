@@ -15,6 +15,7 @@ from pyiceberg.catalog.rest import RestCatalog
 from pyspark.sql import SparkSession
 
 from config.settings import Settings
+from lakehouse import transactions_sql
 from lakehouse.definitions import PAYMENTS, RAW, VERSIONS
 from lakehouse.errors import UnknownMoment
 from lakehouse.moments import Moment
@@ -74,6 +75,20 @@ def test_moments(story: Story, reader: str) -> None:
     assert story.ask(COUNT, reader, snapshots={PAYMENTS: story.first}).rows == then
     assert story.ask(COUNT, reader, tag="progress").rows == now
     assert story.ask(COUNT, reader).snapshots == {PAYMENTS: story.second}
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_the_view_of_transactions_reads_payments_at_the_moment_that_is_meant(
+    story: Story, reader: str
+) -> None:
+    sql = f"SELECT count(*), sum(captured), any_value(status) FROM {transactions_sql.VIEW}"
+    then, now = [(3, Decimal(300), "CAPTURED")], [(4, Decimal(390), "CAPTURED")]
+    assert story.ask(sql, reader).rows == now
+    assert story.ask(sql, reader, as_of=story.between).rows == then
+    at_first = story.ask(sql, reader, snapshots={PAYMENTS: story.first})
+    assert (at_first.rows, at_first.snapshots) == (then, {PAYMENTS: story.first})
+    beside = f"{sql} WHERE business_key IN (SELECT business_key FROM {PAYMENTS})"
+    assert story.ask(beside, reader).rows == now
 
 
 def test_as_of_means_what_readers_saw_not_when_it_was_staged(story: Story) -> None:

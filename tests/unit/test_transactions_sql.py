@@ -1,0 +1,100 @@
+"""Transactions in SQL, by DuckDB: the same as the reference for thousands of random transactions at once."""
+
+from __future__ import annotations
+
+import decimal
+import random
+from collections.abc import Iterable, Iterator
+from decimal import Decimal
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pytest
+
+from lakehouse.transactions import STATUSES, Part, Transaction, TransactionKey, fold_parts
+from lakehouse.transactions_sql import READ, sql
+
+FLAGS = {
+    "capture_without_auth",
+    "captured_more_than_authorised",
+    "chargeback_after_refund",
+    "refunded_more_than_captured",
+    "voids_nothing",
+}
+AMOUNTS = ["0", "0.0001", "1", "1", "2", "3", "999999999999999.9999"]
+Row = dict[str, Any]
+
+
+def payment(account: str, key: str, ref: str | None, rng: random.Random) -> Row:
+    """A payment's columns that a transaction looks at. Few values, so that many are alike."""
+    is_only_reversed = rng.random() < 0.25
+    flags = ["ambiguous_reference"] * rng.randint(0, 1) + ["only_reversed"] * is_only_reversed
+    return {
+        "account_id": account,
+        "transaction_ref": ref,
+        "currency": rng.choice(["USD", "USD", "USD", "EUR"]),
+        "business_key": key,
+        "event_type": rng.choice(["AUTH", "AUTH", "CAPTURE", "CAPTURE", "REFUND", "CHARGEBACK"]),
+        "amount": Decimal(rng.choice(AMOUNTS)),
+        "status": "REVERSED" if is_only_reversed else rng.choice(["APPROVED"] * 4 + ["DECLINED", "REVERSED"]),
+        "flags": flags,
+    }
+
+
+def random_payments(seed: int, accounts: int) -> Iterator[Row]:
+    rng = random.Random(seed)
+    for account in range(accounts):
+        for number in range(rng.randint(1, 7)):
+            ref = rng.choice([None, "T1", "T1", "T1", "T2"])
+            yield payment(f"acct-{account}", f"key-{account}-{number}", ref, rng)
+
+
+def part_of(row: Row) -> Part:
+    alone = row["business_key"] if row["transaction_ref"] is None else None
+    key = TransactionKey(row["account_id"], row["transaction_ref"], row["currency"], alone)
+    return Part(key, row["event_type"], row["amount"], row["status"], "only_reversed" in row["flags"])
+
+
+def by_duckdb(rows: Iterable[Row], amount: str = "DECIMAL(19, 4)") -> list[Transaction]:
+    """Run the view's SQL over payments, with their columns as the table has them."""
+    held = pa.Table.from_pylist([{**row, "amount": str(row["amount"])} for row in rows])
+    with duckdb.connect() as connection:
+        connection.register("held", held)
+        columns = ", ".join(f"amount::{amount} AS amount" if c == "amount" else c for c in READ)
+        connection.execute(f"CREATE VIEW payments AS SELECT {columns} FROM held")
+        cursor = connection.execute(sql("duckdb", "payments"))
+        assert [c[0] for c in cursor.description] == list(Transaction._fields)
+        assert {str(c[1]) for c in cursor.description[4:9]} == {"DECIMAL(28,4)"}
+        return sorted((Transaction(*row[:-1], tuple(row[-1])) for row in cursor.fetchall()), key=str)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_it_gives_what_the_reference_gives(seed: int) -> None:
+    rows = list(random_payments(seed, accounts=2000))
+    expected = sorted(fold_parts(map(part_of, rows)), key=str)
+    assert by_duckdb(rows) == expected
+    assert {t.status for t in expected} == set(STATUSES)
+    assert {flag for t in expected for flag in t.flags} == FLAGS
+
+
+def test_no_payments_are_no_transactions() -> None:
+    row = next(random_payments(0, accounts=1))
+    with duckdb.connect() as connection:
+        connection.register("held", pa.Table.from_pylist([row]))
+        connection.execute("CREATE VIEW payments AS SELECT * FROM held WHERE false")
+        assert connection.execute(sql("duckdb", "payments")).fetchall() == []
+
+
+def test_a_sum_that_does_not_fit_fails_and_is_not_rounded() -> None:
+    rng = random.Random(0)
+    shared = {"currency": "USD", "event_type": "CAPTURE", "status": "APPROVED", "flags": ["x"]}
+    halves = [
+        payment("acct", key, "T1", rng) | shared | {"amount": Decimal("6e23") + each}
+        for each, key in enumerate("ab")
+    ]
+    with pytest.raises(decimal.Rounded):
+        fold_parts(map(part_of, halves))
+    with pytest.raises(duckdb.ConversionException):
+        by_duckdb(halves, "DECIMAL(29, 4)")
+    assert by_duckdb(halves[:1], "DECIMAL(29, 4)") == fold_parts([part_of(halves[0])])
