@@ -19,6 +19,7 @@ COMMANDS = {
     "doctor": "cli.commands.stack:doctor",
     "down": "cli.commands.stack:down",
     "events": "cli.commands.events:events",
+    "hash": "cli.commands.hash:content_hash",
     "query": "cli.commands.query:query",
     "status": "cli.commands.stack:status",
     "stream": "cli.commands.stream:stream",
