@@ -11,6 +11,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import structlog
@@ -30,6 +31,7 @@ from lakehouse.publish import Plan, Publisher, Stage
 from lakehouse.refs import Head, read_head
 from lakehouse.staging import append
 from lakehouse.turns import drop_abandoned
+from streaming.completeness import complete_to
 from streaming.errors import StreamingError
 from streaming.topic_state import TopicState, inspect_topic, start_offsets
 
@@ -160,7 +162,13 @@ class RawJob:
             self._staged = count
             self._left = target.records_to(OffsetVector({state.topic_id: state.latest}))
 
-        return Plan(write, check, progress=target)
+        return Plan(write, check, progress=target, complete_to=self._complete_to(head, state, target))
+
+    def _complete_to(self, head: Head, state: TopicState, target: OffsetVector) -> datetime | None:
+        """Tell up to which Kafka time raw has every record once it stands at `target`; never back again."""
+        found = complete_to(self._settings.kafka_properties, state, target.topics[state.topic_id])
+        known = (moment for moment in (head.progress.complete_to, found) if moment is not None)
+        return max(known, default=None)
 
     def _inspect(self) -> TopicState:
         return inspect_topic(self._settings.kafka_properties, self._settings.topic)

@@ -6,8 +6,10 @@ Belongs here: looking at the cluster, and the checks that never skip a record. D
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from confluent_kafka import KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
@@ -30,32 +32,50 @@ class TopicGone(StreamingError):
 
 @dataclass(frozen=True)
 class TopicState:
-    """A topic at one moment: its UUID and, per partition, the earliest kept and the next offset."""
+    """A topic at one moment: its UUID and, per partition, the earliest kept and the next offset.
+
+    `asked_at` is just before Kafka was asked; `replicas` and `in_sync`: of the partition with fewest.
+    """
 
     topic: str
     topic_id: str
     earliest: Mapping[int, int]
     latest: Mapping[int, int]
+    asked_at: datetime
+    replicas: int
+    in_sync: int
 
 
 def inspect_topic(
     kafka_properties: Mapping[str, str], topic: str, seconds: float = ANSWER_SECONDS
 ) -> TopicState:
     """Ask the cluster about a topic. Raises StreamingError where it is missing or Kafka does not answer."""
-    admin = AdminClient(dict(kafka_properties), logger=_QUIET)
-    try:
+    asked_at = datetime.now(UTC)
+    with _asking(kafka_properties, topic, seconds) as admin:
         described = admin.describe_topics(TopicCollection([topic]), request_timeout=seconds)
         description = described[topic].result(timeout=seconds)
-        partitions = [TopicPartition(topic, p.id) for p in description.partitions]
-        earliest = _offsets(admin, partitions, _EARLIEST, seconds)
-        latest = _offsets(admin, partitions, _LATEST, seconds)
-    except (KafkaException, TimeoutError) as error:
-        raise StreamingError(
-            f"Kafka at {kafka_properties.get('bootstrap.servers')} does not tell about topic {topic} "
-            f"within {seconds:g} s: {error}",
-            "see whether it runs and has the topic: `paywave status`, `paywave up`",
-        ) from error
-    return TopicState(topic, str(description.topic_id), earliest, latest)
+        partitions = [p.id for p in description.partitions]
+        earliest = _offsets(admin, topic, partitions, _EARLIEST, seconds)
+        latest = _offsets(admin, topic, partitions, _LATEST, seconds)
+    replicas = min(len(p.replicas) for p in description.partitions)
+    in_sync = min(len(p.isr) for p in description.partitions)
+    return TopicState(topic, str(description.topic_id), earliest, latest, asked_at, replicas, in_sync)
+
+
+def first_offsets_after(
+    kafka_properties: Mapping[str, str],
+    state: TopicState,
+    moment: datetime,
+    seconds: float = ANSWER_SECONDS,
+) -> dict[int, int | None]:
+    """Find the first record of each partition that Kafka took after a moment (to the millisecond).
+
+    Returns partition to offset, None where there is no such record. Raises StreamingError as above.
+    """
+    spec: OffsetSpec = OffsetSpec.for_timestamp(round(moment.timestamp() * 1000) + 1)
+    with _asking(kafka_properties, state.topic, seconds) as admin:
+        found = _offsets(admin, state.topic, state.latest, spec, seconds)
+    return {partition: offset if offset >= 0 else None for partition, offset in found.items()}
 
 
 def start_offsets(table: str, progress: OffsetVector, state: TopicState) -> dict[int, int]:
@@ -83,8 +103,20 @@ def start_offsets(table: str, progress: OffsetVector, state: TopicState) -> dict
     return starts
 
 
+@contextmanager
+def _asking(kafka_properties: Mapping[str, str], topic: str, seconds: float) -> Iterator[AdminClient]:
+    try:
+        yield AdminClient(dict(kafka_properties), logger=_QUIET)
+    except (KafkaException, TimeoutError) as error:
+        raise StreamingError(
+            f"Kafka at {kafka_properties.get('bootstrap.servers')} does not tell about topic {topic} "
+            f"within {seconds:g} s: {error}",
+            "see whether it runs and has the topic: `paywave status`, `paywave up`",
+        ) from error
+
+
 def _offsets(
-    admin: AdminClient, partitions: list[TopicPartition], spec: OffsetSpec, seconds: float
+    admin: AdminClient, topic: str, partitions: Iterable[int], spec: OffsetSpec, seconds: float
 ) -> dict[int, int]:
-    asked = admin.list_offsets(dict.fromkeys(partitions, spec), request_timeout=seconds)
+    asked = admin.list_offsets({TopicPartition(topic, p): spec for p in partitions}, request_timeout=seconds)
     return {p.partition: future.result(timeout=seconds).offset for p, future in asked.items()}
