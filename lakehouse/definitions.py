@@ -30,6 +30,7 @@ VERSIONS = "curated.event_versions"
 PAYMENTS = "curated.payments"
 TRANSACTIONS = "curated.transactions"
 QUARANTINE = "quarantine.payment_events"
+PUBLISH_LOG = "curated.publish_log"
 
 SNAPSHOTS_KEPT = 240
 FIRST_PARTITION_ID = 1000
@@ -149,6 +150,12 @@ _VIOLATION = StructType(
     NestedField(3, "value", _TEXT, required=True, doc="First characters of the value, masked"),
     NestedField(4, "message", _TEXT, required=True, doc="What is wanted"),
 )
+_ARRIVALS = StructType(
+    NestedField(1, "hour", _LONG, required=False, doc="Event hour, in hours since 1970; null: all before"),
+    NestedField(2, "records", _LONG, required=True, doc="Valid records of that hour, redeliveries included"),
+    NestedField(3, "max_delay_ms", _LONG, required=True, doc="Kafka time less event time, the greatest"),
+    NestedField(4, "p99_delay_ms", _LONG, required=True, doc="The same for 99 % of the records at most"),
+)
 _HEADER = StructType(
     NestedField(1, "key", _TEXT, required=True, doc="Header name"),
     NestedField(2, "value", BinaryType(), required=False, doc="Header bytes"),
@@ -229,6 +236,27 @@ TABLES: tuple[Table, ...] = (
         key=("account_id", "transaction_ref", "currency", "business_key"),
         sort_by=("account_id", "transaction_ref"),
         bucket_of="account_id",
+    ),
+    Table(
+        name=PUBLISH_LOG,
+        meaning="One row per snapshot that readers of another table have seen; outlives the snapshot.",
+        columns=(
+            Column("table_name", _TEXT, "Table that was published to"),
+            Column("table_uuid", _TEXT, "Its UUID: a table created again is another table"),
+            Column("snapshot_id", _LONG, "Snapshot that main was set to"),
+            Column("published_at", _TIME, "When it was set, by the catalog's clock"),
+            Column("operation", _TEXT, "append, overwrite, replace or delete; of the publish's last step"),
+            Column("writer", _TEXT, "Who published it; null for a commit that is not ours", required=False),
+            Column("token", _TEXT, "Names the attempt to publish it", required=False),
+            Column("offsets", _TEXT, "How far its source was consumed then, as JSON", required=False),
+            Column("complete_to", _TIME, "Kafka time up to which all was consumed", required=False),
+            Column("contract_version", _INT, "Contract of the newest record", required=False),
+            Column("source_snapshot", _LONG, "Snapshot of raw that it was read from", required=False),
+            Column("totals", _TEXT, "Running counts since the table's birth, as JSON"),
+            Column("arrivals", ListType(1, _ARRIVALS, True), "How late records came, per event hour"),
+        ),
+        key=("table_name", "snapshot_id", "published_at"),
+        sort_by=("published_at",),
     ),
 )
 

@@ -11,19 +11,43 @@ from datetime import UTC, datetime
 
 from pyiceberg.table import Table
 
+from lakehouse.consistency import consistent
+from lakehouse.definitions import PUBLISH_LOG
 from lakehouse.errors import UnknownMoment
+from lakehouse.offsets import OffsetVector
 
 
 @dataclass(frozen=True)
 class Moment:
-    """What to read: at most one of a time (main as it was then), snapshot ids per table, or a tag."""
+    """What to read: at most one of a time (main as it was then), snapshot ids per table, a tag, or
+    `consistent`: all tables at the greatest offset vector that they have in common.
+    """
 
     as_of: datetime | None = None
     snapshots: Mapping[str, int] = field(default_factory=dict)
     tag: str | None = None
+    consistent: bool = False
 
 
 NOW = Moment()
+
+
+def snapshots_at(tables: Mapping[str, Table], moment: Moment) -> tuple[dict[str, int], OffsetVector | None]:
+    """Return the snapshot of each table that a moment means, and the common vector where it asks for one.
+
+    The publish log consumes nothing and tells its times itself: it is read as it is now, unless its own
+    snapshot is named. Raises `UnknownMoment` as `snapshot_at` and `consistent` do.
+    """
+    log = {
+        name: snapshot_at(t, Moment(snapshots=moment.snapshots))
+        for name, t in tables.items()
+        if name == PUBLISH_LOG
+    }
+    others = {name: table for name, table in tables.items() if name != PUBLISH_LOG}
+    if moment.consistent and others:
+        found = consistent(others)
+        return log | found.snapshots, found.vector
+    return log | {name: snapshot_at(table, moment) for name, table in others.items()}, None
 
 
 def snapshot_at(table: Table, moment: Moment) -> int:

@@ -18,16 +18,22 @@ from pyiceberg.catalog.rest import RestCatalog
 from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.table import Table
 
-from lakehouse import transactions_sql
+from lakehouse import arrivals_sql, transactions_sql
 from lakehouse.catalog import CATALOG_NAME
-from lakehouse.definitions import PAYMENTS
+from lakehouse.definitions import PAYMENTS, PUBLISH_LOG, RAW
 from lakehouse.errors import LakehouseError
-from lakehouse.moments import NOW, Moment, snapshot_at
+from lakehouse.moments import NOW, Moment, snapshots_at
+from lakehouse.offsets import OffsetVector
+from lakehouse.publish_log import unlogged
 
 Reader = Literal["duckdb", "pyiceberg"]
 _EXTENSIONS = ("avro", "httpfs", "iceberg")  # iceberg needs the other two loaded first
 # Views of our own: the table that each reads, as it was at the moment that is meant, and its SELECT.
-_OWN_VIEWS = {transactions_sql.VIEW: (PAYMENTS, transactions_sql.sql("duckdb", PAYMENTS))}
+_OWN_VIEWS = {
+    transactions_sql.VIEW: (PAYMENTS, transactions_sql.sql("duckdb", PAYMENTS)),
+    arrivals_sql.ARRIVALS_VIEW: (PUBLISH_LOG, arrivals_sql.ARRIVALS_SQL),
+    arrivals_sql.WATERMARK_VIEW: (PUBLISH_LOG, arrivals_sql.WATERMARK_SQL),
+}
 _READING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
 _tracer = trace.get_tracer(__name__)
 
@@ -38,11 +44,12 @@ class QueryError(LakehouseError):
 
 @dataclass(frozen=True)
 class Result:
-    """Columns and rows of a query, and the snapshot that each table was read at."""
+    """Columns and rows of a query, and the snapshot that each table was read at; `offsets` if consistent."""
 
     columns: list[str]
     rows: list[tuple[Any, ...]]
     snapshots: dict[str, int]
+    offsets: OffsetVector | None = None
 
 
 def run_query(
@@ -54,7 +61,9 @@ def run_query(
 ) -> Result:
     """Run one SELECT (DuckDB's SQL, tables as `schema.table`) on the tables as they were at `moment`.
 
-    Besides the tables there is the view `curated.transactions_now`: the transactions of curated.payments.
+    Besides the tables there are views: `curated.transactions_now` (the transactions of curated.payments),
+    `curated.arrivals` and `curated.watermark` (how late records came). The publish log is always told whole,
+    with what only the tables' metadata hold yet.
 
     Args:
         catalog: tells which snapshot of each table is meant.
@@ -75,15 +84,21 @@ def run_query(
             views = [name for name in names if name in _OWN_VIEWS]
             read = {_OWN_VIEWS[name][0] if name in views else name for name in names}
             tables = {name: _load(catalog, name) for name in sorted(read)}
-            snapshots = {name: snapshot_at(table, moment) for name, table in tables.items()}
+            snapshots, vector = snapshots_at(tables, moment)
             if reader == "duckdb":
                 attach(connection, properties)
             for name, table in tables.items():
-                _VIEWS[reader](connection, table, name, snapshots[name])
+                source = _SOURCES[reader](connection, table, name, snapshots[name])
+                if name == RAW and vector is not None:
+                    source = f"(SELECT * FROM {source} WHERE {_below(vector)})"  # noqa: S608
+                if name == PUBLISH_LOG and name not in moment.snapshots:
+                    connection.register("unlogged", unlogged(catalog, table))
+                    source = f"(SELECT * FROM {source} UNION ALL BY NAME SELECT * FROM unlogged)"  # noqa: S608
+                _create_view(connection, name, source)
             for name in views:
                 _create_view(connection, name, f"({_OWN_VIEWS[name][1]})")
             cursor = connection.execute(sql)
-            return Result([c[0] for c in cursor.description], cursor.fetchall(), snapshots)
+            return Result([c[0] for c in cursor.description], cursor.fetchall(), snapshots, vector)
         except duckdb.Error as error:
             raise QueryError(f"the query failed: {error}", "tables are named schema.table") from None
 
@@ -106,19 +121,23 @@ def attach(connection: duckdb.DuckDBPyConnection, properties: Mapping[str, str])
     connection.execute(f"ATTACH {warehouse} AS {CATALOG_NAME} ({', '.join(options)})")
 
 
-def _view_by_duckdb(
-    connection: duckdb.DuckDBPyConnection, _table: Table, name: str, snapshot_id: int
-) -> None:
-    at = f"{CATALOG_NAME}.{_quoted(name)} AT (VERSION => {snapshot_id})"
-    _create_view(connection, name, at)
+def _by_duckdb(_: duckdb.DuckDBPyConnection, _table: Table, name: str, snapshot_id: int) -> str:
+    return f"{CATALOG_NAME}.{_quoted(name)} AT (VERSION => {snapshot_id})"
 
 
-def _view_by_pyiceberg(
-    connection: duckdb.DuckDBPyConnection, table: Table, name: str, snapshot_id: int
-) -> None:
+def _by_pyiceberg(connection: duckdb.DuckDBPyConnection, table: Table, name: str, snapshot_id: int) -> str:
     held = name.replace(".", "_")
     connection.register(held, table.scan(snapshot_id=snapshot_id).to_arrow())
-    _create_view(connection, name, _quoted(held))
+    return _quoted(held)
+
+
+def _below(vector: OffsetVector) -> str:
+    """Write the condition for records of raw that a vector has consumed."""
+    terms = (
+        f'(topic_id = {_text(topic_id)} AND partition = {partition} AND "offset" < {end})'
+        for topic_id, partition, end in vector
+    )
+    return " OR ".join(terms) or "false"
 
 
 def _create_view(connection: duckdb.DuckDBPyConnection, name: str, source: str) -> None:
@@ -175,4 +194,4 @@ def _quoted(name: str) -> str:
     return ".".join('"' + part.replace('"', '""') + '"' for part in name.split("."))
 
 
-_VIEWS = {"duckdb": _view_by_duckdb, "pyiceberg": _view_by_pyiceberg}
+_SOURCES = {"duckdb": _by_duckdb, "pyiceberg": _by_pyiceberg}

@@ -23,6 +23,7 @@ _SHOWN_ROWS = 1000
 @click.option("--as-of", "as_of", metavar="TIME", help="As readers saw it then: ISO 8601, UTC if no offset.")
 @click.option("--snapshot", "snapshots", metavar="TABLE=ID", multiple=True, help="A table at a snapshot.")
 @click.option("--tag", metavar="NAME", help="Every table at its tag of this name.")
+@click.option("--consistent", is_flag=True, help="All tables at the greatest offset vector they share.")
 @click.option(
     "--reader",
     type=click.Choice(["duckdb", "pyiceberg"]),
@@ -32,7 +33,13 @@ _SHOWN_ROWS = 1000
 )
 @with_output
 def query(
-    sql: str, as_of: str | None, snapshots: tuple[str, ...], tag: str | None, reader: Reader, out: Output
+    sql: str,
+    as_of: str | None,
+    snapshots: tuple[str, ...],
+    tag: str | None,
+    consistent: bool,
+    reader: Reader,
+    out: Output,
 ) -> None:
     """Run one SELECT in DuckDB's SQL, tables as schema.table.
 
@@ -40,7 +47,7 @@ def query(
     paywave query "SELECT status, count(*), sum(amount) FROM curated.payments GROUP BY 1"
     paywave query "SELECT count(*) FROM curated.payments" --as-of 2026-11-20T12:00:00Z
     """
-    moment = _moment(as_of, snapshots, tag)
+    moment = _moment(as_of, snapshots, tag, consistent)
     settings = load_settings()
     result = run_query(catalog_of(settings), settings.catalog_properties(), sql, moment, reader)
     value = {
@@ -48,13 +55,15 @@ def query(
         "rows": [[_plain(v) for v in row] for row in result.rows],
         "snapshots": {name: str(snapshot_id) for name, snapshot_id in result.snapshots.items()},
     }
+    if result.offsets is not None:
+        value["offsets"] = result.offsets.topics
     out.result(value, lambda console: _print(console, result))
 
 
-def _moment(as_of: str | None, snapshots: tuple[str, ...], tag: str | None) -> Moment:
-    if sum(map(bool, (as_of, snapshots, tag))) > 1:
-        raise click.UsageError("give one of --as-of, --snapshot and --tag")
-    return Moment(_time(as_of) if as_of else None, dict(map(_snapshot, snapshots)), tag)
+def _moment(as_of: str | None, snapshots: tuple[str, ...], tag: str | None, consistent: bool) -> Moment:
+    if sum(map(bool, (as_of, snapshots, tag, consistent))) > 1:
+        raise click.UsageError("give one of --as-of, --snapshot, --tag and --consistent")
+    return Moment(_time(as_of) if as_of else None, dict(map(_snapshot, snapshots)), tag, consistent)
 
 
 def _time(text: str) -> datetime:

@@ -8,7 +8,17 @@ import pytest
 from pyiceberg.schema import Schema
 from pyiceberg.types import IcebergType, ListType, NestedField, StructType
 
-from lakehouse.definitions import BY_NAME, PAYMENTS, QUARANTINE, RAW, TABLES, TRANSACTIONS, VERSIONS, Table
+from lakehouse.definitions import (
+    BY_NAME,
+    PAYMENTS,
+    PUBLISH_LOG,
+    QUARANTINE,
+    RAW,
+    TABLES,
+    TRANSACTIONS,
+    VERSIONS,
+    Table,
+)
 
 each_table = pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
 
@@ -29,7 +39,7 @@ def ids_of(schema: Schema) -> list[int]:
 
 
 def test_the_tables_of_the_design_are_there() -> None:
-    assert set(BY_NAME) == {RAW, VERSIONS, PAYMENTS, QUARANTINE, TRANSACTIONS}
+    assert set(BY_NAME) == {RAW, VERSIONS, PAYMENTS, QUARANTINE, TRANSACTIONS, PUBLISH_LOG}
     assert len(BY_NAME) == len(TABLES)
 
 
@@ -83,6 +93,7 @@ def test_partitions_as_the_design_has_them(table: Table, buckets: int) -> None:
             PAYMENTS: [event_hour, account],
             QUARANTINE: ["hour(kafka_ts)"],
             TRANSACTIONS: [account],
+            PUBLISH_LOG: [],
         }[table.name]
     )
 
