@@ -21,6 +21,8 @@ COMMANDS = {
     "events": "cli.commands.events:events",
     "hash": "cli.commands.hash:content_hash",
     "query": "cli.commands.query:query",
+    "repair": "cli.commands.replay:repair",
+    "replay": "cli.commands.replay:replay",
     "status": "cli.commands.stack:status",
     "stream": "cli.commands.stream:stream",
     "up": "cli.commands.stack:up",

@@ -127,8 +127,7 @@ def sql(
         where: condition on the rows.
     """
     words, groups = _DIALECTS[dialect], dict(partition or {})
-    fields = [_field(kind, _quoted(name, words), words) for name, kind in shape_of(table, columns)]
-    digest = words.digest.format(f"concat({', '.join(fields)})")
+    digest = row_digest(table, dialect, columns)
     named = [f"{expression} AS {_quoted(name, words)}" for name, expression in groups.items()]
     rows = f"SELECT {', '.join([*named, f'{digest} AS digest'])} FROM {source or table.name}"  # noqa: S608
     if where:
@@ -136,6 +135,13 @@ def sql(
     keys = [_quoted(name, words) for name in groups]
     select = f"SELECT {', '.join([*keys, 'count(*) AS row_count', *_lanes(words)])} FROM ({rows}) AS hashed"  # noqa: S608
     return select + (f" GROUP BY {', '.join(keys)}" if keys else "")
+
+
+def row_digest(table: Table, dialect: DialectName, columns: Sequence[str] | None = None) -> str:
+    """Write the SQL expression of one row's digest: 64 hex digits, equal for equal rows only."""
+    words = _DIALECTS[dialect]
+    fields = [_field(kind, _quoted(name, words), words) for name, kind in shape_of(table, columns)]
+    return words.digest.format(f"concat({', '.join(fields)})")
 
 
 def sums_by_partition(rows: Iterable[Sequence[Any]]) -> dict[tuple[Any, ...], Sums]:

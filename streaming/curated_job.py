@@ -16,6 +16,7 @@ from pyiceberg.catalog.rest import RestCatalog
 from pyspark.sql import SparkSession
 
 from lakehouse.definitions import PAYMENTS, QUARANTINE, RAW, VERSIONS
+from lakehouse.log_keeper import keep_log
 from lakehouse.offsets import OffsetVector
 from lakehouse.publish import Publisher
 from lakehouse.refs import Head, read_head
@@ -25,6 +26,9 @@ from streaming.raw_reader import next_batch
 
 WRITER = "curated"
 ABANDONED_SECONDS = 600.0
+# The publish log is looked at every so many batches, and written to when it lacks so many snapshots: few
+# enough beside the 240 kept, and enough for a file.
+LOG_EVERY_BATCHES, LOG_AT_LEAST = 20, 60
 # The order matters: payments are folded from the versions published before them.
 CURATED_TABLES = (VERSIONS, PAYMENTS, QUARANTINE)
 _log = structlog.get_logger(__name__)
@@ -65,8 +69,13 @@ class CuratedJob:
         self._stopping.clear()
         for table in CURATED_TABLES:
             drop_abandoned(self._catalog, table, WRITER, ABANDONED_SECONDS)
+        self._keep_log()
+        batches = 0
         while not self._stopping.is_set():
             left = self._step()
+            batches += left is not None
+            if left is not None and batches % LOG_EVERY_BATCHES == 0:
+                self._keep_log()
             if left is not None and on_batch is not None:
                 on_batch(self.records, left)
             if left is None:
@@ -75,12 +84,31 @@ class CuratedJob:
                 self._stopping.wait(self._settings.poll_seconds)
         return self.records
 
+    def _ahead(self, heads: list[Head], slowest: OffsetVector) -> OffsetVector | None:
+        """Return where the table that is ahead stands, if one is by a batch: a crash came between the tables.
+
+        The others go just there first, so that tables that have reached one vector tell of the same records.
+        A table that is further behind was made anew, and catches up batch by batch.
+        """
+        greatest = slowest
+        for head in heads:
+            greatest = greatest.greatest(head.offsets)
+        return greatest if 0 < slowest.records_to(greatest) <= 2 * self._settings.max_records else None
+
+    def _keep_log(self) -> None:
+        try:
+            keep_log(self._catalog, self._spark, LOG_AT_LEAST)
+        except (
+            Exception
+        ) as error:  # no reason to stop folding: it can wait, expiry keeps the log before it works
+            _log.warning("publish log not kept", error=str(error)[:300])
+
     def _step(self) -> int | None:
         """Bring every table on by one batch. Returns the records left in raw; None: there was no batch."""
         raw = read_head(self._catalog, RAW)
         heads = [read_head(self._catalog, table) for table in CURATED_TABLES]
         start, hint = _slowest(heads)
-        batch = next_batch(raw, start, hint, self._settings.max_records, end=_ahead(heads, start))
+        batch = next_batch(raw, start, hint, self._settings.max_records, end=self._ahead(heads, start))
         if batch is None:
             return None
         with (
@@ -95,17 +123,6 @@ class CuratedJob:
         left = batch.end.records_to(raw.offsets)
         _log.info("folded", records=batch.records, left=left)
         return left
-
-
-def _ahead(heads: list[Head], slowest: OffsetVector) -> OffsetVector | None:
-    """Return where the table that is ahead stands, if one is: a crash came between the tables.
-
-    The others go just there first, so that tables that have reached one vector tell of the same records.
-    """
-    greatest = slowest
-    for head in heads:
-        greatest = greatest.greatest(head.offsets)
-    return None if slowest.covers(greatest) else greatest
 
 
 def _slowest(heads: list[Head]) -> tuple[OffsetVector, int | None]:

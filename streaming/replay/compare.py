@@ -11,6 +11,8 @@ from functools import reduce
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from lakehouse.definitions import Table
+from lakehouse.table_hash import row_digest
 from streaming.fold_groups import GROUP
 from streaming.replay.report import Difference
 
@@ -30,8 +32,9 @@ def rows_that_differ(
     Returns:
         `kind` (missing, extra, different), `columns` (names of those that differ) and the shown columns.
     """
-    left = want.select(F.struct(*key).alias("want_key"), F.struct(*columns, *shown).alias("want"))
-    right = have.select(F.struct(*key).alias("have_key"), F.struct(*columns, *shown).alias("have"))
+    carried = dict.fromkeys((*columns, *shown))
+    left = want.select(F.struct(*key).alias("want_key"), F.struct(*carried).alias("want"))
+    right = have.select(F.struct(*key).alias("have_key"), F.struct(*carried).alias("have"))
     same_key = [F.col(f"want_key.{c}").eqNullSafe(F.col(f"have_key.{c}")) for c in key]
     differing = F.array_compact(F.array(*(F.when(~_agrees(c), F.lit(c)) for c in columns)))
     kind = (
@@ -61,16 +64,16 @@ def collected(table: str, found: DataFrame) -> list[Difference]:
     ]
 
 
-def groups_that_differ(want: DataFrame, have: DataFrame, columns: Sequence[str]) -> DataFrame:
+def groups_that_differ(want: DataFrame, have: DataFrame, table: Table) -> DataFrame:
     """Find the groups (`GROUP`) whose rows are not the same on both sides, repeated ones included."""
-    left, right = _by_group(want, columns, "want"), _by_group(have, columns, "have")
+    left, right = _by_group(want, table, "want"), _by_group(have, table, "have")
     both = left.join(right, list(GROUP), "full_outer")
     return both.where(~F.col("want").eqNullSafe(F.col("have"))).select(*GROUP)
 
 
-def _by_group(rows: DataFrame, columns: Sequence[str], name: str) -> DataFrame:
+def _by_group(rows: DataFrame, table: Table, name: str) -> DataFrame:
     # a digest for a row: whole rows would all have to be in memory at once
-    digest = F.sha2(F.to_json(F.struct(*columns), {"ignoreNullFields": "false"}), 256)
+    digest = F.expr(row_digest(table, "spark"))
     return rows.groupBy(*GROUP).agg(F.sort_array(F.collect_list(digest)).alias(name))
 
 

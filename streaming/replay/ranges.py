@@ -43,7 +43,10 @@ class RawRange:
 
     def read(self, spark: SparkSession) -> DataFrame:
         """Read the rows; the Kafka time prunes whole hours, the offsets decide."""
-        rows = spark.read.option("versionAsOf", self.snapshot_id).table(f"{CATALOG_NAME}.{RAW}")
+        return self.narrow(spark.read.option("versionAsOf", self.snapshot_id).table(f"{CATALOG_NAME}.{RAW}"))
+
+    def narrow(self, rows: DataFrame) -> DataFrame:
+        """Keep the rows of any table whose coordinates and `kafka_ts` lie in the range."""
         if self.since is not None:
             rows = rows.where(F.col("kafka_ts") >= F.lit(self.since))
         if self.until is not None:
@@ -93,10 +96,12 @@ def _found(spark: SparkSession, within: RawRange) -> RawRange:
         return within
     rows = within.read(spark).groupBy("topic_id", "partition")
     bounds = rows.agg(F.min("offset").alias("first"), F.max("offset").alias("last")).collect()
-    start, end = OffsetVector(), OffsetVector()
+    # where no record is late enough the range is empty: it starts where it ends
+    start, end = within.end, within.end if within.until is None else OffsetVector()
     for row in bounds:
         start = start.advanced(row["topic_id"], {row["partition"]: row["first"]})
-        end = end.advanced(row["topic_id"], {row["partition"]: row["last"] + 1})
+        if within.until is not None:
+            end = end.advanced(row["topic_id"], {row["partition"]: row["last"] + 1})
     return replace(within, start=start, end=end)
 
 
@@ -114,7 +119,7 @@ def _brought_by(catalog: RestCatalog, snapshot_id: int, everything: RawRange) ->
     start = next(earlier, None)
     if start is None and snapshot.parent_snapshot_id is not None:
         raise WrongScope(
-            f"table {RAW}: what stood before snapshot {snapshot_id} has expired, so its records are not known",
+            f"table {RAW}: the snapshot before {snapshot_id} has expired, so what it brought is not known",
             "give the Kafka time instead, --from and --to",
         )
     return replace(everything, start=start or OffsetVector(), end=stamp.progress.least(everything.end))

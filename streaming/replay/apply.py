@@ -1,0 +1,306 @@
+"""`replay apply`: fold partitions again from raw and publish what differs, while the live job keeps running.
+
+Belongs here: the order of the steps and where they stand. Does not: the comparison and the plan of a publish
+(`replace.py`), gathering (`copies.py`).
+
+Each publish brings partitions of one table to the fold of raw at that table's own offset vector, so it fits
+in between the live job's: only here, where every copy is read again, may versions be deleted.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from opentelemetry import trace
+from pyiceberg.catalog.rest import RestCatalog
+from pyiceberg.table.update import AssertRefSnapshotId, AssertTableUUID
+from pyspark.sql import DataFrame, SparkSession
+
+from lakehouse.definitions import PAYMENTS, QUARANTINE, VERSIONS
+from lakehouse.errors import LostRace
+from lakehouse.offsets import OffsetVector
+from lakehouse.publish import Plan, Publisher
+from lakehouse.refs import Head, read_head, tag_to
+from lakehouse.turns import wait_for_turn
+from streaming.curated_job import CuratedJob, CuratedSettings
+from streaming.errors import StreamingError
+from streaming.frames import Frames
+from streaming.partitions import Partition
+from streaming.replay.conflicts import Conflict, Conflicts
+from streaming.replay.copies import WRITER, Copies
+from streaming.replay.expected import judged, payment_rows, valid, version_rows
+from streaming.replay.journal import Journal
+from streaming.replay.pinned import FOLDED_TABLES, partition_sizes, pin, read_at, read_table, units
+from streaming.replay.quarantine import replace_quarantined
+from streaming.replay.ranges import RawRange, range_of, speaking_of
+from streaming.replay.repair import repair
+from streaming.replay.replace import Replacement, replace_groups
+from streaming.replay.scope import Scope
+from streaming.replay.verify import ReplaySettings, Report
+
+_ROUNDS = 10
+_log = structlog.get_logger(__name__)
+_tracer = trace.get_tracer(__name__)
+_Build = Callable[[Head, Frames], Replacement | None]
+
+
+@dataclass
+class Applied:
+    """How far a replay is, and what it changed: rows added and deleted per table."""
+
+    scope: Scope
+    tag: str
+    is_tagged: bool = False
+    is_rebuilt: bool = False
+    records: int = 0
+    read_to: OffsetVector = field(default_factory=OffsetVector)
+    touched: set[Partition] = field(default_factory=set)
+    done: dict[str, set[Partition]] = field(default_factory=lambda: {VERSIONS: set(), PAYMENTS: set()})
+    changed: Counter[str] = field(default_factory=Counter)
+    conflicts: tuple[Conflict, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Render for programs."""
+        return {
+            "scope": str(self.scope),
+            "records": self.records,
+            "rebuilt": self.is_rebuilt,
+            "partitions": len(self.touched),
+            "changed": dict(self.changed),
+            "before": self.tag if self.is_tagged else None,
+            "repaired": [c.as_json() for c in self.conflicts if c.is_open],
+        }
+
+    def saved(self) -> dict[str, Any]:
+        """Render for the journal."""
+        return {
+            "tag": self.tag,
+            "is_tagged": self.is_tagged,
+            "records": self.records,
+            "read_to": self.read_to.to_json(),
+            "touched": sorted(self.touched),
+            "done": {table: sorted(done) for table, done in self.done.items()},
+            "changed": dict(self.changed),
+        }
+
+    @classmethod
+    def resumed(cls, scope: Scope, saved: dict[str, Any]) -> Applied:
+        """Read what `saved` rendered."""
+        return cls(
+            scope,
+            saved["tag"],
+            saved["is_tagged"],
+            records=saved["records"],
+            read_to=OffsetVector.from_json(saved["read_to"]),
+            touched={Partition(*p) for p in saved["touched"]},
+            done={table: {Partition(*p) for p in done} for table, done in saved["done"].items()},
+            changed=Counter(saved["changed"]),
+        )
+
+
+class Applier:
+    """Applies one scope. A second run of the same one finds nothing to change."""
+
+    def __init__(
+        self, catalog: RestCatalog, spark: SparkSession, settings: ReplaySettings, report: Report
+    ) -> None:
+        self._catalog = catalog
+        self._spark = spark
+        self._settings = settings
+        self._report = report
+        self._publisher = Publisher(catalog, WRITER)
+
+    def run(self, scope: Scope, restart: bool = False) -> Applied:
+        """Apply, going on where an earlier run of the same scope and code was interrupted.
+
+        Raises `StreamingError` where live writers were ahead of it again and again; to start again is safe.
+        """
+        journal = Journal(self._settings.folder, f"apply-{scope.digest}")
+        saved = None if restart else journal.load()
+        if saved is None:
+            self._copies(scope, None).drop()  # of an earlier run by other code, or one to be forgotten
+        state = Applied.resumed(scope, saved) if saved else Applied(scope, _tag_name())
+        with _tracer.start_as_current_span("replay.apply", attributes={"scope": str(scope)}):
+            if scope.is_all and self._is_empty():
+                self._rebuild(state)
+            self._apply(state, journal)
+        journal.remove()
+        _log.info("replayed", scope=str(scope), records=state.records, changed=dict(state.changed))
+        return state
+
+    def _apply(self, state: Applied, journal: Journal) -> None:
+        everything = range_of(self._spark, self._catalog, state.scope, self._vector())
+        copies, source = self._gather(state, everything, journal)
+        sizes = self._sizes(state, copies)
+        self._each_unit(state, journal, VERSIONS, sizes, lambda unit: self._versions(copies, source, unit))
+        conflicts = Conflicts.find(pin(self._spark, self._catalog, self._settings.buckets))
+        self._each_unit(
+            state, journal, PAYMENTS, sizes, lambda unit: self._payments(copies, source, unit, conflicts)
+        )
+        state.conflicts = repair(self._catalog, self._spark, self._settings.buckets)
+        copies.drop()
+
+    # -- nothing is there: the live job's own fold, from the first record -----------------------------------
+
+    def _is_empty(self) -> bool:
+        heads = [read_head(self._catalog, table) for table in FOLDED_TABLES]
+        return any(not list(head.offsets) for head in heads)
+
+    def _rebuild(self, state: Applied) -> None:
+        settings = CuratedSettings(self._settings.buckets, self._settings.chunk_records)
+        job = CuratedJob(self._catalog, self._spark, settings)
+        job.run(once=True, on_batch=lambda done, left: self._report("rebuilding", done, done + left))
+        state.is_rebuilt = True
+
+    # -- reading raw -----------------------------------------------------------------------------------------
+
+    def _vector(self) -> OffsetVector:
+        return pin(self._spark, self._catalog, self._settings.buckets).vector
+
+    def _gather(self, state: Applied, found: RawRange, journal: Journal) -> tuple[Copies, RawRange]:
+        """Read the records of the scope, put quarantine right, gather every copy of what they speak of."""
+        if state.scope.is_all:
+            copies, source = self._copies(state.scope, None), found
+        else:
+            state.touched |= {*state.scope.partitions}
+            if not state.scope.partitions:
+                self._read_scope(state, found, journal)
+            copies = self._copies(state.scope, state.touched)
+            whole = RawRange(found.snapshot_id, OffsetVector(), self._vector())
+            source = speaking_of(self._spark, whole, tuple(state.touched)) if state.touched else found
+        copies.create()
+        for chunk, decoded in copies.gather(source, self._settings.chunk_records):
+            if state.scope.is_all:
+                self._read_chunk(state, chunk, decoded)
+            self._report("raw", source.start.records_to(chunk.end), source.records)
+        return copies, source
+
+    def _read_scope(self, state: Applied, found: RawRange, journal: Journal) -> None:
+        for chunk in found.after(state.read_to).chunks(self._settings.chunk_records):
+            with Frames() as keep:
+                self._read_chunk(state, chunk, keep(judged(chunk.read(self._spark))))
+            state.read_to = chunk.end
+            journal.save(state.saved())
+            self._report("scope", found.start.records_to(chunk.end), found.records)
+
+    def _read_chunk(self, state: Applied, chunk: RawRange, decoded: DataFrame) -> None:
+        buckets = self._settings.buckets
+        claimed = chunk.narrow(read_table(self._spark, VERSIONS, buckets))
+        state.touched |= partition_sizes(valid(decoded), buckets).keys()
+        state.touched |= partition_sizes(claimed, buckets).keys()
+        state.records += decoded.count()
+        self._publish(state, QUARANTINE, lambda head, keep: replace_quarantined(head, chunk, decoded, keep))
+
+    def _copies(self, scope: Scope, partitions: Iterable[Partition] | None) -> Copies:
+        name = f"copies_{scope.digest}"
+        return Copies(self._catalog, self._spark, self._settings.buckets, name, partitions)
+
+    # -- folding partitions ----------------------------------------------------------------------------------
+
+    def _sizes(self, state: Applied, copies: Copies) -> dict[Partition, int]:
+        """Count what is to be folded in each partition, those included that raw says nothing of."""
+        sizes = dict.fromkeys(state.touched, 0) | copies.sizes()
+        named = None if state.scope.is_all else state.touched
+        for table in (VERSIONS, PAYMENTS):
+            live = partition_sizes(
+                read_table(self._spark, table, self._settings.buckets, named), self._settings.buckets
+            )
+            sizes = {p: max(live.get(p, 0), sizes.get(p, 0)) for p in live.keys() | sizes.keys()}
+        state.touched |= sizes.keys()
+        return sizes
+
+    def _versions(self, copies: Copies, source: RawRange, unit: list[Partition]) -> _Build:
+        def build(head: Head, keep: Frames) -> Replacement | None:
+            want = keep(version_rows(copies.below(unit, head.offsets, source)))
+            have = read_at(self._spark, head, unit, self._settings.buckets)
+            return replace_groups(head, want, have, unit, self._settings.buckets, keep, _redelivered)
+
+        return build
+
+    def _payments(
+        self, copies: Copies, source: RawRange, unit: list[Partition], conflicts: Conflicts
+    ) -> _Build:
+        def build(head: Head, keep: Frames) -> Replacement | None:
+            want = payment_rows(keep(version_rows(copies.below(unit, head.offsets, source))))
+            have = read_at(self._spark, head, unit, self._settings.buckets)
+            want, have = keep(conflicts.without(want)), conflicts.without(have)
+            return replace_groups(head, want, have, unit, self._settings.buckets, keep)
+
+        return build
+
+    def _each_unit(
+        self,
+        state: Applied,
+        journal: Journal,
+        table: str,
+        sizes: dict[Partition, int],
+        of_unit: Callable[[list[Partition]], _Build],
+    ) -> None:
+        """Publish unit by unit; one that loses its races waits for the others to be done."""
+        done = state.done[table]
+        pending = list(units({p: n for p, n in sizes.items() if p not in done}, self._settings.unit_rows))
+        for _ in range(_ROUNDS):
+            lost = []
+            for unit in pending:
+                try:
+                    self._publish(state, table, of_unit(unit))
+                except LostRace:
+                    lost.append(unit)
+                    continue
+                done |= set(unit)
+                journal.save(state.saved())
+                self._report(table, len(done), len(sizes))
+            if not lost:
+                return
+            pending = lost
+        raise StreamingError(
+            f"replay: live writers published first in {len(pending)} units of {table}, {_ROUNDS} rounds long",
+            "run it again, at a quieter time or with smaller units; what is done stays done",
+        )
+
+    # -- publishing ------------------------------------------------------------------------------------------
+
+    def _publish(self, state: Applied, table: str, build: _Build) -> None:
+        found: list[Replacement | None] = []
+        with Frames() as keep:
+
+            def plan(head: Head) -> Plan | None:
+                found[:] = [build(head, keep)]
+                if found[0] is not None:
+                    self._remember(state)
+                return found[0].plan if found[0] is not None else None
+
+            wait_for_turn(self._catalog, table)
+            self._publisher.publish(table, plan)
+        if found[0] is not None:
+            state.changed[f"{table}: added"] += found[0].added
+            state.changed[f"{table}: deleted"] += found[0].removed
+
+    def _remember(self, state: Applied) -> None:
+        """Tag the tables as they are before the first change, once."""
+        if state.is_tagged:
+            return
+        for table in FOLDED_TABLES:
+            head = read_head(self._catalog, table)
+            requirements = (
+                AssertTableUUID(uuid=head.table.metadata.table_uuid),
+                AssertRefSnapshotId(ref=state.tag, snapshot_id=None),
+            )
+            if state.tag not in head.table.metadata.refs:
+                update = tag_to(state.tag, head.snapshot.snapshot_id)
+                self._catalog.commit_table(head.table, requirements, (update,))
+        state.is_tagged = True
+
+
+def _tag_name() -> str:
+    return f"before-replay-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+
+
+def _redelivered(head: Head, more: int) -> dict[str, int]:
+    """A record that is a version now is a redelivery no longer, and the other way round."""
+    return {"redelivered": head.totals.get("redelivered", 0) - more}

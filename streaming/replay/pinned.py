@@ -1,0 +1,86 @@
+"""The curated tables as they stood at one offset vector, and their partitions.
+
+Belongs here: reading pinned tables, packing partitions into units of work. Does not: comparing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from pyiceberg.catalog.rest import RestCatalog
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from lakehouse.catalog import CATALOG_NAME
+from lakehouse.consistency import consistent
+from lakehouse.definitions import PAYMENTS, QUARANTINE, VERSIONS
+from lakehouse.offsets import OffsetVector
+from lakehouse.refs import Head
+from streaming.partitions import Partition, predicate
+
+FOLDED_TABLES = (VERSIONS, PAYMENTS, QUARANTINE)
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """Snapshots of the curated tables that tell of the same records."""
+
+    spark: SparkSession
+    buckets: int
+    vector: OffsetVector
+    snapshots: Mapping[str, int]
+
+    def read(self, table: str, partitions: Iterable[Partition] | None = None) -> DataFrame:
+        """Read a table, or some of its partitions."""
+        return read_table(self.spark, table, self.buckets, partitions, self.snapshots[table])
+
+
+def pin(spark: SparkSession, catalog: RestCatalog, buckets: int) -> Pinned:
+    """Pin the curated tables at the newest vector that they have in common."""
+    found = consistent({name: catalog.load_table(name) for name in FOLDED_TABLES})
+    return Pinned(spark, buckets, found.vector, found.snapshots)
+
+
+def read_table(
+    spark: SparkSession,
+    table: str,
+    buckets: int,
+    partitions: Iterable[Partition] | None = None,
+    snapshot_id: int | None = None,
+) -> DataFrame:
+    """Read a table or some of its partitions, at a snapshot or as it is now."""
+    reader = spark.read.format("iceberg")
+    if snapshot_id is not None:
+        reader = reader.option("versionAsOf", snapshot_id)
+    rows = reader.load(f"{CATALOG_NAME}.{table}")
+    return rows if partitions is None else rows.where(predicate(partitions, buckets))
+
+
+def read_at(
+    spark: SparkSession, head: Head, partitions: Iterable[Partition] | None = None, buckets: int = 0
+) -> DataFrame:
+    """Read a table as it stands at a head, or some of its partitions."""
+    return read_table(spark, head.name, buckets, partitions, head.snapshot.snapshot_id)
+
+
+def partition_sizes(rows: DataFrame, buckets: int) -> dict[Partition, int]:
+    """Count the rows of each partition that there is."""
+    hour = F.expr(f"{CATALOG_NAME}.system.hours(event_ts)").alias("hour")
+    bucket = F.expr(f"{CATALOG_NAME}.system.bucket({buckets}, account_id)").alias("bucket")
+    counted = rows.groupBy(hour, bucket).count().collect()
+    return {Partition(row["hour"], row["bucket"]): row["count"] for row in counted}
+
+
+def units(sizes: Mapping[Partition, int], most_rows: int) -> Iterator[list[Partition]]:
+    """Pack partitions in their order into units of at most so many rows; a larger one stands alone."""
+    unit: list[Partition] = []
+    rows = 0
+    for partition in sorted(sizes):
+        if unit and rows + sizes[partition] > most_rows:
+            yield unit
+            unit, rows = [], 0
+        unit.append(partition)
+        rows += sizes[partition]
+    if unit:
+        yield unit
