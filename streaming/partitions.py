@@ -26,7 +26,7 @@ def predicate(partitions: Iterable[Partition], buckets: int, alias: str = "") ->
     Hours become ranges of event_ts, so that neighbours merge into one; buckets are named where not all of
     them are touched. No partitions: `false`.
     """
-    prefix = f"{alias}." if alias else ""
+    prefix = _prefix(alias)
     by_hour: dict[int, set[int]] = defaultdict(set)
     for hour, bucket in partitions:
         by_hour[hour].add(bucket)
@@ -39,10 +39,25 @@ def predicate(partitions: Iterable[Partition], buckets: int, alias: str = "") ->
         if len(named) == buckets:
             terms.append(f"({spans})")
         else:
-            listed = ", ".join(map(str, named))
-            bucket_of = f"{CATALOG_NAME}.system.bucket({buckets}, {prefix}account_id)"
-            terms.append(f"(({spans}) AND {bucket_of} IN ({listed}))")
+            terms.append(f"(({spans}) AND {_in_buckets(named, buckets, prefix)})")
     return "(" + " OR ".join(terms) + ")" if terms else "false"
+
+
+def bucket_predicate(touched: Iterable[int], buckets: int, alias: str = "") -> str:
+    """Render SQL that is true for rows of these buckets, of whatever hour. No buckets: `false`."""
+    named = sorted(set(touched))
+    if not named:
+        return "false"
+    return "true" if len(named) == buckets else _in_buckets(named, buckets, _prefix(alias))
+
+
+def _prefix(alias: str) -> str:
+    return f"{alias}." if alias else ""
+
+
+def _in_buckets(named: Iterable[int], buckets: int, prefix: str) -> str:
+    listed = ", ".join(map(str, named))
+    return f"{CATALOG_NAME}.system.bucket({buckets}, {prefix}account_id) IN ({listed})"
 
 
 def _runs(hours: list[int]) -> list[tuple[int, int]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -26,6 +27,7 @@ from streaming.producer import send
 from streaming.raw_job import RawJob, RawSettings
 from streaming.simulate import Mix, Plan, Simulation
 from streaming.topics import ensure_topics, payments_topic
+from streaming.transactions_job import TransactionsJob, TransactionsSettings
 
 PARTITIONS = 4
 EVERYTHING = 200_000
@@ -100,6 +102,11 @@ class Pipeline:
         """Drain the topic into raw, then raw into the curated tables."""
         self.run_raw(max_records)
         self.run_curated(max_records)
+
+    def run_transactions(self, rebuild: bool = False, at_a_time: int = EVERYTHING) -> Counter[str]:
+        """Bring curated.transactions to the payments. Returns how many rows it did insert, update, delete."""
+        settings = TransactionsSettings(self.settings.tables.buckets, at_a_time=at_a_time)
+        return TransactionsJob(self.catalog, self.spark, settings).run(once=True, rebuild=rebuild)
 
     def rows(self, table: str) -> list[dict[str, Any]]:
         """Every row of a table, read by pyiceberg."""

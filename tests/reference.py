@@ -10,10 +10,12 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from lakehouse.definitions import BY_NAME, PAYMENTS, QUARANTINE, RAW, VERSIONS
-from lakehouse.fold import Coordinates, Version, fold_events, fold_payments, fold_versions, record
+from lakehouse.definitions import BY_NAME, PAYMENTS, QUARANTINE, RAW, TRANSACTIONS, VERSIONS
+from lakehouse.fold import Coordinates, Version, fold, fold_events, fold_payments, fold_versions, record
 from lakehouse.offsets import OffsetVector
 from lakehouse.refs import ancestry, read_head, stamp_of
+from lakehouse.transactions import Transaction, fold_transactions
+from lakehouse.transactions_sql import VIEW
 from quality.contract import Event, Violation, in_force
 from quality.judge import judge
 from streaming.topic_state import inspect_topic
@@ -75,6 +77,22 @@ def assert_the_law(pipeline: Pipeline) -> None:
     assert stock.raw == stock.redelivered + stock.versions + stock.quarantined
 
 
+def assert_transactions(pipeline: Pipeline) -> None:
+    """The transactions are the fold of raw, in the table and in the view."""
+    copies = (_copy(row) for row in pipeline.rows(RAW))
+    wanted = [t._asdict() for t in fold_transactions(fold(c for c in copies if c is not None))]
+    assert_same_transactions(pipeline, [{**row, "flags": list(row["flags"])} for row in wanted])
+
+
+def assert_same_transactions(pipeline: Pipeline, wanted: list[Row] | None = None) -> None:
+    """The table has the rows of the view, and both those that are wanted where any are given."""
+    seen = [dict(zip(Transaction._fields, row, strict=True)) for row in pipeline.query(f"FROM {VIEW}")]
+    in_view, in_table = keyed(TRANSACTIONS, seen), keyed(TRANSACTIONS, pipeline.rows(TRANSACTIONS))
+    assert in_table == in_view
+    if wanted is not None:
+        assert in_view == keyed(TRANSACTIONS, wanted)
+
+
 def assert_readers_agree(pipeline: Pipeline) -> None:
     """DuckDB's and pyiceberg's Iceberg readers give the same rows."""
     for table in (VERSIONS, PAYMENTS, QUARANTINE):
@@ -116,6 +134,15 @@ def expected(raw: Iterable[Row]) -> dict[str, dict[Hashable, Row]]:
         ),
         QUARANTINE: keyed(QUARANTINE, quarantined),
     }
+
+
+def _copy(row: Row) -> Version | None:
+    """The version that a row of raw tells; None for one that breaks the contract."""
+    verdict = judge(
+        row["value"], row["kafka_ts"], in_force(row["kafka_ts"]), _header(row, "archive") == "true"
+    )
+    where = Coordinates(row["topic_id"], row["partition"], row["offset"])
+    return record(verdict, where) if isinstance(verdict, Event) else None
 
 
 def _version_row(version: Version, transport: Mapping[Coordinates, Row]) -> Row:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import click
 
@@ -14,11 +15,12 @@ from cli.telemetry import start_telemetry
 from config.settings import Settings, load_settings
 from streaming.curated_job import CuratedJob, CuratedSettings
 from streaming.raw_job import RawJob, RawSettings
+from streaming.transactions_job import TransactionsJob, TransactionsSettings
 
 
 @click.group()
 def stream() -> None:
-    """Run the streaming jobs: Kafka to raw, raw to curated."""
+    """Run the streaming jobs: Kafka to raw, raw to curated, payments to transactions."""
 
 
 @stream.command()
@@ -43,11 +45,38 @@ def curated(once: bool, out: Output) -> None:
     out.result({"records": records}, lambda console: console.print(f"curated: {records:,} records"))
 
 
-def _run(job: RawJob | CuratedJob, name: str, once: bool, out: Output) -> int:
+@stream.command()
+@click.option("--once", is_flag=True, help="Fold what payments hold now, then end.")
+@click.option("--rebuild", is_flag=True, help="Fold everything anew first: after a change of the rules.")
+@with_output
+def transactions(once: bool, rebuild: bool, out: Output) -> None:
+    """Bring curated.transactions to what changed in payments. Ends after the fold at hand on SIGTERM.
+
+    It runs beside the curated job, every minute unless it is told to run once.
+    """
+    settings = load_settings()
+    job = TransactionsJob(
+        catalog_of(settings), spark_of(settings, "transactions"), transactions_settings(settings)
+    )
+    _serve(job.stop, once, out)
+    with progress(out, "transactions", None) as meter:
+        changed = job.run(
+            once, rebuild, report=lambda done, total: meter(done, f"{done} of {total} buckets folded")
+        )
+    value = {change: changed[change] for change in ("insert", "update", "delete")}
+    said = f"{value['insert']:,} new, {value['update']:,} changed, {value['delete']:,} gone"
+    out.result(value, lambda console: console.print(f"transactions: {said}"))
+
+
+def _serve(stop: Callable[[], None], once: bool, out: Output) -> None:
     start_telemetry()
     if not once:  # a service: say what happens
         start_logs(logging.DEBUG if out.debug else logging.INFO)
-    stop_on_signals(job.stop)
+    stop_on_signals(stop)
+
+
+def _run(job: RawJob | CuratedJob, name: str, once: bool, out: Output) -> int:
+    _serve(job.stop, once, out)
     with progress(out, name, None) as meter:
         return job.run(once, on_batch=lambda done, left: meter(done, f"{done:,} records, {left:,} to come"))
 
@@ -60,3 +89,8 @@ def raw_settings(settings: Settings) -> RawSettings:
 def curated_settings(settings: Settings) -> CuratedSettings:
     """Hand the curated job what it needs of the settings."""
     return CuratedSettings(settings.tables.buckets)
+
+
+def transactions_settings(settings: Settings) -> TransactionsSettings:
+    """Hand the transactions job what it needs of the settings."""
+    return TransactionsSettings(settings.tables.buckets)
