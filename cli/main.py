@@ -15,6 +15,8 @@ from cli.output import report_failure
 
 # name -> "module:command"; imported only when called, so that `paywave --help` never loads Spark.
 COMMANDS = {
+    "changes": "cli.commands.late:changes",
+    "complete": "cli.commands.late:complete",
     "demo": "cli.commands.demo:demo",
     "doctor": "cli.commands.stack:doctor",
     "down": "cli.commands.stack:down",
