@@ -17,11 +17,25 @@ from lakehouse.query import run_query
 from lakehouse.refs import read_head
 from quality.contract import REVERSED
 
+# A notice is a version of the event that it names and no event itself: `fold.fold_events`, said in SQL.
 # The names are those of lakehouse/definitions.py, nothing from outside.
 _COUNTS = f"""
+    WITH told AS (
+        SELECT account_id, event_ts, event_type, event_id, original_event_id,
+               status = '{REVERSED}' AND original_event_id IS NOT NULL AS may_be_notice
+        FROM {VERSIONS}
+    ),
+    events AS (
+        SELECT DISTINCT event_id FROM told v WHERE NOT may_be_notice
+        OR EXISTS (FROM told own WHERE NOT own.may_be_notice AND own.event_id = v.event_id
+                   AND own.account_id = v.account_id AND own.event_ts = v.event_ts)
+        OR NOT EXISTS (FROM told named WHERE NOT named.may_be_notice AND named.event_id = v.original_event_id
+                       AND named.account_id = v.account_id AND named.event_ts = v.event_ts
+                       AND named.event_type = v.event_type)
+    )
     SELECT (SELECT count(*) FROM {RAW}) AS raw,
            (SELECT count(*) FROM {VERSIONS}) AS versions,
-           (SELECT count(DISTINCT event_id) FROM {VERSIONS}) AS events,
+           (SELECT count(*) FROM events) AS events,
            (SELECT count(*) FROM {PAYMENTS}) AS payments,
            (SELECT coalesce(sum(len(event_ids)), 0) FROM {PAYMENTS}) AS members,
            (SELECT count(*) FILTER (status = '{REVERSED}') FROM {PAYMENTS}) AS reversed_payments,

@@ -123,7 +123,7 @@ _COORDINATES = (
 )
 
 _VERSION = (
-    Column("event_id", _TEXT, "UUID of the event; for a notice, of the event that it names"),
+    Column("event_id", _TEXT, "UUID on the record: of the event, or a notice's own"),
     Column("event_type", _TEXT, "AUTH, CAPTURE, REFUND or CHARGEBACK"),
     Column("event_ts", _TIME, "When it happened, as the partner says; fixed for an event by contract"),
     Column("account_id", _TEXT, "Account at the card's issuer; fixed for an event by contract"),
@@ -134,7 +134,7 @@ _VERSION = (
     Column("network", _TEXT, "VISA, MC or AMEX"),
     Column("status", _TEXT, "APPROVED, DECLINED or REVERSED"),
     Column("revision", _LONG, "Explicit revision, 1 or more; null for none", required=False),
-    Column("original_event_id", _TEXT, "Event that this one refers to; null in a notice", required=False),
+    Column("original_event_id", _TEXT, "Event that this one refers to or takes back", required=False),
     Column("transaction_ref", _TEXT, "The partner's reference of the transaction", required=False),
     Column("attributes", _TEXT, "Canonical JSON of everything else, fields we do not know included"),
     Column("source", _TEXT, "Partner that sent the earliest copy (header ce_source)", required=False),

@@ -7,18 +7,22 @@ Does not: I/O and engines (`streaming/`), how a record is judged (`quality/`).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from functools import cached_property
 from itertools import chain
 from typing import NamedTuple
 
-from quality.contract import REVERSED, Event
+from quality.contract import DECLINED, REVERSED, Event
 
 AMBIGUOUS_REFERENCE = "ambiguous_reference"
+DECLINE_CONFLICT = "decline_conflict"
 ONLY_REVERSED = "only_reversed"
 POSSIBLE_COLLISION = "possible_collision"
 REVERSAL_CONFLICT = "reversal_conflict"
+
+_Identity = tuple[str, datetime, str]
+"""What is fixed for an event by contract: account and time, and its id."""
 
 
 class Coordinates(NamedTuple):
@@ -35,11 +39,15 @@ class Version(NamedTuple):
     The rules look at these fields only; `event` carries the whole content where the caller wants it back.
     """
 
+    account_id: str
+    event_ts: datetime
+    event_type: str
     event_id: str
     content_hash: str
     business_key: str
     status: str
     revision: int | None
+    original_event_id: str | None
     transaction_ref: str | None
     first_ingest_ts: datetime
     coordinates: Coordinates | None = None
@@ -50,16 +58,18 @@ class Version(NamedTuple):
         """Order of the copies of one version: by ingest time, then by coordinates, so that it is total."""
         return self.first_ingest_ts, self.coordinates
 
+    @property
+    def may_be_notice(self) -> bool:
+        """REVERSED and naming an event: a notice, or a version of its own event that keeps a reference."""
+        return self.status == REVERSED and self.original_event_id is not None
+
 
 class FoldedEvent:
     """An event and its versions; `versions` is not empty, in version order."""
 
-    def __init__(self, versions: Iterable[Version]) -> None:
+    def __init__(self, event_id: str, versions: Iterable[Version]) -> None:
+        self.event_id = event_id
         self.versions = sorted(versions, key=version_order)
-
-    @property
-    def event_id(self) -> str:
-        return self.versions[0].event_id
 
     @property
     def winning(self) -> Version:
@@ -92,6 +102,10 @@ class FoldedEvent:
         return self.winning.status == REVERSED
 
     @property
+    def is_declined(self) -> bool:
+        return self.winning.status == DECLINED
+
+    @property
     def is_only_reversed(self) -> bool:
         return self.original.status == REVERSED
 
@@ -115,11 +129,15 @@ class Payment(NamedTuple):
 def record(event: Event, coordinates: Coordinates) -> Version:
     """Turn one valid record into the version that it tells."""
     return Version(
+        event.account_id,
+        event.event_ts,
+        event.event_type,
         event.event_id,
         event.content_hash,
         event.business_key,
         event.status,
         event.revision,
+        event.original_event_id,
         event.transaction_ref,
         event.ingest_ts,
         coordinates,
@@ -150,11 +168,13 @@ def fold_versions(copies: Iterable[Version]) -> list[Version]:
 
 
 def fold_events(versions: Iterable[Version]) -> list[FoldedEvent]:
-    """Gather the versions of each event."""
+    """Gather the versions of each event: those under its id, and the notices that name it."""
+    versions = list(versions)
+    types = _types_told(versions)
     by_id: dict[str, list[Version]] = defaultdict(list)
-    for version in versions:
-        by_id[version.event_id].append(version)
-    return [FoldedEvent(of_event) for of_event in by_id.values()]
+    for v in versions:
+        by_id[_event_of(v, types)].append(v)
+    return [FoldedEvent(event_id, of_event) for event_id, of_event in by_id.items()]
 
 
 def fold_payments(events: Iterable[FoldedEvent]) -> list[Payment]:
@@ -168,6 +188,30 @@ def fold_payments(events: Iterable[FoldedEvent]) -> list[Payment]:
 def fold(copies: Iterable[Version]) -> list[Payment]:
     """curated = fold(raw): the payments of any records, in whatever order they come."""
     return fold_payments(fold_events(fold_versions(copies)))
+
+
+def _types_told(versions: Iterable[Version]) -> dict[_Identity, set[str]]:
+    """Say which events tell of themselves, and as what types; what may be a notice tells of none."""
+    types: dict[_Identity, set[str]] = defaultdict(set)
+    for v in versions:
+        if not v.may_be_notice:
+            types[v.account_id, v.event_ts, v.event_id].add(v.event_type)
+    return types
+
+
+def _event_of(version: Version, types: Mapping[_Identity, set[str]]) -> str:
+    """Name the event that a version is of: a notice is of the event that it names, all else of its own.
+
+    It is a notice if no event tells of itself under its own id, and one does under the id that it names, with
+    the same account, time and type. So a REFUND that is reversed and goes on naming its CAPTURE takes back
+    itself, not the CAPTURE.
+    """
+    if version.original_event_id is None or not version.may_be_notice:
+        return version.event_id
+    own = version.account_id, version.event_ts, version.event_id
+    named = version.account_id, version.event_ts, version.original_event_id
+    is_notice = own not in types and version.event_type in types.get(named, ())
+    return version.original_event_id if is_notice else version.event_id
 
 
 def _payments_of(business_key: str, events: list[FoldedEvent]) -> Iterable[Payment]:
@@ -187,12 +231,13 @@ def _payment(
 ) -> Payment:
     live = [m for m in members if not m.is_only_reversed]
     # min() keeps the first of equals, and members are in order of arrival
-    shown = min(live or members, key=lambda m: -m.highest_revision)
+    shown = min(live or members, key=lambda m: (-m.highest_revision, m.is_declined))
     void = shown.is_reversed or members[0].is_reversed or any(m.is_only_reversed for m in members)
     flags = {
         AMBIGUOUS_REFERENCE: ambiguous,
+        DECLINE_CONFLICT: len({m.is_declined for m in live}) > 1,
         ONLY_REVERSED: not live,  # it takes something back (transactions.py)
-        POSSIBLE_COLLISION: reference is None and len(members) > 1,
+        POSSIBLE_COLLISION: reference is None and len(live or members) > 1,
         REVERSAL_CONFLICT: len({m.is_reversed for m in live}) > 1,
     }
     return Payment(

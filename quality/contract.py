@@ -12,10 +12,10 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import NamedTuple
 
-REVERSED = "REVERSED"
+DECLINED, REVERSED = "DECLINED", "REVERSED"
 EVENT_TYPES = frozenset({"AUTH", "CAPTURE", "REFUND", "CHARGEBACK"})
 NETWORKS = frozenset({"VISA", "MC", "AMEX"})
-STATUSES = frozenset({"APPROVED", "DECLINED", REVERSED})
+STATUSES = frozenset({"APPROVED", DECLINED, REVERSED})
 MAX_ID_BYTES = 128
 AMOUNT_SCALE = 4
 AMOUNT_LIMIT = Decimal(10) ** 15  # DECIMAL(19,4) holds less than this
@@ -25,9 +25,8 @@ MAX_REVISION = 2**63 - 1
 class Event(NamedTuple):
     """A valid record's content, typed and canonical.
 
-    A notice (REVERSED, naming another event) is already a version of the event it names: `event_id` is that
-    event's id and `original_event_id` is null. `revision` is null for no explicit revision (absent, null, 0).
-    `attributes` is canonical JSON text. `content_hash` leaves `ingest_ts` and the transport out.
+    `revision` is null for no explicit revision (absent, null, 0). `attributes` is canonical JSON text.
+    `content_hash` leaves `ingest_ts` and the transport out.
     """
 
     event_id: str

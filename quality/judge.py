@@ -19,7 +19,6 @@ from quality.contract import (
     MAX_ID_BYTES,
     MAX_REVISION,
     NETWORKS,
-    REVERSED,
     STATUSES,
     Contract,
     Event,
@@ -131,8 +130,6 @@ def _cross_checks(
 
 def _event(c: dict[str, Any]) -> Event:
     event_id, original = c["event_id"], c.get("original_event_id")
-    if c["status"] == REVERSED and original is not None:  # a notice: a version of the event that it names
-        event_id, original = original, None
     amount = c["amount"].quantize(_ONE_TEN_THOUSANDTH)
     event_micros, amount_text = str(micros(c["event_ts"])), format(amount, "f")
     business = (

@@ -27,12 +27,16 @@ from lakehouse.fold import Version, fold_events, fold_payments
 # An event's account and time never change, and both are part of the business key: whatever versions,
 # events and payments have to do with each other agree in these two.
 GROUP = ("account_id", "event_ts")
+# What the rules look at, in the order of the fields of `Version`; the group comes first.
 DECIDING = (
+    *GROUP,
+    "event_type",
     "event_id",
     "content_hash",
     "business_key",
     "status",
     "revision",
+    "original_event_id",
     "transaction_ref",
     "first_ingest_ts",
 )
@@ -42,7 +46,7 @@ PAYMENT_KEY = ("business_key", "transaction_ref")
 # Two rows of one payment that agree in these agree in all: the content hash stands for the content.
 ROW_STATE = (*VERSION_KEY, "status", "event_ids", "flags", *EARLIEST_COPY)
 _TRANSPORT = ("source", "topic_id", "topic", "partition", "offset")
-_INPUT = (*GROUP, *DECIDING, *_TRANSPORT)
+_INPUT = (*DECIDING, *_TRANSPORT)
 _ROWS_PER_BATCH = 10_000
 _TEXT, _TIME = StringType(), TimestampType()
 _TEXTS = ArrayType(_TEXT, False)
@@ -108,8 +112,8 @@ def _group_of(row: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _fold_group(rows: list[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
-    versions = [Version(*row[len(GROUP) : len(GROUP) + len(DECIDING)]) for row in rows]
-    transport = {v[:2]: row[len(GROUP) + len(DECIDING) :] for v, row in zip(versions, rows, strict=True)}
+    versions = [Version(*row[: len(DECIDING)]) for row in rows]
+    transport = {v.content_hash: row[len(DECIDING) :] for v, row in zip(versions, rows, strict=True)}
     for payment in fold_payments(fold_events(versions)):
         shown = payment.row
         yield (
@@ -122,5 +126,5 @@ def _fold_group(rows: list[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
             payment.event_ids,
             payment.flags,
             shown.first_ingest_ts,
-            *transport[shown.event_id, shown.content_hash],
+            *transport[shown.content_hash],
         )

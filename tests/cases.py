@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 COLLISION = "possible_collision"
 CONFLICT = "reversal_conflict"
+DECLINE = "decline_conflict"
+ONLY_REVERSED = "only_reversed"
 
 
 class Arrival(NamedTuple):
@@ -56,6 +58,54 @@ CASES: dict[str, Case] = {
     ),
     "reversal under another id, same key and reference": Case(
         (_at("e1", transaction_ref="T1"), _at("e9", 1, status="REVERSED", transaction_ref="T1")), 0, {()}
+    ),
+    "reversal under another id, no reference": Case((_at("e1"), _at("e9", 1, status="REVERSED")), 0, {()}),
+    "two ids, and a reversal under a third": Case(
+        (_at("e1"), _at("e2", 1), _at("e9", 2, status="REVERSED")), 0, {(COLLISION,)}
+    ),
+    "a reversal alone, under two ids": Case(
+        (_at("e8", status="REVERSED"), _at("e9", 1, status="REVERSED")), 0, {(ONLY_REVERSED, COLLISION)}
+    ),
+    "declined, and approved under another id": Case(
+        (_at("e1", status="DECLINED"), _at("e2", 1), _at("e1", 2, status="DECLINED", note="sent again")),
+        100,
+        {(DECLINE, COLLISION)},
+    ),
+    "a notice of what was corrected": Case(
+        (
+            _at("e1"),
+            _at("e1", 1, revision=1, amount="90"),
+            _at("e9", 2, status="REVERSED", original="e1", amount="90"),
+        ),
+        0,
+        {()},
+    ),
+    "a reversed refund that goes on naming its capture": Case(
+        (
+            _at("e1"),
+            _at("e2", 1, event_type="REFUND", original="e1"),
+            _at("e2", 2, event_type="REFUND", original="e1", status="REVERSED", amount="0"),
+        ),
+        100,
+        {()},
+    ),
+    "a copy that names the first is reversed": Case(
+        (_at("e1"), _at("e2", 1, original="e1"), _at("e2", 2, original="e1", status="REVERSED")),
+        100,
+        {(COLLISION, CONFLICT)},
+    ),
+    "a notice of another type": Case(
+        (_at("e1"), _at("e9", 1, event_type="REFUND", status="REVERSED", original="e1")),
+        100,
+        {(), (ONLY_REVERSED,)},
+    ),
+    "a notice of a notice": Case(
+        (_at("e8", status="REVERSED", original="e1"), _at("e9", 1, status="REVERSED", original="e8")),
+        0,
+        {(ONLY_REVERSED, COLLISION)},
+    ),
+    "an older version moves the event to another key": Case(
+        (_at("e1", revision=2, amount="90"), _at("e2", 1, amount="90"), _at("e1", 2, revision=1)), 180, {()}
     ),
     "a notice": Case((_at("e1"), _at("e9", 1, status="REVERSED", original="e1")), 0, {()}),
     "two references are two payments": Case(

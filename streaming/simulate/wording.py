@@ -12,7 +12,7 @@ from decimal import Decimal
 from random import Random
 from typing import Any
 
-from streaming.simulate.draft import Draft, new_uuid
+from streaming.simulate.draft import Draft
 
 _OFFSETS = tuple(timezone(timedelta(minutes=m)) for m in (0, 60, 120, -300, -480, 330, 540))
 Rewording = Callable[[Random, dict[str, Any]], None]
@@ -78,13 +78,7 @@ def _capital_id(_rng: Random, fields: dict[str, Any]) -> None:
     fields["event_id"] = fields["event_id"].upper()
 
 
-def _other_notice(rng: Random, fields: dict[str, Any]) -> None:
-    """A notice sent again under another id of its own, which is no content."""
-    if fields["status"] == "REVERSED" and fields.get("original_event_id"):
-        fields["event_id"] = new_uuid(rng)
-
-
 _REWORDINGS: tuple[Rewording, ...] = (
     _longer_amount, _shorter_amount, _number_amount, _scientific_amount, _other_offset,
-    _plus_zero, _shuffled_attributes, _explicit_nothing, _capital_id, _other_notice,
+    _plus_zero, _shuffled_attributes, _explicit_nothing, _capital_id,
 )  # fmt: skip
