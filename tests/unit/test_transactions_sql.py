@@ -6,7 +6,6 @@ import decimal
 import random
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
-from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -14,6 +13,8 @@ import pytest
 
 from lakehouse.transactions import STATUSES, Part, Transaction, TransactionKey, fold_parts
 from lakehouse.transactions_sql import READ, sql
+from tests.rows import Row
+from tests.transactions import payment
 
 FLAGS = {
     "capture_without_auth",
@@ -22,24 +23,6 @@ FLAGS = {
     "refunded_more_than_captured",
     "voids_nothing",
 }
-AMOUNTS = ["0", "0.0001", "1", "1", "2", "3", "999999999999999.9999"]
-Row = dict[str, Any]
-
-
-def payment(account: str, key: str, ref: str | None, rng: random.Random) -> Row:
-    """A payment's columns that a transaction looks at. Few values, so that many are alike."""
-    is_only_reversed = rng.random() < 0.25
-    flags = ["ambiguous_reference"] * rng.randint(0, 1) + ["only_reversed"] * is_only_reversed
-    return {
-        "account_id": account,
-        "transaction_ref": ref,
-        "currency": rng.choice(["USD", "USD", "USD", "EUR"]),
-        "business_key": key,
-        "event_type": rng.choice(["AUTH", "AUTH", "CAPTURE", "CAPTURE", "REFUND", "CHARGEBACK"]),
-        "amount": Decimal(rng.choice(AMOUNTS)),
-        "status": "REVERSED" if is_only_reversed else rng.choice(["APPROVED"] * 4 + ["DECLINED", "REVERSED"]),
-        "flags": flags,
-    }
 
 
 def random_payments(seed: int, accounts: int) -> Iterator[Row]:
