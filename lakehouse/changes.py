@@ -20,6 +20,7 @@ from lakehouse.arrivals_sql import HOUR
 from lakehouse.definitions import VERSIONS
 from lakehouse.fold import Coordinates, Payment, Version, fold_events, fold_payments
 from lakehouse.moments import Moment
+from lakehouse.offsets import OffsetVector
 from lakehouse.query import run_query
 from lakehouse.refs import read_head
 from quality.contract import REVERSED
@@ -85,12 +86,13 @@ class Sum(NamedTuple):
 class Changes:
     """What changed in the event hour that starts at `hour`, by versions that Kafka took after `since`.
 
-    Everything up to `complete_to` is in it (None: not known), as of the snapshot of event_versions named.
+    As of one snapshot of event_versions, its offsets, and the Kafka time up to which it says to hold all.
     """
 
     hour: datetime
     since: datetime
     snapshot_id: int
+    offsets: OffsetVector
     complete_to: datetime | None
     late: tuple[LateVersion, ...]
     changes: tuple[Change, ...]
@@ -120,7 +122,8 @@ def changes_of_hour(
     found = run_query(catalog, properties, _sql(hour, since), pinned)
     rows = [dict(zip(found.columns, row, strict=True)) for row in found.rows]
     late, changes = compare(rows, since)
-    return Changes(hour, since, head.snapshot.snapshot_id, head.progress.complete_to, late, changes)
+    snapshot_id, complete_to = head.snapshot.snapshot_id, head.progress.complete_to
+    return Changes(hour, since, snapshot_id, head.offsets, complete_to, late, changes)
 
 
 def compare(

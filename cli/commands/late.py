@@ -18,6 +18,7 @@ from lakehouse.changes import Change, Changes, LateVersion, State, changes_of_ho
 from lakehouse.complete import Complete
 from lakehouse.complete import complete as read_complete
 from lakehouse.definitions import PAYMENTS
+from lakehouse.offsets import OffsetVector
 from streaming.completeness import complete_to
 from streaming.errors import StreamingError
 from streaming.topic_state import inspect_topic
@@ -43,7 +44,8 @@ def complete(closed_after: timedelta, out: Output) -> None:
     """
     settings = load_settings()
     found = read_complete(catalog_of(settings), settings.catalog_properties())
-    found, asked = _ask_kafka(settings, found)
+    live, asked = _ask_kafka(settings, found.tables[PAYMENTS].offsets)
+    found = found.at_least(live)
     value = {
         "complete_to": _text(found.complete_to),
         "closed_to": _text(found.closed_to(closed_after)),
@@ -75,13 +77,15 @@ def changes(hour: datetime, closed_after: timedelta, since: datetime | None, out
     closes_at = hour + HOUR + closed_after
     moment = (since or closes_at).astimezone(UTC)
     found = changes_of_hour(catalog_of(settings), settings.catalog_properties(), hour, moment)
-    is_closed = found.complete_to is not None and found.complete_to >= closes_at
+    live, _ = _ask_kafka(settings, found.offsets)
+    known = max((t for t in (found.complete_to, live) if t is not None), default=None)
+    is_closed = known is not None and known >= closes_at
     value = {
         "hour": _text(hour),
         "closes_at": _text(closes_at),
         "closed": is_closed,
         "since": _text(moment),
-        "complete_to": _text(found.complete_to),
+        "complete_to": _text(known),
         "snapshot": str(found.snapshot_id),
         "late_versions": [_late(v) for v in found.late],
         "changes": [_change(c) for c in found.changes],
@@ -90,15 +94,18 @@ def changes(hour: datetime, closed_after: timedelta, since: datetime | None, out
     out.result(value, lambda console: _show_changes(console, found, is_closed, closes_at))
 
 
-def _ask_kafka(settings: Settings, found: Complete) -> tuple[Complete, bool]:
-    """Ask whether anything newer than payments has waits in Kafka: the tables cannot tell by themselves."""
-    kafka, reached = settings.kafka_properties(), found.tables[PAYMENTS].offsets.topics
+def _ask_kafka(settings: Settings, offsets: OffsetVector) -> tuple[datetime | None, bool]:
+    """Ask whether anything newer than these offsets waits in Kafka: the tables cannot tell by themselves.
+
+    Returns the Kafka time up to which they hold all (None: not known), and whether Kafka answered.
+    """
+    kafka, reached = settings.kafka_properties(), offsets.topics
     try:
         state = inspect_topic(kafka, settings.kafka.topic, _KAFKA_SECONDS)
         live = complete_to(kafka, state, reached[state.topic_id]) if state.topic_id in reached else None
     except StreamingError:
-        return found, False
-    return found.at_least(live), True
+        return None, False
+    return live, True
 
 
 def _standing(found: Complete, name: str) -> dict[str, Any]:
