@@ -12,6 +12,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import NamedTuple
 
+from quality.errors import UnknownContract
+
 DECLINED, REVERSED = "DECLINED", "REVERSED"
 EVENT_TYPES = frozenset({"AUTH", "CAPTURE", "REFUND", "CHARGEBACK"})
 NETWORKS = frozenset({"VISA", "MC", "AMEX"})
@@ -59,7 +61,11 @@ class Violation(NamedTuple):
 
 @dataclass(frozen=True)
 class Contract:
-    """One version of the contract, in force for records whose Kafka time is `effective_from` or later."""
+    """One version of the contract, in force for records whose Kafka time is `effective_from` or later.
+
+    `more_than_zero` names the event types whose amount must be more than 0, unless they are REVERSED: some
+    partners take back an event by setting its amount to 0.
+    """
 
     version: int
     effective_from: datetime
@@ -72,9 +78,27 @@ class Contract:
             "CHARGEBACK": timedelta(days=30),
         }
     )
+    more_than_zero: frozenset[str] = frozenset()
 
 
-HISTORY: tuple[Contract, ...] = (Contract(1, datetime(1970, 1, 1, tzinfo=UTC)),)
+# Oldest first, each in force until the next. A version that was in force is never edited: old records must
+# go on being judged as they were.
+HISTORY: tuple[Contract, ...] = (
+    Contract(1, datetime(1970, 1, 1, tzinfo=UTC)),
+    Contract(2, datetime(2027, 1, 1, tzinfo=UTC), more_than_zero=frozenset({"REFUND", "CHARGEBACK"})),
+)
+
+
+def contract(version: int, history: tuple[Contract, ...] = HISTORY) -> Contract:
+    """Return a version of the contract. Raises `UnknownContract`, naming those there are."""
+    for known in history:
+        if known.version == version:
+            return known
+    listed = "; ".join(f"{c.version} from {c.effective_from.isoformat()}" for c in history)
+    raise UnknownContract(
+        f"there is no contract version {version}",
+        f"known are {listed}; a later one needs a newer release of this software",
+    )
 
 
 def in_force(kafka_ts: datetime, history: tuple[Contract, ...] = HISTORY) -> Contract:

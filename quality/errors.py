@@ -9,3 +9,7 @@ class QualityError(Exception):
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
         self.hint = hint
+
+
+class UnknownContract(QualityError):
+    """A contract version that this release does not have."""

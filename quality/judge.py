@@ -19,6 +19,7 @@ from quality.contract import (
     MAX_ID_BYTES,
     MAX_REVISION,
     NETWORKS,
+    REVERSED,
     STATUSES,
     Contract,
     Event,
@@ -125,6 +126,9 @@ def _cross_checks(
         if kafka_ts - event_ts > limit:
             message = f"event_ts: {event_type} is accepted up to {limit.days} days late"
             found.append(Violation("age", "event_ts", event_ts.isoformat(), message))
+    if amount == 0 and event_type in contract.more_than_zero and checked.get("status") != REVERSED:
+        message = f"amount: of a {event_type} more than 0 is wanted"
+        found.append(Violation("range", "amount", _masked(amount), message))
     return found
 
 

@@ -21,6 +21,7 @@ from lakehouse.offsets import OffsetVector
 from lakehouse.publish import Publisher
 from lakehouse.refs import Head, read_head
 from lakehouse.turns import drop_abandoned
+from quality.contract import contract
 from streaming.curated_batch import CuratedBatch
 from streaming.raw_reader import next_batch
 
@@ -107,6 +108,7 @@ class CuratedJob:
         """Bring every table on by one batch. Returns the records left in raw; None: there was no batch."""
         raw = read_head(self._catalog, RAW)
         heads = [read_head(self._catalog, table) for table in CURATED_TABLES]
+        _know_contracts(heads)
         start, hint = _slowest(heads)
         batch = next_batch(raw, start, hint, self._settings.max_records, end=self._ahead(heads, start))
         if batch is None:
@@ -123,6 +125,13 @@ class CuratedJob:
         left = batch.end.records_to(raw.offsets)
         _log.info("folded", records=batch.records, left=left)
         return left
+
+
+def _know_contracts(heads: list[Head]) -> None:
+    """Stop where a newer release judged by a contract that this one does not know: it would judge otherwise."""
+    for head in heads:
+        if head.progress.contract_version is not None:
+            contract(head.progress.contract_version)
 
 
 def _slowest(heads: list[Head]) -> tuple[OffsetVector, int | None]:

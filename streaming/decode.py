@@ -7,6 +7,8 @@ Does not: any rule (docs/adr/0006-one-contract.md).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from datetime import datetime
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -23,7 +25,7 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
-from quality.contract import Event, Violation, in_force
+from quality.contract import Contract, Event, Violation, contract, in_force
 from quality.judge import judge
 
 _TEXT, _TIME = StringType(), TimestampType()
@@ -58,11 +60,13 @@ _ARROW_VIOLATIONS = pa.list_(pa.struct([pa.field(name, pa.string(), False) for n
 _NO_EVENT = (None,) * len(Event._fields)
 
 
-def decode(raw: DataFrame) -> DataFrame:
+def decode(raw: DataFrame, version: int | None = None) -> DataFrame:
     """Judge raw rows: `Event`'s columns, or `violations` (null for a valid record), with the coordinates.
 
-    Each record is judged by the contract that was in force at its Kafka time.
+    Each record is judged by the contract that was in force at its Kafka time; or all by one `version`, to see
+    what it would change. Raises `UnknownContract`.
     """
+    only = None if version is None else contract(version)
     prepared = raw.select(
         "topic_id",
         "topic",
@@ -73,7 +77,7 @@ def decode(raw: DataFrame) -> DataFrame:
         F.coalesce(_header("archive") == "true", F.lit(False)).alias("is_archive"),
         "value",
     )
-    return prepared.mapInArrow(_judge_batches, _SCHEMA)
+    return prepared.mapInArrow(partial(_judge_batches, only), _SCHEMA)
 
 
 def _header(name: str) -> Column:
@@ -82,19 +86,21 @@ def _header(name: str) -> Column:
     return F.try_validate_utf8(F.get(found, F.lit(0))["value"].cast("string"))
 
 
-def _judge_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def _judge_batches(only: Contract | None, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     for batch in batches:
         columns = dict(zip(batch.schema.names, batch.columns, strict=True))
         rows = zip(*(columns[name].to_pylist() for name in ("value", "kafka_ts", "is_archive")), strict=True)
-        yield _batch(columns, [_judge(*row) for row in rows])
+        yield _batch(columns, [_judge(only, *row) for row in rows])
 
 
-def _judge(value: bytes | None, kafka_ts: Any, is_archive: bool) -> tuple[Any, ...]:
-    contract = in_force(kafka_ts)
-    verdict = judge(value, kafka_ts, contract, is_archive)
+def _judge(
+    only: Contract | None, value: bytes | None, kafka_ts: datetime, is_archive: bool
+) -> tuple[Any, ...]:
+    by = only or in_force(kafka_ts)
+    verdict = judge(value, kafka_ts, by, is_archive)
     if isinstance(verdict, Event):
-        return (contract.version, *verdict, None)
-    return (contract.version, *_NO_EVENT, [v._asdict() for v in verdict])
+        return (by.version, *verdict, None)
+    return (by.version, *_NO_EVENT, [v._asdict() for v in verdict])
 
 
 def _batch(columns: dict[str, pa.Array], judged: list[tuple[Any, ...]]) -> pa.RecordBatch:

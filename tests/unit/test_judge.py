@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quality.contract import HISTORY, MAX_REVISION, Contract, Event, Violation, in_force
+from quality.contract import HISTORY, MAX_REVISION, Contract, Event, Violation, contract, in_force
 from quality.currencies import MINOR_UNITS
+from quality.errors import UnknownContract
 from quality.judge import judge, micros
 from tests.events import KAFKA_TS, event_id, valid, wire
 
@@ -394,6 +395,37 @@ def test_the_contract_in_force_is_chosen_by_kafka_time() -> None:
     assert in_force(start - timedelta(microseconds=1), history).version == 1
     assert in_force(start, history).version == 2
     assert in_force(datetime(1960, 1, 1, tzinfo=UTC), history).version == 1
+
+
+def test_the_history_is_in_order_and_begins_before_every_record() -> None:
+    assert [c.version for c in HISTORY] == list(range(1, len(HISTORY) + 1))
+    assert list(HISTORY) == sorted(HISTORY, key=lambda c: c.effective_from)
+    assert HISTORY[0].effective_from == datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("event_type", ["REFUND", "CHARGEBACK"])
+def test_from_2027_a_refund_or_chargeback_is_more_than_zero(event_type: str) -> None:
+    start = datetime(2027, 1, 1, tzinfo=UTC)
+
+    def verdict(kafka_ts: datetime, **changes: Any) -> Event | list[Violation]:
+        data = at(start, **({"event_type": event_type, "amount": "0.00"} | changes))
+        return judge(data, kafka_ts, in_force(kafka_ts))
+
+    before = start - timedelta(microseconds=1)
+    assert isinstance(verdict(before), Event)
+    refused = verdict(start)
+    assert [(v.rule, v.field) for v in refused if isinstance(v, Violation)] == [("range", "amount")]
+    assert isinstance(verdict(start, amount="0.01"), Event)
+    assert isinstance(verdict(start, status="REVERSED"), Event), "a reversal may set the amount to nothing"
+    assert isinstance(verdict(start, event_type="AUTH"), Event), "a card is verified with an AUTH of nothing"
+
+
+def test_an_unknown_contract_version_is_refused_with_those_there_are() -> None:
+    assert [contract(c.version) for c in HISTORY] == list(HISTORY)
+    for version in (0, len(HISTORY) + 1):
+        with pytest.raises(UnknownContract, match=f"no contract version {version}") as refused:
+            contract(version)
+        assert "2 from 2027-01-01" in refused.value.hint
 
 
 # -- what a violation shows --------------------------------------------------------------------------------
