@@ -128,7 +128,7 @@ class CuratedJob:
 
 
 def _know_contracts(heads: list[Head]) -> None:
-    """Stop where a newer release judged by a contract that this one does not know: it would judge otherwise."""
+    """Stop if a newer release judged by a contract not known here: this one would judge otherwise."""
     for head in heads:
         if head.progress.contract_version is not None:
             contract(head.progress.contract_version)

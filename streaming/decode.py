@@ -67,7 +67,12 @@ def decode(raw: DataFrame, version: int | None = None) -> DataFrame:
     what it would change. Raises `UnknownContract`.
     """
     only = None if version is None else contract(version)
-    prepared = raw.select(
+    return to_judge(raw).mapInArrow(partial(_judge_batches, only), _SCHEMA)
+
+
+def to_judge(raw: DataFrame) -> DataFrame:
+    """Select what `quality.judge` looks at: `value`, `kafka_ts`, `is_archive`; coordinates and source too."""
+    return raw.select(
         "topic_id",
         "topic",
         "partition",
@@ -77,7 +82,6 @@ def decode(raw: DataFrame, version: int | None = None) -> DataFrame:
         F.coalesce(_header("archive") == "true", F.lit(False)).alias("is_archive"),
         "value",
     )
-    return prepared.mapInArrow(partial(_judge_batches, only), _SCHEMA)
 
 
 def _header(name: str) -> Column:
