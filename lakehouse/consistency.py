@@ -103,6 +103,6 @@ def _where(standing: Mapping[str, list[tuple[int, OffsetVector]]]) -> str:
 
 
 _HINT = (
-    "let the jobs run until they have caught up (`paywave stream curated --once`), then read again; "
-    "or read the tables one by one"
+    "let the jobs catch up (`paywave stream curated --once`, for transactions `paywave stream transactions "
+    "--once` after it), then read again; or read the tables one by one"
 )
