@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.table import Table
 
 from cli.context import catalog_of, spark_of
 from cli.output import Output, with_output
@@ -22,6 +23,7 @@ from config.settings import Settings, load_settings
 from lakehouse.tables import ensure_tables
 from streaming.replay.apply import Applied, Applier
 from streaming.replay.conflicts import Conflict
+from streaming.replay.contracts import ContractReport, report_contract
 from streaming.replay.repair import repair as repair_conflicts
 from streaming.replay.scope import Scope, read_partition
 from streaming.replay.verify import ReplaySettings, Report, Verification, Verifier
@@ -55,9 +57,7 @@ def with_scope(function: Callable[..., None]) -> Callable[..., None]:
 
 @replay.command()
 @with_scope
-@click.option(
-    "--contract", type=int, metavar="V", help="What would contract version V change? Changes nothing."
-)
+@click.option("--contract", type=int, metavar="V", help="Say what contract version V would change.")
 @with_output
 def verify(restart: bool, contract: int | None, out: Output, **options: Any) -> None:
     """Compare the curated tables with the fold of raw, and name the first rows that differ.
@@ -69,6 +69,10 @@ def verify(restart: bool, contract: int | None, out: Output, **options: Any) -> 
     """
     settings = load_settings()
     scope = _scope(settings, **options)
+    if contract is not None:
+        found = _compare_contracts(settings, scope, contract, out)
+        out.result(found.as_json(), lambda console: _print_contract(console, found))
+        return
     verification = _verify(settings, scope, restart, out)
     out.result(verification.as_json(), lambda console: _print_verification(console, verification))
     if not verification.is_equal:
@@ -131,6 +135,14 @@ def _verify(settings: Settings, scope: Scope, restart: bool, out: Output) -> Ver
         return verifier.run(scope, restart)
 
 
+def _compare_contracts(settings: Settings, scope: Scope, version: int, out: Output) -> ContractReport:
+    catalog = catalog_of(settings)
+    start_telemetry()
+    with _phases(out) as report:
+        spark = spark_of(settings, "replay")
+        return report_contract(catalog, spark, replay_settings(settings), scope, version, report)
+
+
 def _scope(
     settings: Settings,
     start: datetime | None,
@@ -179,6 +191,18 @@ def _print_verification(console: Console, v: Verification) -> None:
         console.print("they differ; `paywave replay apply` of the same scope puts them right")
     else:
         console.print("equal but for open identity conflicts; `paywave repair` folds them together")
+
+
+def _print_contract(console: Console, found: ContractReport) -> None:
+    console.print(f"{found.scope}: {found.records:,} records, contract version {found.version}")
+    if not found.changes:
+        console.print("it would change nothing")
+        return
+    table = Table("would be", "rules", "type", "currency", "records", "amount", "first")
+    for kind, changed in found.changes.items():
+        cells = (kind.change, kind.rules, kind.event_type, kind.currency, f"{changed.records:,}")
+        table.add_row(*(c or "" for c in cells), f"{changed.amount or ''}", "\n".join(changed.examples))
+    console.print(table)
 
 
 def _print_applied(console: Console, applied: Applied) -> None:

@@ -41,6 +41,7 @@ from streaming.replay.ranges import RawRange, range_of, speaking_of
 from streaming.replay.repair import repair
 from streaming.replay.replace import Replacement, replace_groups
 from streaming.replay.scope import Scope
+from streaming.replay.totals import count_anew, redelivered
 from streaming.replay.verify import ReplaySettings, Report
 
 _ROUNDS = 10
@@ -143,6 +144,10 @@ class Applier:
             state, journal, PAYMENTS, sizes, lambda unit: self._payments(copies, source, unit, conflicts)
         )
         state.conflicts = repair(self._catalog, self._spark, self._settings.buckets)
+        if state.scope.is_all:
+            count_anew(
+                self._spark, self._publisher, lambda head: copies.below(None, head.offsets, source).count()
+            )
         copies.drop()
 
     # -- nothing is there: the live job's own fold, from the first record -----------------------------------
@@ -218,7 +223,7 @@ class Applier:
         def build(head: Head, keep: Frames) -> Replacement | None:
             want = keep(version_rows(copies.below(unit, head.offsets, source)))
             have = read_at(self._spark, head, unit, self._settings.buckets)
-            return replace_groups(head, want, have, unit, self._settings.buckets, keep, _redelivered)
+            return replace_groups(head, want, have, unit, self._settings.buckets, keep, redelivered)
 
         return build
 
@@ -299,8 +304,3 @@ class Applier:
 
 def _tag_name() -> str:
     return f"before-replay-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-
-
-def _redelivered(head: Head, more: int) -> dict[str, int]:
-    """A record that is a version now is a redelivery no longer, and the other way round."""
-    return {"redelivered": head.totals.get("redelivered", 0) - more}

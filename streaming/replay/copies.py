@@ -92,8 +92,8 @@ class Copies:
                 rows = keep(self._of_interest(valid(decoded)))
                 self._publisher.publish(self._table.name, self._plan(rows, chunk.end))
 
-    def below(self, partitions: list[Partition], vector: OffsetVector, source: RawRange) -> DataFrame:
-        """Return every copy in these partitions that lies below a vector.
+    def below(self, partitions: list[Partition] | None, vector: OffsetVector, source: RawRange) -> DataFrame:
+        """Return every copy in these partitions (None: in all that were gathered) that lies below a vector.
 
         What `source`, the range that was gathered, has beyond the scratch table's progress is decoded anew.
         """
@@ -104,7 +104,9 @@ class Copies:
             return kept
         raw = read_head(self._catalog, RAW).snapshot.snapshot_id
         since = replace(source, snapshot_id=raw, start=gathered, end=vector, until=None)
-        late = valid(judged(since.read(self._spark))).where(predicate(partitions, self._buckets))
+        late = self._of_interest(valid(judged(since.read(self._spark))))
+        if partitions is not None:
+            late = late.where(predicate(partitions, self._buckets))
         return kept.unionByName(late)
 
     def sizes(self) -> dict[Partition, int]:

@@ -21,6 +21,7 @@ from streaming.replay.expected import COORDINATES
 from streaming.replay.pinned import read_at
 from streaming.replay.ranges import RawRange
 from streaming.replay.replace import Replacement
+from streaming.replay.totals import corrected
 
 # What raw decides; the state may have moved on since.
 JUDGED = ("topic", "kafka_ts", "source", "violations", "contract_version")
@@ -64,6 +65,6 @@ def replace_quarantined(head: Head, chunk: RawRange, decoded: DataFrame, keep: F
         audit.check_count(found.num_rows, added, "records staged", QUARANTINE)
         audit.check_unique(found, COORDINATES, QUARANTINE)
 
-    totals = {"released": head.totals.get("released", 0) - (added - removed)}
+    totals = corrected(head, "released", added - removed)
     plan = Plan(write, check, contract_version=head.progress.contract_version, totals=totals)
     return Replacement(plan, added, removed)

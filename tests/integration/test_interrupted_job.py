@@ -5,7 +5,6 @@ Real kills of real processes are in `tests/faults/`; here each interruption is a
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,34 +12,18 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from lakehouse.definitions import PAYMENTS, QUARANTINE, RAW, VERSIONS
-from lakehouse.errors import ConcurrentWriter, LakehouseError
+from lakehouse.errors import ConcurrentWriter
 from lakehouse.offsets import OffsetVector
 from lakehouse.publish import Plan, Publisher, Stage
 from lakehouse.refs import read_head
 from lakehouse.staging import append_nothing
 from streaming.curated_batch import CuratedBatch
 from streaming.topic_state import TopicGone, inspect_topic
+from tests.crashes import Crash, crash_once
 from tests.pipeline import Pipeline, dirty
 from tests.reference import assert_raw_is_the_topic, assert_the_law
 
 pytestmark = pytest.mark.integration
-
-
-class Crash(LakehouseError):
-    """Stands for the end of the process: an error of ours, which is not taken for a passing one."""
-
-
-def crash_once(monkeypatch: pytest.MonkeyPatch, owner: type, method: str, is_it: Callable[..., bool]) -> None:
-    """Make the next call of a method for which `is_it` holds raise, and no later one."""
-    original, left = getattr(owner, method), [1]
-
-    def crashing(*args: Any, **kwargs: Any) -> Any:
-        if left and is_it(*args, **kwargs):
-            left.clear()
-            raise Crash("the process ends here")
-        return original(*args, **kwargs)
-
-    monkeypatch.setattr(owner, method, crashing)
 
 
 def lines_of(count: int, seed: int) -> list[bytes]:
