@@ -1,18 +1,20 @@
-"""The fold by example: the design's table "Cases that decide", in every order of arrival; and by property."""
+"""The fold by example: the design's table "Cases that decide", in every order of arrival, and more.
+
+What holds for every history: `test_fold_laws.py`.
+"""
 
 from __future__ import annotations
 
-import random
 from decimal import Decimal
 from itertools import permutations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from lakehouse.fold import Payment, Version, fold, fold_events, fold_versions
+from lakehouse.fold import Payment, fold
 from tests.cases import CASES
-from tests.events import copy
+from tests.events import copy, event_id
+
+LATER = "2026-11-20T12:30:00Z"
 
 
 def total(payments: list[Payment]) -> Decimal:
@@ -44,32 +46,47 @@ def test_reference_less_event_joins_the_least_of_several() -> None:
     assert by_ref["T2"].flags == ()
 
 
-_copies = st.builds(
-    copy,
-    st.sampled_from(["e1", "e2", "e3"]),
-    minute=st.integers(0, 3),
-    amount=st.sampled_from(["100", "90"]),
-    status=st.sampled_from(["APPROVED", "REVERSED", "DECLINED"]),
-    revision=st.sampled_from([None, 1, 2]),
-    transaction_ref=st.sampled_from([None, "T1", "T2"]),
-)
+@pytest.mark.parametrize(("first", "last"), [("100", "90"), ("90", "100")])
+def test_without_revisions_the_content_that_came_last_wins(first: str, last: str) -> None:
+    (payment,) = fold([copy("e1", minute=1, amount=last), copy("e1", amount=first)])
+    assert total([payment]) == Decimal(last)
+    (redelivered,) = fold(
+        [copy("e1", minute=1, amount=last), copy("e1", amount=first), copy("e1", minute=2, amount=first)]
+    )
+    assert total([redelivered]) == Decimal(last), "a copy of what came first does not come later"
 
 
-@given(st.lists(_copies, max_size=10), st.randoms(use_true_random=False))
-def test_any_order_and_redelivery_gives_the_same(copies: list[Version], rng: random.Random) -> None:
-    again = copies + rng.choices(copies, k=3) if copies else []
-    rng.shuffle(again)
-    assert sorted(fold(again), key=str) == sorted(fold(copies), key=str)
+def test_of_equal_ingest_times_one_content_wins_whatever_the_order() -> None:
+    copies = [copy("e1", amount=amount) for amount in ("100", "90", "80")]
+    assert len({fold(order)[0].row.content_hash for order in permutations(copies)}) == 1
 
 
-@given(st.lists(_copies, max_size=10), st.integers(0, 10))
-def test_batches_of_versions_are_a_set(copies: list[Version], cut: int) -> None:
-    in_two = fold_versions(fold_versions(copies[:cut]) + copies[cut:])
-    assert set(in_two) == set(fold_versions(copies))
+def test_a_decline_does_not_hide_an_approval() -> None:
+    for declined, approved in permutations((0, 1)):
+        copies = [copy("e1", minute=declined, status="DECLINED"), copy("e2", minute=approved)]
+        (payment,) = fold(copies)
+        assert (payment.status, payment.row.event_id) == ("APPROVED", event_id("e2"))
+        corrected = copy("e1", minute=5, status="DECLINED", revision=1)
+        assert fold([*copies, corrected])[0].status == "DECLINED", "a revision says more than the order"
 
 
-@given(st.lists(_copies, max_size=10))
-def test_every_event_is_in_exactly_one_payment(copies: list[Version]) -> None:
-    events = fold_events(fold_versions(copies))
-    members = [event_id for payment in fold(copies) for event_id in payment.event_ids]
-    assert sorted(members) == sorted(e.event_id for e in events)
+def test_a_reversed_refund_that_goes_on_naming_its_capture_takes_back_itself() -> None:
+    refund = {"event_type": "REFUND", "original": "e1", "amount": "40", "event_ts": LATER}
+    copies = [copy("e1"), copy("e2", **refund), copy("e2", minute=1, status="REVERSED", **refund)]
+    assert {(p.event_ids, p.status) for p in fold(copies)} == {
+        ((event_id("e1"),), "APPROVED"),
+        ((event_id("e2"),), "REVERSED"),
+    }
+
+
+def test_a_reversal_at_another_time_than_the_event_that_it_names_is_a_payment_of_its_own() -> None:
+    payments = fold([copy("e1"), copy("e9", status="REVERSED", original="e1", event_ts=LATER)])
+    assert {(p.event_ids, p.status, p.flags) for p in payments} == {
+        ((event_id("e1"),), "APPROVED", ()),
+        ((event_id("e9"),), "REVERSED", ("only_reversed",)),
+    }
+
+
+def test_a_payment_taken_back_by_a_notice_shows_the_notice_and_names_the_event() -> None:
+    (payment,) = fold([copy("e9", status="REVERSED", original="e1"), copy("e1")])
+    assert (payment.row.event_id, payment.event_ids) == (event_id("e9"), (event_id("e1"),))
