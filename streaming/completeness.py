@@ -15,6 +15,8 @@ CLOCKS = timedelta(seconds=5)  # brokers and this machine agree to within this
 # A record can be appended, hence have its time, and be seen only when all in-sync replicas have it. One that
 # lags is out after `replica.lag.time.max.ms` (30 s), checked every half of that.
 REPLICATION = timedelta(seconds=45)
+# Each broker may be off by CLOCKS: a new leader can give a later record an earlier time than the old one did.
+NEW_LEADER = 2 * CLOCKS
 # How far to look back where the reader is not at the end; each step costs one request.
 LADDER = tuple(
     timedelta(seconds=seconds) for seconds in (0, 15, 60, 5 * 60, 15 * 60, 3600, 3 * 3600, 12 * 3600)
@@ -38,10 +40,11 @@ def complete_to(
     allowance = settling(state)
     if allowance is None:
         return None
+    margin = NEW_LEADER if state.replicas > 1 else timedelta(0)
     for back in LADDER:
         asked = _to_millisecond(state.asked_at - allowance - back)
         if is_complete(first_offsets_after(kafka_properties, state, asked), state.latest, reached):
-            return asked
+            return asked - margin
     return None
 
 

@@ -68,6 +68,8 @@ def assert_refused(done: Done, code: int, *said: str) -> None:
         ["query", "SELECT 1", "--as-of", "yesterday"],
         ["query", "SELECT 1", "--snapshot", "curated.payments"],
         ["query", "SELECT 1", "--snapshot", "curated.payments=1", "--tag", "progress"],
+        ["query", "SELECT 1", "--consistent", "--tag", "progress"],
+        ["changes", "--hour", "2026-11-20T12:30:00Z"],
     ],
     ids=" ".join,
 )

@@ -8,7 +8,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from streaming import completeness
-from streaming.completeness import CLOCKS, LADDER, REPLICATION, complete_to, is_complete, settling
+from streaming.completeness import (
+    CLOCKS,
+    LADDER,
+    NEW_LEADER,
+    REPLICATION,
+    complete_to,
+    is_complete,
+    settling,
+)
 from streaming.topic_state import TopicState
 
 NOW = datetime(2026, 11, 20, 12, 0, 0, 123456, tzinfo=UTC)
@@ -75,6 +83,12 @@ def kafka(monkeypatch: pytest.MonkeyPatch) -> list[datetime]:
 def test_one_question_is_enough_for_a_reader_that_has_caught_up(kafka: list[datetime]) -> None:
     assert complete_to({}, state({0: 100_000}), {0: 100_000}) == IN_MILLISECONDS - CLOCKS
     assert len(kafka) == 1
+
+
+def test_with_replicas_a_new_leader_may_give_a_later_record_an_earlier_time(kafka: list[datetime]) -> None:
+    found = complete_to({}, state({0: 100_000}, replicas=3, in_sync=3), {0: 100_000})
+    assert kafka == [IN_MILLISECONDS - CLOCKS - REPLICATION]
+    assert found == kafka[0] - NEW_LEADER
 
 
 def test_one_that_lags_is_complete_as_of_the_first_step_back_that_holds(kafka: list[datetime]) -> None:
