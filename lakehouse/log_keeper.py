@@ -18,8 +18,10 @@ from lakehouse.publish import Plan, Publisher, Stage
 from lakehouse.publish_log import KEY, unlogged
 from lakehouse.refs import Head
 from lakehouse.staging import append
+from lakehouse.turns import drop_abandoned
 
 WRITER = "log"
+_ABANDONED_SECONDS = 600.0
 _log = structlog.get_logger(__name__)
 
 
@@ -49,6 +51,7 @@ def keep_log(catalog: RestCatalog, spark: SparkSession, at_least: int = 1) -> in
 
         return Plan(write, check)
 
+    drop_abandoned(catalog, PUBLISH_LOG, WRITER, _ABANDONED_SECONDS)
     Publisher(catalog, WRITER).publish(PUBLISH_LOG, plan)
     _log.info("publish log kept", rows=appended)
     return appended
