@@ -21,8 +21,8 @@ from streaming.session import start_spark
 from streaming.topics import ensure_topics
 from tests.pipeline import Pipeline
 
-# Where jars are cached and how long fault tests run is for the caller to say; all else is not.
-_KEPT = {"PAYWAVE_CACHE", "PAYWAVE_LONG_FAULTS"}
+# Where jars are cached, how long fault tests run and on what seed is for the caller to say; all else is not.
+_KEPT = {"PAYWAVE_CACHE", "PAYWAVE_LONG_FAULTS", "PAYWAVE_TEST_SEED"}
 for _name in [name for name in os.environ if name.startswith("PAYWAVE_") and name not in _KEPT]:
     del os.environ[_name]
 
