@@ -10,7 +10,7 @@ import os
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,59 +19,18 @@ import pytest
 from config.settings import Settings
 from lakehouse.definitions import PAYMENTS, QUARANTINE, RAW, VERSIONS
 from lakehouse.refs import read_head
-from streaming.message import message_of
-from streaming.producer import send
-from tests.commands import Running
 from tests.pipeline import Pipeline, dirty
 from tests.reference import assert_raw_is_the_topic, assert_the_law
+from tests.services import Services, consumed, trickle
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults]
 
 KILLS = 24 if os.environ.get("PAYWAVE_LONG_FAULTS") else 3
 SEED = 20261120
 EVENTS_PER_ROUND = 500
-TRICKLE_SECONDS = 6.0
 LONGEST_DELAY = 2.0
-PATIENCE_SECONDS = 120.0
 TABLES = {"raw": (RAW,), "curated": (VERSIONS, PAYMENTS, QUARANTINE)}
 VICTIMS = (("raw",), ("curated",), ("raw", "curated"))
-
-
-class Services:
-    """Both jobs as services that can be killed and started again; `end` leaves nothing of them behind."""
-
-    def __init__(self, pipeline: Pipeline, folder: Path) -> None:
-        self._pipeline = pipeline
-        self._folder = folder
-        self.running: dict[str, Running] = {}
-
-    def start(self, *names: str) -> None:
-        for name in names:
-            self.running[name] = Running(
-                "stream",
-                name,
-                "--output",
-                "json",
-                folder=self._folder,
-                environment=self._pipeline.environment(),
-            )
-
-    def kill(self, *names: str) -> None:
-        for name in names:
-            self.running[name].kill()
-
-    def end(self) -> None:
-        for job in self.running.values():
-            job.end()
-
-    def wait_until(self, what: Callable[[], bool]) -> None:
-        """Wait for something that the jobs must bring about; they must not end meanwhile."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while not what():
-            for name, job in self.running.items():
-                assert job.is_alive, f"{name} ended: {job.said}"
-                assert time.monotonic() < deadline, f"{name} came to nothing: {job.said}"
-            time.sleep(0.1)
 
 
 @pytest.fixture
@@ -86,15 +45,6 @@ def services(pipeline: Pipeline, tmp_path: Path) -> Iterator[Services]:
 
 def snapshot_of(pipeline: Pipeline, table: str) -> int:
     return read_head(pipeline.catalog, table).snapshot.snapshot_id
-
-
-def trickle(pipeline: Pipeline, lines: list[bytes]) -> int:
-    """Send half at once and the rest over some seconds; returns what was acknowledged."""
-    kafka, half = pipeline.settings.kafka_properties(), len(lines) // 2
-    messages = [message_of(line, "bank") for line in lines]
-    first = send(messages[:half], pipeline.topic, kafka)
-    rest = send(messages[half:], pipeline.topic, kafka, rate=(len(lines) - half) / TRICKLE_SECONDS)
-    return first.acknowledged + rest.acknowledged
 
 
 def kill_in_the_midst(
@@ -151,7 +101,3 @@ def test_jobs_killed_at_any_moment_lose_nothing_and_double_nothing(
     counted = ("redelivered", "versions", "events", "payments", "quarantined", "reversed_payments")
     assert {name: getattr(stock, name) for name in counted} == {name: wanted[name] for name in counted}
     assert {str(reading.amount) for reading in stock.readers.values()} == {wanted["amount"]}
-
-
-def consumed(pipeline: Pipeline, table: str) -> int:
-    return read_head(pipeline.catalog, table).progress.totals.get("records", 0)

@@ -1,0 +1,107 @@
+"""Replay beside live jobs that are killed, and killed itself: the tables end as the fold of raw.
+
+Belongs here: real processes. Does not: chosen points of interruption (`integration/test_replay.py`).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from lakehouse.catalog import CATALOG_NAME
+from lakehouse.definitions import PAYMENTS, QUARANTINE, VERSIONS
+from streaming.replay.scope import ALL
+from streaming.replay.verify import ReplaySettings, Verifier
+from tests.commands import Running
+from tests.pipeline import Pipeline, dirty
+from tests.reference import assert_raw_is_the_topic, assert_the_law
+from tests.services import Services, consumed, trickle
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.faults,
+    pytest.mark.skipif(not os.environ.get("PAYWAVE_LONG_FAULTS"), reason="long: `make test-faults` runs it"),
+]
+
+ROUNDS = 4
+EVENTS_PER_ROUND = 600
+SEED = 20261122
+LONGEST_DELAY = 25.0
+REPLAY_SECONDS = 400.0
+
+
+@pytest.fixture
+def services(pipeline: Pipeline, tmp_path: Path) -> Iterator[Services]:
+    found = Services(pipeline, tmp_path)
+    try:
+        found.start("raw", "curated")
+        yield found
+    finally:
+        found.end()
+
+
+def damage(pipeline: Pipeline, nth: int) -> None:
+    """Take rows away behind everybody's back; the live job may come in between, so it may take some tries."""
+    for table in (VERSIONS, PAYMENTS):
+        for _ in range(10):
+            try:
+                pipeline.spark.sql(f"DELETE FROM {CATALOG_NAME}.{table} WHERE offset % 7 = {nth}")
+                break
+            except Exception as error:
+                assert "conflict" in str(error).lower() or "CommitFailed" in str(error), error
+
+
+def apply_beside_kills(
+    pipeline: Pipeline, services: Services, folder: Path, lines: list[bytes], rng: random.Random
+) -> None:
+    """Replay all while events arrive; kill the curated job at one moment of chance, the replay at another."""
+
+    def replay() -> Running:
+        environment = pipeline.environment()
+        return Running("replay", "apply", "--all", "--output", "json", folder=folder, environment=environment)
+
+    with ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(trickle, pipeline, lines)
+        running = replay()
+        try:
+            time.sleep(rng.uniform(5, LONGEST_DELAY))
+            services.kill("curated")
+            services.start("curated")
+            time.sleep(rng.uniform(0, LONGEST_DELAY))
+            if running.is_alive:
+                running.kill()
+                running = replay()
+            done = running.wait(REPLAY_SECONDS)
+            assert done.code == 0, done.stderr
+        finally:
+            running.end()
+        assert sending.result() == len(lines)
+
+
+@pytest.mark.timeout(ROUNDS * 600)
+def test_replay_beside_kills_ends_at_the_fold_of_raw(
+    pipeline: Pipeline, services: Services, tmp_path: Path
+) -> None:
+    rng = random.Random(SEED)
+    lines = list(dirty(ROUNDS * EVENTS_PER_ROUND, SEED).lines())
+    for nth in range(ROUNDS):
+        apply_beside_kills(
+            pipeline, services, tmp_path, lines[nth * EVENTS_PER_ROUND : (nth + 1) * EVENTS_PER_ROUND], rng
+        )
+        damage(pipeline, nth)
+    apply_beside_kills(pipeline, services, tmp_path, lines[:100], rng)
+
+    sent = len(lines) + 100
+    services.wait_until(lambda: all(consumed(pipeline, t) == sent for t in (VERSIONS, PAYMENTS, QUARANTINE)))
+    for job in services.running.values():
+        assert job.terminate().code == 0
+    assert_raw_is_the_topic(pipeline)
+    assert_the_law(pipeline)
+    settings = ReplaySettings(pipeline.settings.tables.buckets, tmp_path)
+    assert Verifier(pipeline.catalog, pipeline.spark, settings, lambda *_: None).run(ALL).is_equal
