@@ -36,7 +36,9 @@ def run(
 
 def outcome_by_reference(lines: list[bytes]) -> dict[str, Any]:
     """What quality and the reference fold make of the lines, in the words of `--expect`."""
-    verdicts = [judge(line, SENT, HISTORY[0]) for line in lines]
+    verdicts = [judge(line, SENT, HISTORY[-1]) for line in lines]
+    for older in HISTORY[:-1]:
+        assert verdicts == [judge(line, SENT, older) for line in lines], "every contract says the same"
     copies = [record(v, Coordinates("t", 0, i)) for i, v in enumerate(verdicts) if not isinstance(v, list)]
     versions = fold_versions(copies)
     events = fold_events(versions)
@@ -191,9 +193,10 @@ def test_every_malformed_kind_breaks_its_rules_and_stays_one_line(kind: Malforme
     draft = Journeys(rng, World(rng, 100), start_us + 10**10, late=0).next(start_us)[0]
     draft.line()
     line = kind.write(rng, dict(draft.fields))
-    verdict = judge(line, SENT, HISTORY[0])
-    assert isinstance(verdict, list), f"{kind.name} was accepted: {line!r}"
-    assert {v.rule for v in verdict} == kind.rules
+    for contract in HISTORY:
+        verdict = judge(line, SENT, contract)
+        assert isinstance(verdict, list), f"{kind.name} was accepted: {line!r}"
+        assert {v.rule for v in verdict} == kind.rules
     assert b"\n" not in line
 
 
