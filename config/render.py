@@ -41,6 +41,8 @@ def spark_conf(
             "spark.sql.extensions": "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions",
             "spark.sql.defaultCatalog": CATALOG,
             "spark.sql.session.timeZone": "UTC",
+            # Batch after batch runs the same code: with the default of 100 it is compiled again each time.
+            "spark.sql.codegen.cache.maxEntries": "1000",
             "spark.sql.shuffle.partitions": str(spark.shuffle_partitions),
             "spark.redaction.regex": "(?i)secret|password|token|access[.-]?key|jaas|credential",
             "spark.jars.packages": ",".join(spark.packages) or None,

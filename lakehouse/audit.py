@@ -73,6 +73,16 @@ def check_count(found: int, expected: int, what: str, table: str) -> None:
         raise AuditFailed(f"table {table}: {found} {what}, {expected} expected")
 
 
+def check_deleted(parent: Snapshot, staged: Snapshot, expected: int, table: str) -> None:
+    """Check that a stage deleted as many rows as it was to. Raises `AuditFailed` with both sides."""
+    check_count(_deleted_until(staged) - _deleted_until(parent), expected, "rows deleted", table)
+
+
+def _deleted_until(snapshot: Snapshot) -> int:
+    summary = snapshot.summary
+    return int((summary and summary.get("total-position-deletes")) or 0)
+
+
 def _check_range(offsets: pa.ChunkedArray, r: Range, table: str) -> None:
     distinct = len(offsets.unique())
     low, high = (pc.min(offsets).as_py(), pc.max(offsets).as_py()) if distinct else (None, None)

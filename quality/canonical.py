@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterable
 from decimal import Decimal
+from json.encoder import encode_basestring
 from typing import Any, NoReturn
 
 MAX_BYTES = 256 * 1024
@@ -60,14 +61,14 @@ def canonical_json(value: Any) -> str:
     Fields are sorted by code point, numbers are written by value (1.0, 1e0 and 1 are the same).
     """
     try:
-        return _ENCODER.encode(value)
+        return "".join(_encode(value, 0))
     except TypeError:  # a Decimal inside: the C encoder cannot write one, so write the tree by hand
         return _write(value)
 
 
 def encode_fields(fields: Iterable[str | None]) -> bytes:
     """Join fields so that no two different lists give the same bytes: each its length, or `-` for null."""
-    return b"".join([b"-" if f is None else _netstring(f.encode()) for f in fields])
+    return "".join([_netstring(f) for f in fields]).encode()
 
 
 def sha256_of(fields: Iterable[str | None]) -> str:
@@ -75,8 +76,10 @@ def sha256_of(fields: Iterable[str | None]) -> str:
     return hashlib.sha256(encode_fields(fields)).hexdigest()
 
 
-def _netstring(data: bytes) -> bytes:
-    return b"%d:%b" % (len(data), data)
+def _netstring(field: str | None) -> str:
+    if field is None:
+        return "-"
+    return f"{len(field)}:{field}" if field.isascii() else f"{len(field.encode())}:{field}"
 
 
 def _depth_over(data: bytes, limit: int) -> bool:
@@ -139,3 +142,7 @@ _DECODER = json.JSONDecoder(
     object_pairs_hook=_unique_fields, parse_float=Decimal, parse_int=_int, parse_constant=_refuse_constant
 )
 _ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+# `_ENCODER.encode` makes one of these for each value. Markers would look for circles, which JSON has not.
+_encode = json.encoder.c_make_encoder(  # type: ignore[attr-defined]
+    None, _ENCODER.default, encode_basestring, None, ":", ",", True, False, False
+)

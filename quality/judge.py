@@ -9,9 +9,10 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from hashlib import sha256
 from typing import Any
 
-from quality.canonical import UnreadableJson, canonical_json, parse_json, sha256_of
+from quality.canonical import UnreadableJson, canonical_json, encode_fields, parse_json
 from quality.contract import (
     AMOUNT_LIMIT,
     AMOUNT_SCALE,
@@ -114,7 +115,7 @@ def _cross_checks(
 ) -> list[Violation]:
     found = []
     amount, currency = checked.get("amount"), checked.get("currency")
-    if amount is not None and currency is not None and _scale(amount) > MINOR_UNITS[currency]:
+    if amount is not None and currency is not None and _needs_more_places(amount, MINOR_UNITS[currency]):
         message = f"amount: {currency} has {MINOR_UNITS[currency]} decimal places"
         found.append(Violation("scale", "amount", _masked(amount), message))
     event_ts, event_type = checked.get("event_ts"), checked.get("event_type")
@@ -142,11 +143,13 @@ def _event(c: dict[str, Any]) -> Event:
     )  # fmt: skip
     revision, reference = c.get("revision"), c.get("transaction_ref")
     revision_text = None if revision is None else str(revision)
-    content = (event_id, *business, c["status"], revision_text, original, reference, c["attributes"])
+    what = encode_fields(business)  # part of the content too: encoded once
+    rest = (c["status"], revision_text, original, reference, c["attributes"])
+    content = encode_fields((event_id,)) + what + encode_fields(rest)
     return Event(
         event_id, c["event_type"], c["event_ts"], c["ingest_ts"], c["account_id"], c["card_id"],
         c["merchant_id"], amount, c["currency"], c["network"], c["status"], revision, original, reference,
-        c["attributes"], sha256_of(content), sha256_of(business),
+        c["attributes"], sha256(content).hexdigest(), sha256(what).hexdigest(),
     )  # fmt: skip
 
 
@@ -212,7 +215,7 @@ def _amount(raw: Any) -> Decimal:
     # adjusted() first: quantizing 1e400 or 1e-999999 would be refused or lose digits
     if number != 0 and (number.adjusted() >= AMOUNT_LIMIT.adjusted() or number.adjusted() < -AMOUNT_SCALE):
         raise Breach("range", f"outside DECIMAL(19,{AMOUNT_SCALE})")
-    if _scale(number) > AMOUNT_SCALE:
+    if _needs_more_places(number, AMOUNT_SCALE):
         raise Breach("scale", f"more than {AMOUNT_SCALE} decimal places")
     return abs(number) if number else Decimal(0)
 
@@ -228,14 +231,12 @@ def _decimal(raw: Any) -> Decimal:
         raise Breach("range", "exponent out of range") from None
 
 
-def _scale(number: Decimal) -> int:
-    """Count the decimal places that the value needs: 100.00 needs none."""
-    exponent = number.as_tuple().exponent
+def _needs_more_places(number: Decimal, places: int) -> bool:
+    """Tell whether the value needs more decimal places: 100.00 needs none."""
+    _, digits, exponent = number.as_tuple()
     assert isinstance(exponent, int)
-    if exponent >= 0 or not number:
-        return 0
-    digits = "".join(map(str, number.as_tuple().digits))
-    return max(0, -exponent - (len(digits) - len(digits.rstrip("0"))))
+    written = -exponent
+    return written > places and bool(number) and any(digits[places - written :])
 
 
 def _revision(raw: Any) -> int | None:

@@ -7,41 +7,54 @@ Does not: the loop over batches (`curated_job.py`), the rules of the fold (`lake
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import datetime
-from functools import reduce
 from types import TracebackType
+from typing import cast
 
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyiceberg.catalog.rest import RestCatalog
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
-from pyspark import StorageLevel
-from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse import audit
 from lakehouse.arrivals import Arrivals
 from lakehouse.catalog import CATALOG_NAME
 from lakehouse.definitions import BY_NAME, PAYMENTS, QUARANTINE, VERSIONS
+from lakehouse.offsets import OffsetVector
 from lakehouse.publish import Plan, Stage
-from lakehouse.refs import Head
+from lakehouse.refs import Head, read_head, stamp_of
 from lakehouse.staging import append, append_nothing, merge
+from streaming.decisions import COPY, DELETE, INSERT, LOWER, RECORD, REPLACE, STATE, alone, decide
 from streaming.decode import decode
-from streaming.fold_groups import (
-    EARLIEST_COPY,
-    GROUP,
-    PAYMENT_KEY,
-    ROW_STATE,
-    VERSION_KEY,
-    fold_groups,
-)
-from streaming.partitions import Partition, predicate
+from streaming.fold_groups import PAYMENT_KEY, VERSION_KEY
+from streaming.frames import Frames
+from streaming.partitions import Partition, partition_of, predicate
 from streaming.raw_reader import RawBatch, between, read_batch
 
 _COORDINATES = ("topic_id", "partition", "offset")
-_ARRIVAL = ("first_ingest_ts", *_COORDINATES)
 _COLUMNS = {name: [c.name for c in table.columns] for name, table in BY_NAME.items()}
-_CONTENT = [c for c in _COLUMNS[PAYMENTS] if c not in {*ROW_STATE, *PAYMENT_KEY, *GROUP}]
 _Write = Callable[[Stage], None]
 _Check = Callable[[Table, Snapshot], None]
+
+
+@dataclass
+class _Decided:
+    """Decisions, and the state of the tables that they are right for."""
+
+    decisions: pa.Table
+    offsets: OffsetVector
+    payments: int
+    token: str | None = None
+
+    def count(self, column: str, *values: str) -> int:
+        return int(self.having(column, *values).num_rows)
+
+    def having(self, column: str, *values: str) -> pa.Table:
+        return self.decisions.filter(pc.is_in(self.decisions[column], pa.array(values)))
 
 
 class CuratedBatch:
@@ -51,21 +64,21 @@ class CuratedBatch:
         self._spark = spark
         self._batch = batch
         self._buckets = buckets
-        self._kept: list[DataFrame] = []
+        self._keep = Frames()
+        self._decided: _Decided | None = None
 
     def __enter__(self) -> CuratedBatch:
         decoded = self._keep(decode(read_batch(self._spark, self._batch)))
         self._valid = decoded.where("violations IS NULL").withColumnRenamed("ingest_ts", "first_ingest_ts")
         self._broken = decoded.where("violations IS NOT NULL")
-        self._partitions, self._arrivals, valid, broken, self._contract = self._survey(decoded)
-        audit.check_count(valid + broken, self._batch.records, "records read", "raw")
+        self._partitions, self._arrivals, self._count, self._contract = self._survey(decoded)
+        audit.check_count(sum(self._count.values()), self._batch.records, "records read", "raw")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for frame in self._kept:
-            frame.unpersist()
+        self._keep.__exit__(kind, error, trace)
 
     # -- event_versions --------------------------------------------------------------------------------------
 
@@ -73,101 +86,76 @@ class CuratedBatch:
         """Insert the versions that the table does not have, lower the earliest copy of those it has."""
         if head.offsets.covers(self._batch.end):
             return None
-        copies = self._valid.where(between(head.offsets, self._batch.end))
-        others = self._keep(self._others(head, copies))
-        counts = _count_by(others, "becomes")
-        lowers, inserts = counts.get("lower", 0), copies.count() - sum(counts.values())
-        inserted = _without(copies, others, _COORDINATES).select(*_COLUMNS[VERSIONS])
-        lower = others.where("becomes = 'lower'").select(*_COORDINATES)
-        lowered = copies.join(F.broadcast(lower), list(_COORDINATES), "left_semi")
+        # The same decisions say what becomes of payments, unless somebody publishes in between.
+        payments = _head_beside(head, PAYMENTS)
+        decided = self._decided = self._decide(head, head, payments)
+        copies = self._from(self._valid, head)
+        lowered = decided.having("becomes", LOWER)
+        redelivered = decided.count("becomes", COPY, LOWER)
+        inserts = self._count_from(head, True) - redelivered
+        nothing = self._frame(decided.having("becomes", COPY).select(list(RECORD)))
+        rows = copies.join(nothing, _at(copies, nothing), "left_anti").select(*_COLUMNS[VERSIONS])
 
         def write(stage: Stage) -> None:
-            append(stage, inserted)
-            if lowers:
-                sets = _sets((*EARLIEST_COPY, "kafka_ts"))
-                self._merge(stage, lowered, VERSION_KEY, f"WHEN MATCHED THEN UPDATE SET {sets}")
+            decided.token = stage.stamp.token
+            self._delete(stage, lowered, VERSION_KEY)
+            append(stage, rows)
 
         def check(table: Table, staged: Snapshot) -> None:
-            rows = audit.added_rows(table, staged, head.snapshot.snapshot_id, VERSION_KEY)
-            audit.check_count(rows.num_rows, inserts + lowers, "versions staged", VERSIONS)
-            audit.check_unique(rows, VERSION_KEY, VERSIONS)
+            added = audit.added_rows(table, staged, head.snapshot.snapshot_id, VERSION_KEY)
+            audit.check_count(added.num_rows, inserts + lowered.num_rows, "versions staged", VERSIONS)
+            audit.check_unique(added, VERSION_KEY, VERSIONS)
+            audit.check_deleted(head.snapshot, staged, lowered.num_rows, VERSIONS)
 
         records = head.offsets.records_to(self._batch.end)
-        return self._plan(head, write, check, {"records": records, "redelivered": sum(counts.values())})
-
-    def _others(self, head: Head, copies: DataFrame) -> DataFrame:
-        """Find the copies that insert nothing: redeliveries (`copy`), and those that came first (`lower`).
-
-        They are few; knowing them by their coordinates spares a shuffle of whole rows.
-        """
-        narrow = copies.select(*VERSION_KEY, *_ARRIVAL)
-        known = (
-            self._table(VERSIONS, head.snapshot.snapshot_id)
-            .select(*VERSION_KEY, F.struct(*_ARRIVAL).alias("known"))
-            .join(F.broadcast(narrow.select(*VERSION_KEY).distinct()), list(VERSION_KEY), "left_semi")
-        )
-        by_arrival = Window.partitionBy(*VERSION_KEY).orderBy(*_ARRIVAL)
-        becomes = (
-            F.when(F.row_number().over(by_arrival) > 1, "copy")
-            .when(F.col("known").isNull(), None)
-            .when(F.struct(*_ARRIVAL) < F.col("known"), "lower")
-            .otherwise("copy")
-        )
-        ranked = narrow.join(F.broadcast(known), list(VERSION_KEY), "left").withColumn("becomes", becomes)
-        return ranked.where("becomes IS NOT NULL").select(*_COORDINATES, "becomes")
+        return self._plan(head, write, check, {"records": records, "redelivered": redelivered})
 
     # -- payments --------------------------------------------------------------------------------------------
 
     def plan_payments(self, head: Head) -> Plan | None:
-        """Fold anew every group of versions that the batch touches, and bring the table to what comes out.
+        """Insert the payments of records that are alone, and bring those of all touched groups to the fold.
 
         A group (account and event time) holds every business key that any version of its events ever had.
         """
         if head.offsets.covers(self._batch.end):
             return None
-        touched = self._valid.where(between(head.offsets, self._batch.end)).select(*GROUP).distinct()
-        folded = fold_groups(_having(self._table(VERSIONS), touched))
-        known = _having(self._table(PAYMENTS, head.snapshot.snapshot_id), touched)
-        changes = self._keep(_changes(known, folded))
-        counts = _count_by(changes, "change")
-        added = {change: counts.get(change, 0) for change in ("insert", "replace", "update")}
-        content = self._content(changes.where("change IN ('insert', 'replace')"))
-        filled = content.join(F.broadcast(changes), list(VERSION_KEY)).select(*_COLUMNS[PAYMENTS], "change")
-        inserted = filled.where("change = 'insert'").drop("change")
+        decided = self._decided_for(head)
+        copies = self._from(self._valid, head)
+        crowded = decided.decisions.num_rows - decided.decisions["becomes"].null_count
+        changed = decided.count("change", INSERT, REPLACE)
+        gone = decided.having("change", REPLACE, DELETE)
+        added = self._count_from(head, True) - crowded + changed
+        rows = self._payment_rows(copies, decided)
 
         def write(stage: Stage) -> None:
-            append(stage, inserted)
-            if added["replace"]:
-                actions = f"WHEN MATCHED THEN UPDATE SET {_sets((*ROW_STATE, *_CONTENT))}"
-                self._merge(stage, filled.where("change = 'replace'"), PAYMENT_KEY, actions)
-            if counts.keys() & {"update", "delete"}:
-                actions = (
-                    "WHEN MATCHED AND s.change = 'delete' THEN DELETE "
-                    f"WHEN MATCHED THEN UPDATE SET {_sets(ROW_STATE)}"
-                )
-                rows = changes.where("change IN ('update', 'delete')")
-                self._merge(stage, rows, PAYMENT_KEY, actions)
+            self._delete(stage, gone, PAYMENT_KEY)
+            append(stage, rows)
 
         def check(table: Table, staged: Snapshot) -> None:
-            rows = audit.added_rows(table, staged, head.snapshot.snapshot_id, PAYMENT_KEY)
-            audit.check_count(rows.num_rows, sum(added.values()), "payments staged", PAYMENTS)
-            audit.check_unique(rows, PAYMENT_KEY, PAYMENTS)
+            found = audit.added_rows(table, staged, head.snapshot.snapshot_id, PAYMENT_KEY)
+            audit.check_count(found.num_rows, added, "payments staged", PAYMENTS)
+            audit.check_unique(found, PAYMENT_KEY, PAYMENTS)
+            audit.check_deleted(head.snapshot, staged, gone.num_rows, PAYMENTS)
 
         return self._plan(head, write, check, {"records": head.offsets.records_to(self._batch.end)})
 
-    def _content(self, changes: DataFrame) -> DataFrame:
-        """Fetch what the shown versions say: from the batch, where nearly all are, else from the table."""
-        columns = [*VERSION_KEY, *GROUP, *_CONTENT]
-        shown = changes.select(*VERSION_KEY).distinct()
-        copies = self._valid.select(*VERSION_KEY, *_COORDINATES).join(F.broadcast(shown), list(VERSION_KEY))
-        one_copy = copies.groupBy(*VERSION_KEY).agg(F.min(F.struct(*_COORDINATES)).alias("copy"))
-        found = self._keep(one_copy.select(*VERSION_KEY, "copy.*"))
-        in_batch = self._valid.join(F.broadcast(found.select(*_COORDINATES)), list(_COORDINATES), "left_semi")
-        elsewhere = self._keep(_without(shown, found, VERSION_KEY))
-        if elsewhere.isEmpty():
-            return in_batch.select(*columns)
-        stored = self._table(VERSIONS).join(F.broadcast(elsewhere), list(VERSION_KEY), "left_semi")
-        return in_batch.select(*columns).unionByName(stored.select(*columns))
+    def _payment_rows(self, copies: DataFrame, decided: _Decided) -> DataFrame:
+        """Build rows of payments: what they show is in the batch for nearly all, else in event_versions."""
+        decisions = decided.decisions
+        of_copies = self._frame(_prefixed(decisions.filter(pc.is_valid(decisions["becomes"]))))
+        shown = copies.join(of_copies, _at(copies, of_copies), "left")
+        rows = shown.where("new_change IS NULL OR new_change IN ('insert', 'replace')").select(
+            *(_shown(c, alone_too=True) for c in _COLUMNS[PAYMENTS])
+        )
+        others = decided.having("change", INSERT, REPLACE)
+        others = others.filter(pc.is_null(others["becomes"]))
+        if not others.num_rows:
+            return rows
+        kept = self._frame(_prefixed(others))
+        same = [F.col(c) == kept[f"new_{c}"] for c in VERSION_KEY]
+        stored = self._table(VERSIONS, self._partitions_of(others)).join(kept, same)
+        told = stored.select(*(_shown(c) for c in _COLUMNS[PAYMENTS]))
+        return rows.unionByName(told.repartition(1))
 
     # -- quarantine ------------------------------------------------------------------------------------------
 
@@ -175,9 +163,9 @@ class CuratedBatch:
         """Append the records that break the contract, with every rule that they break."""
         if head.offsets.covers(self._batch.end):
             return None
-        broken = self._broken.where(between(head.offsets, self._batch.end))
+        broken = self._from(self._broken, head)
         rows = broken.withColumn("state", F.lit("open")).select(*_COLUMNS[QUARANTINE])
-        count = rows.count()
+        count = self._count_from(head, False)
 
         def write(stage: Stage) -> None:
             if count:
@@ -207,7 +195,9 @@ class CuratedBatch:
             totals=totals,
         )
 
-    def _survey(self, decoded: DataFrame) -> tuple[list[Partition], tuple[Arrivals, ...], int, int, int]:
+    def _survey(
+        self, decoded: DataFrame
+    ) -> tuple[list[Partition], tuple[Arrivals, ...], dict[bool, int], int]:
         """Find the touched partitions, how late records came, how many are valid and broken, the contract."""
         hour = F.floor(F.unix_micros("event_ts") / F.lit(3_600_000_000)).cast("long")
         delay = F.unix_millis("kafka_ts") - F.unix_millis("event_ts")
@@ -224,82 +214,106 @@ class CuratedBatch:
             .collect()
         )
         valid = [row for row in rows if row["is_valid"]]
-        count = sum(row["records"] for row in valid)
-        total = sum(row["records"] for row in rows)
+        count = {
+            is_valid: sum(r["records"] for r in rows if r["is_valid"] is is_valid)
+            for is_valid in (True, False)
+        }
         partitions = [Partition(row["hour"], bucket) for row in valid for bucket in row["buckets"]]
         arrivals = tuple(Arrivals(r["hour"], r["records"], r["max_delay"], r["p99_delay"]) for r in valid)
-        return partitions, arrivals, count, total - count, max(row["contract_version"] for row in rows)
+        return partitions, arrivals, count, max(row["contract_version"] for row in rows)
 
-    def _table(self, name: str, snapshot_id: int | None = None) -> DataFrame:
-        """Read the touched partitions of a table, at a snapshot or as it is now."""
+    def _decided_for(self, payments: Head) -> _Decided:
+        """Return the decisions that the versions were planned with, if they still hold; else decide anew."""
+        versions = _head_beside(payments, VERSIONS)
+        decided, stamp = self._decided, stamp_of(versions.snapshot)
+        if (
+            decided is not None
+            and (decided.offsets, decided.payments) == (payments.offsets, payments.snapshot.snapshot_id)
+            and stamp is not None
+            and stamp.token == decided.token
+        ):
+            return decided
+        return self._decide(payments, versions, payments)
+
+    def _decide(self, consumed: Head, versions: Head, payments: Head) -> _Decided:
+        stored = self._table(VERSIONS, self._partitions, versions.snapshot.snapshot_id)
+        shown = self._table(PAYMENTS, self._partitions, payments.snapshot.snapshot_id)
+        decisions = decide(self._from(self._valid, consumed), stored, shown, self._keep)
+        return _Decided(decisions, consumed.offsets, payments.snapshot.snapshot_id)
+
+    def _from(self, rows: DataFrame, head: Head) -> DataFrame:
+        """Leave out what the table has consumed already; nothing, unless a crash came between the tables."""
+        is_at_start = head.offsets == self._batch.start
+        return rows if is_at_start else rows.where(between(head.offsets, self._batch.end))
+
+    def _count_from(self, head: Head, is_valid: bool) -> int:
+        if head.offsets == self._batch.start:
+            return self._count[is_valid]
+        return self._from(self._valid if is_valid else self._broken, head).count()
+
+    def _table(self, name: str, partitions: Iterable[Partition], snapshot_id: int | None = None) -> DataFrame:
+        """Read partitions of a table, at a snapshot or as it is now."""
         reader = self._spark.read.format("iceberg")
         if snapshot_id is not None:
             reader = reader.option("versionAsOf", snapshot_id)
-        return reader.load(f"{CATALOG_NAME}.{name}").where(predicate(self._partitions, self._buckets))
+        return reader.load(f"{CATALOG_NAME}.{name}").where(predicate(partitions, self._buckets))
 
-    def _merge(self, stage: Stage, rows: DataFrame, key: tuple[str, ...], actions: str) -> None:
-        view = f"merge_{stage.stamp.token}"
-        rows.createOrReplaceTempView(view)
+    def _delete(self, stage: Stage, gone: pa.Table, key: tuple[str, ...]) -> None:
+        """Stage the deletion of the rows that have these keys."""
+        if not gone.num_rows:
+            return
+        view = f"gone_{stage.stamp.token}"
+        self._frame(gone.select(list(key))).createOrReplaceTempView(view)
         same_key = " AND ".join(f"t.{c} <=> s.{c}" for c in key)
-        touched = predicate(self._partitions, self._buckets, "t")
+        touched = predicate(self._partitions_of(gone), self._buckets, "t")
         try:
-            merge(stage, self._spark, f"{same_key} AND {touched} {actions}", view)
+            merge(stage, self._spark, f"{same_key} AND {touched} WHEN MATCHED THEN DELETE", view)
         finally:
             self._spark.catalog.dropTempView(view)
 
-    def _keep(self, frame: DataFrame) -> DataFrame:
-        frame.persist(StorageLevel.MEMORY_AND_DISK)
-        self._kept.append(frame)
-        return frame
+    def _partitions_of(self, rows: pa.Table) -> set[Partition]:
+        columns = (rows["event_ts"].to_pylist(), rows["account_id"].to_pylist())
+        return {partition_of(*row, self._buckets) for row in zip(*columns, strict=True)}
+
+    def _frame(self, rows: pa.Table) -> DataFrame:
+        """Bring rows to where they are joined; as data, so that the plan's code is the same each time."""
+        return F.broadcast(self._spark.createDataFrame(rows).coalesce(1))
 
 
-def _changes(known: DataFrame, folded: DataFrame) -> DataFrame:
-    """Compare the fold with the table, on narrow columns.
+def _head_beside(head: Head, table: str) -> Head:
+    return read_head(cast(RestCatalog, head.table.catalog), table)
 
-    `insert`: a new payment. `replace`: it shows another content. `update`: the same content, another state.
-    `delete`: a payment that lost its members; such a row carries its key, and null everywhere else.
-    """
-    before = known.select(*(F.col(c).alias(f"known_{c}") for c in (*PAYMENT_KEY, *ROW_STATE)))
-    same_key = _all(F.col(c).eqNullSafe(F.col(f"known_{c}")) for c in PAYMENT_KEY)
-    change = (
-        F.when(F.col("known_business_key").isNull(), "insert")
-        .when(F.col("business_key").isNull(), "delete")
-        .when(~_is_same(("content_hash", "event_id")), "replace")
-        .when(~_is_same(ROW_STATE), "update")
-    )
-    key = {
-        c: F.when(F.col("business_key").isNull(), F.col(f"known_{c}")).otherwise(F.col(c))
-        for c in PAYMENT_KEY
-    }
-    compared = folded.join(before, same_key, "full_outer").withColumn("change", change)
-    columns = (*PAYMENT_KEY, *ROW_STATE, "change")
-    return compared.withColumns(key).select(*columns).where("change IS NOT NULL")
+
+def _at(copies: DataFrame, decided: DataFrame) -> list[Column]:
+    return [copies[c] == decided[named] for c, named in zip(_COORDINATES, decided.columns, strict=False)]
+
+
+def _prefixed(decisions: pa.Table) -> pa.Table:
+    return decisions.rename_columns([f"new_{c}" for c in decisions.column_names])
+
+
+def _shown(column: str, alone_too: bool = False) -> Column:
+    """Take a column of a payment from its decision or, where none names the record, as of one alone."""
+    if column not in STATE:
+        return F.col(column)
+    decided = F.col(f"new_{column}").alias(column)
+    if not alone_too:
+        return decided
+    return F.when(F.col("new_change").isNull(), _lone(column)).otherwise(decided).alias(column)
+
+
+def _lone(column: str) -> Column:
+    if column == "event_ids":
+        return F.array("event_id")
+    if column not in {"status", "flags"}:
+        return F.col(column)
+    told = {status: getattr(payment, column) for status, payment in alone().items()}
+    return F.coalesce(*(F.when(F.col("status") == status, _literal(value)) for status, value in told.items()))
+
+
+def _literal(value: str | tuple[str, ...]) -> Column:
+    return F.lit(value) if isinstance(value, str) else F.array(*map(F.lit, value)).cast("array<string>")
 
 
 def _latest(*moments: datetime | None) -> datetime | None:
     return max((m for m in moments if m is not None), default=None)
-
-
-def _is_same(columns: Iterable[str]) -> Column:
-    return _all(F.col(c).eqNullSafe(F.col(f"known_{c}")) for c in columns)
-
-
-def _having(rows: DataFrame, groups: DataFrame) -> DataFrame:
-    """Keep the rows of these groups; the groups of a batch are few enough to send everywhere."""
-    return rows.join(F.broadcast(groups), list(GROUP), "left_semi")
-
-
-def _without(rows: DataFrame, others: DataFrame, key: tuple[str, ...]) -> DataFrame:
-    return rows.join(F.broadcast(others.select(*key)), list(key), "left_anti")
-
-
-def _count_by(rows: DataFrame, column: str) -> dict[str, int]:
-    return {row[column]: row["count"] for row in rows.groupBy(column).count().collect()}
-
-
-def _sets(columns: Iterable[str]) -> str:
-    return ", ".join(f"t.{c} = s.{c}" for c in columns)
-
-
-def _all(conditions: Iterable[Column]) -> Column:
-    return reduce(lambda a, b: a & b, conditions)

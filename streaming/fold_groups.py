@@ -45,8 +45,8 @@ VERSION_KEY = ("event_id", "content_hash")
 PAYMENT_KEY = ("business_key", "transaction_ref")
 # Two rows of one payment that agree in these agree in all: the content hash stands for the content.
 ROW_STATE = (*VERSION_KEY, "status", "event_ids", "flags", *EARLIEST_COPY)
-_TRANSPORT = ("source", "topic_id", "topic", "partition", "offset")
-_INPUT = (*DECIDING, *_TRANSPORT)
+TRANSPORT = ("source", "topic_id", "topic", "partition", "offset")
+_INPUT = (*DECIDING, *TRANSPORT)
 _ROWS_PER_BATCH = 10_000
 _TEXT, _TIME = StringType(), TimestampType()
 _TEXTS = ArrayType(_TEXT, False)

@@ -6,11 +6,17 @@ Belongs here: that list and its SQL. Does not: what is read or written there. Pu
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from functools import cache
+from typing import NamedTuple, cast
+
+from pyiceberg.transforms import BucketTransform
+from pyiceberg.types import StringType
 
 from lakehouse.catalog import CATALOG_NAME
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Partition(NamedTuple):
@@ -18,6 +24,17 @@ class Partition(NamedTuple):
 
     hour: int
     bucket: int
+
+
+def partition_of(event_ts: datetime, account_id: str, buckets: int) -> Partition:
+    """Find the partition of a row, as the tables' specification does."""
+    hour = (event_ts - _EPOCH) // timedelta(hours=1)
+    return Partition(hour, _bucket_of(buckets)(account_id))
+
+
+@cache
+def _bucket_of(buckets: int) -> Callable[[str], int]:
+    return cast(Callable[[str], int], BucketTransform(buckets).transform(StringType()))
 
 
 def predicate(partitions: Iterable[Partition], buckets: int, alias: str = "") -> str:
@@ -77,5 +94,5 @@ def _span(first: int, last: int, prefix: str) -> str:
 
 
 def _moment(hour: int) -> str:
-    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(hours=hour)
+    moment = _EPOCH + timedelta(hours=hour)
     return moment.isoformat(sep=" ")
