@@ -40,12 +40,12 @@ pytestmark = pytest.mark.integration
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 # Within few hours: what a batch costs goes by the partitions that it touches.
-YESTERDAY = (NOW - timedelta(days=1)).replace(minute=0)
+AN_HOUR_AGO = (NOW - timedelta(hours=1)).replace(minute=0)
 A_QUARTER_AGO = NOW - timedelta(days=90)
 Record = tuple[str, dict[str, Any]]
 
 
-def told(kind: str, name: str = "", /, at: datetime = YESTERDAY, **changes: Any) -> Record:
+def told(kind: str, name: str = "", /, at: datetime = AN_HOUR_AGO, **changes: Any) -> Record:
     """A record of transaction T1, by default the only one of its kind."""
     return name or kind, {"event_type": kind, "event_ts": at.isoformat(), "transaction_ref": "T1"} | changes
 
@@ -65,7 +65,7 @@ def refund(name: str = "", **changes: Any) -> Record:
 def undo(name: str = "undo", **changes: Any) -> Record:
     """A reversal of the capture, under an id and a time of its own."""
     return told(
-        "CAPTURE", name, **({"status": "REVERSED", "at": YESTERDAY + timedelta(minutes=30)} | changes)
+        "CAPTURE", name, **({"status": "REVERSED", "at": AN_HOUR_AGO + timedelta(minutes=30)} | changes)
     )
 
 
@@ -159,7 +159,7 @@ def assert_it_stands_where_payments_stand(pipeline: Pipeline) -> None:
 
 
 def test_every_case_and_random_histories_step_by_step(pipeline: Pipeline) -> None:
-    lines = list(dirty(300, 31).lines())
+    lines = list(dirty(200, 31).lines())
     done = []
     for step in range(STEPS):
         pipeline.send(messages(step))
@@ -247,7 +247,7 @@ def random_rows(seed: int, accounts: str, number: int = 40) -> list[Row]:
         "partition": 0,
         "offset": 0,
     }
-    times = {"first_ingest_ts": NOW, "event_ts": YESTERDAY}
+    times = {"first_ingest_ts": NOW, "event_ts": AN_HOUR_AGO}
     keys = [f"{accounts}-{i}" for i in range(number)]
     of = [payment(f"{accounts}-{rng.randrange(9)}", k, rng.choice([None, "T1", "T2"]), rng) for k in keys]
     return [fixed | times | row for row in of]

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import decimal
-import random
-from collections.abc import Iterable, Iterator
-from decimal import Decimal
+from collections.abc import Iterable
 
 import duckdb
 import pyarrow as pa
 import pytest
 
-from lakehouse.transactions import STATUSES, Part, Transaction, TransactionKey, fold_parts
+from lakehouse.transactions import STATUSES, Transaction, fold_parts
 from lakehouse.transactions_sql import READ, sql
 from tests.rows import Row
-from tests.transactions import payment
+from tests.transactions import part_of, random_payments, too_much
 
 FLAGS = {
     "capture_without_auth",
@@ -23,20 +21,6 @@ FLAGS = {
     "refunded_more_than_captured",
     "voids_nothing",
 }
-
-
-def random_payments(seed: int, accounts: int) -> Iterator[Row]:
-    rng = random.Random(seed)
-    for account in range(accounts):
-        for number in range(rng.randint(1, 7)):
-            ref = rng.choice([None, "T1", "T1", "T1", "T2"])
-            yield payment(f"acct-{account}", f"key-{account}-{number}", ref, rng)
-
-
-def part_of(row: Row) -> Part:
-    alone = row["business_key"] if row["transaction_ref"] is None else None
-    key = TransactionKey(row["account_id"], row["transaction_ref"], row["currency"], alone)
-    return Part(key, row["event_type"], row["amount"], row["status"], "only_reversed" in row["flags"])
 
 
 def by_duckdb(rows: Iterable[Row], amount: str = "DECIMAL(19, 4)") -> list[Transaction]:
@@ -70,12 +54,7 @@ def test_no_payments_are_no_transactions() -> None:
 
 
 def test_a_sum_that_does_not_fit_fails_and_is_not_rounded() -> None:
-    rng = random.Random(0)
-    shared = {"currency": "USD", "event_type": "CAPTURE", "status": "APPROVED", "flags": ["x"]}
-    halves = [
-        payment("acct", key, "T1", rng) | shared | {"amount": Decimal("6e23") + each}
-        for each, key in enumerate("ab")
-    ]
+    halves = too_much()
     with pytest.raises(decimal.Rounded):
         fold_parts(map(part_of, halves))
     with pytest.raises(duckdb.ConversionException):
