@@ -7,7 +7,8 @@ Does not: the rules (`lakehouse/transactions_sql.py`), when it runs (`transactio
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
 
@@ -47,7 +48,7 @@ class _Scope:
 
 
 class TransactionsFold:
-    """Brings the table from the payments it was folded from to the payments as they are at `payments`.
+    """Brings the table from the payments that it was folded from to those of the head `payments`, once.
 
     Args:
         buckets: buckets of both tables.
@@ -72,19 +73,17 @@ class TransactionsFold:
 
     def plan(self, head: Head, everything: bool = False) -> Plan:
         """Fold what may differ and bring the table to what comes out; `everything`: whatever has changed."""
-        self.changed.clear()
 
         def write(stage: Stage) -> None:
             scope = self._everything() if everything else self._since(head.progress.source_snapshot)
-            done = 0
-            for portion in self._portions(scope):
-                self._write(stage, portion, scope.names)
-                done += len(portion)
-                self._report(done, len(scope.buckets))
+            with _released(scope.names):
+                done = 0
+                for portion in self._portions(scope):
+                    self._write(stage, portion, scope.names)
+                    done += len(portion)
+                    self._report(done, len(scope.buckets))
             if not self.changed:
                 append_nothing(stage, self._spark)
-            if scope.names is not None:
-                scope.names.unpersist()
 
         def check(table: Table, staged: Snapshot) -> None:
             rows = audit.added_rows(table, staged, head.snapshot.snapshot_id, _KEY)
@@ -145,12 +144,12 @@ class TransactionsFold:
 
     def _write(self, stage: Stage, buckets: list[int], names: DataFrame | None) -> None:
         changes = self._changes(stage.head, buckets, names).persist(StorageLevel.MEMORY_AND_DISK)
-        counts = {row["change"]: row["count"] for row in changes.groupBy("change").count().collect()}
-        if counts.get("insert"):
-            append(stage, changes.where("change = 'insert'").select(*_COLUMNS))
-        if counts.keys() & {"update", "delete"}:
-            self._merge(stage, changes.where("change <> 'insert'"), buckets)
-        changes.unpersist()
+        with _released(changes):
+            counts = {row["change"]: row["count"] for row in changes.groupBy("change").count().collect()}
+            if counts.get("insert"):
+                append(stage, changes.where("change = 'insert'").select(*_COLUMNS))
+            if counts.keys() & {"update", "delete"}:
+                self._merge(stage, changes.where("change <> 'insert'"), buckets)
         self.changed.update(counts)
 
     def _changes(self, head: Head, buckets: list[int], names: DataFrame | None) -> DataFrame:
@@ -193,6 +192,16 @@ def _named(rows: DataFrame, names: DataFrame | None) -> DataFrame:
     if names is None:
         return rows
     return rows.selectExpr("*", _NAME[-1]).join(names, list(_NAMES), "left_semi").drop("name")
+
+
+@contextmanager
+def _released(frame: DataFrame | None) -> Iterator[None]:
+    """Let go of a frame that is kept, however the block ends."""
+    try:
+        yield
+    finally:
+        if frame is not None:
+            frame.unpersist()
 
 
 def _same(columns: Iterable[str]) -> Column:
