@@ -9,6 +9,7 @@ import os
 import signal
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 from pyiceberg.catalog.rest import RestCatalog
 from pyspark.sql import SparkSession
@@ -31,6 +32,15 @@ _QUICK_SPARK = """
 [spark.conf]
 "spark.driver.extraJavaOptions" = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 """
+
+# A loaded machine is slow: no property is judged by the time it takes. A failure says how to repeat it.
+hypothesis.settings.register_profile(
+    "paywave",
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("paywave")
 
 # A run that is told to end takes its servers and jobs along, as one that is interrupted does.
 signal.signal(signal.SIGTERM, signal.default_int_handler)

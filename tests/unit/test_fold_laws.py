@@ -10,7 +10,7 @@ from collections import defaultdict
 from datetime import timedelta
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 from lakehouse.fold import (
@@ -35,7 +35,9 @@ _rngs = st.randoms(use_true_random=False)
 
 def copies_of(rng: random.Random, account: str = "acct") -> list[Version]:
     """A random history's valid records, each at its place in Kafka."""
-    verdicts = [judge(data, KAFKA_TS, HISTORY[0]) for data in History(rng, account, NOON).records]
+    records = History(rng, account, NOON).records
+    note(b"\n".join(records).decode())
+    verdicts = [judge(data, KAFKA_TS, HISTORY[0]) for data in records]
     return [
         record(v, Coordinates(TOPIC_ID, rng.randint(0, 2), n))
         for n, v in enumerate(verdicts)
