@@ -71,7 +71,7 @@ def test_duckdb_arrow_and_python_agree_at_the_edges_of_every_type(connection: An
 
 
 @each_table
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_duckdb_and_python_agree_on_random_rows(connection: Any, table: Table, data: st.DataObject) -> None:
     rows = data.draw(st.lists(rows_of(table), max_size=6))
