@@ -33,9 +33,18 @@ from streaming.frames import Frames
 from streaming.partitions import Partition
 from streaming.replay.conflicts import Conflict, Conflicts
 from streaming.replay.copies import WRITER, Copies
-from streaming.replay.expected import judged, payment_rows, valid, version_rows
+from streaming.replay.expected import judged, payment_rows, version_rows
 from streaming.replay.journal import Journal
-from streaming.replay.pinned import FOLDED_TABLES, partition_sizes, pin, read_at, read_table, units
+from streaming.replay.pinned import (
+    FOLDED_TABLES,
+    partition_sizes,
+    pin,
+    read_at,
+    read_table,
+    stored_sizes,
+    survey,
+    units,
+)
 from streaming.replay.quarantine import replace_quarantined
 from streaming.replay.ranges import RawRange, range_of, speaking_of
 from streaming.replay.repair import repair
@@ -195,10 +204,12 @@ class Applier:
 
     def _read_chunk(self, state: Applied, chunk: RawRange, decoded: DataFrame) -> None:
         buckets = self._settings.buckets
-        claimed = chunk.narrow(read_table(self._spark, VERSIONS, buckets))
-        state.touched |= partition_sizes(valid(decoded), buckets).keys()
-        state.touched |= partition_sizes(claimed, buckets).keys()
-        state.records += decoded.count()
+        touched, broken = survey(decoded, buckets)
+        state.touched |= touched.keys()
+        if not state.scope.is_all:  # where rows claim to come from these records, and perhaps do not
+            claimed = chunk.narrow(read_table(self._spark, VERSIONS, buckets))
+            state.touched |= partition_sizes(claimed, buckets).keys()
+        state.records += sum(touched.values()) + broken
         self._publish(state, QUARANTINE, lambda head, keep: replace_quarantined(head, chunk, decoded, keep))
 
     def _copies(self, scope: Scope, partitions: Iterable[Partition] | None) -> Copies:
@@ -210,12 +221,11 @@ class Applier:
     def _sizes(self, state: Applied, copies: Copies) -> dict[Partition, int]:
         """Count what is to be folded in each partition, those included that raw says nothing of."""
         sizes = dict.fromkeys(state.touched, 0) | copies.sizes()
-        named = None if state.scope.is_all else state.touched
-        for table in (VERSIONS, PAYMENTS):
-            live = partition_sizes(
-                read_table(self._spark, table, self._settings.buckets, named), self._settings.buckets
-            )
-            sizes = {p: max(live.get(p, 0), sizes.get(p, 0)) for p in live.keys() | sizes.keys()}
+        for name in (VERSIONS, PAYMENTS):
+            head = read_head(self._catalog, name)
+            stored = stored_sizes(head.table, head.snapshot.snapshot_id)
+            wanted = stored if state.scope.is_all else stored.keys() & sizes.keys()
+            sizes |= {p: max(stored[p], sizes.get(p, 0)) for p in wanted}
         state.touched |= sizes.keys()
         return sizes
 

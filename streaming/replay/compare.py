@@ -23,37 +23,32 @@ MOST = 1000
 def rows_that_differ(
     want: DataFrame, have: DataFrame, key: Sequence[str], columns: Sequence[str], shown: Sequence[str]
 ) -> DataFrame:
-    """Hold rows against each other by a key that is unique on both sides.
+    """Hold rows against each other by a key that is unique among those wanted.
 
     Args:
         columns: what must agree; null is a value like any other.
         shown: columns that the result names a row by.
 
     Returns:
-        `kind` (missing, extra, different), `columns` (names of those that differ) and the shown columns.
+        `kind` (missing, extra, different, repeated), `columns` (names of those that differ) and the shown
+        columns.
     """
     carried = dict.fromkeys((*columns, *shown))
     left = want.select(F.struct(*key).alias("want_key"), F.struct(*carried).alias("want"))
-    right = have.select(F.struct(*key).alias("have_key"), F.struct(*carried).alias("have"))
+    rows = have.select(F.struct(*key).alias("have_key"), F.struct(*carried).alias("have"))
+    right = rows.groupBy("have_key").agg(F.first("have").alias("have"), F.count("*").alias("times"))
     same_key = [F.col(f"want_key.{c}").eqNullSafe(F.col(f"have_key.{c}")) for c in key]
     differing = F.array_compact(F.array(*(F.when(~_agrees(c), F.lit(c)) for c in columns)))
     kind = (
         F.when(F.col("have").isNull(), "missing")
         .when(F.col("want").isNull(), "extra")
+        .when(F.col("times") > 1, "repeated")
         .when(F.size(differing) > 0, "different")
     )
     compared = left.join(right, _all(same_key), "full_outer").withColumn("kind", kind)
     names = F.when(F.col("kind") == "different", differing).otherwise(F.array())
     row = [F.coalesce(F.col(f"want.{c}"), F.col(f"have.{c}")).alias(c) for c in dict.fromkeys(shown)]
     return compared.where("kind IS NOT NULL").select("kind", names.alias("columns"), *row)
-
-
-def rows_repeated(have: DataFrame, key: Sequence[str], shown: Sequence[str]) -> DataFrame:
-    """Find keys that stand in more than one row, in the shape of `rows_that_differ`."""
-    repeated = have.groupBy(*key).agg(F.count("*").alias("rows"), F.first(F.struct(*shown)).alias("row"))
-    return repeated.where("rows > 1").select(
-        F.lit("repeated").alias("kind"), F.array().cast("array<string>").alias("columns"), "row.*"
-    )
 
 
 def collected(table: str, found: DataFrame) -> list[Difference]:

@@ -131,12 +131,15 @@ def _in_several(rows: DataFrame, name: str, buckets: int) -> list[dict[str, Any]
     """Find the ids that stand in more than one group, with these groups and their partitions."""
     group = F.struct(*GROUP)
     spread = rows.groupBy(name).agg(F.min(group).alias("first"), F.max(group).alias("last"))
-    names = spread.where("first <> last").select(name)
+    names = spread.where("first <> last").select(name).collect()
+    if not names:
+        return []
+    few = rows.sparkSession.createDataFrame(names, f"{name} string")
     hour = F.expr(f"{CATALOG_NAME}.system.hours(event_ts)")
     bucket = F.expr(f"{CATALOG_NAME}.system.bucket({buckets}, account_id)")
     placed = F.struct(*GROUP, hour.alias("hour"), bucket.alias("bucket"))
     return arrow_rows(
-        rows.join(names, [name], "left_semi")
+        rows.join(F.broadcast(few), [name], "left_semi")
         .groupBy(F.col(name).alias("name"))
         .agg(F.sort_array(F.collect_set(placed)).alias("groups"))
         .orderBy("name")

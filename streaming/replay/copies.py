@@ -29,7 +29,7 @@ from streaming.frames import Frames
 from streaming.partitions import Partition, predicate
 from streaming.raw_reader import between
 from streaming.replay.expected import COORDINATES, judged, valid
-from streaming.replay.pinned import partition_sizes, read_table
+from streaming.replay.pinned import read_table, stored_sizes
 from streaming.replay.ranges import RawRange
 
 WRITER = "replay"
@@ -111,7 +111,8 @@ class Copies:
 
     def sizes(self) -> dict[Partition, int]:
         """Count the copies in each partition."""
-        return partition_sizes(read_table(self._spark, self._table.name, self._buckets), self._buckets)
+        head = read_head(self._catalog, self._table.name)
+        return stored_sizes(head.table, head.snapshot.snapshot_id)
 
     def _of_interest(self, copies: DataFrame) -> DataFrame:
         if self._partitions is None:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from pyiceberg.catalog.rest import RestCatalog
+from pyiceberg.table import Table
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -64,12 +65,28 @@ def read_at(
     return read_table(spark, head.name, buckets, partitions, head.snapshot.snapshot_id)
 
 
+def survey(decoded: DataFrame, buckets: int) -> tuple[dict[Partition, int], int]:
+    """Count decoded records: the valid ones by the partition that they speak of, and the broken ones."""
+    counted = _by_partition(decoded, buckets)
+    return {p: rows for p, rows in counted.items() if p is not None}, counted.get(None, 0)
+
+
 def partition_sizes(rows: DataFrame, buckets: int) -> dict[Partition, int]:
     """Count the rows of each partition that there is."""
+    return {p: rows for p, rows in _by_partition(rows, buckets).items() if p is not None}
+
+
+def stored_sizes(table: Table, snapshot_id: int) -> dict[Partition, int]:
+    """Count the rows of each partition by the table's metadata alone, those deleted since included."""
+    found = table.inspect.partitions(snapshot_id=snapshot_id).to_pylist()
+    return {Partition(*row["partition"].values()): row["record_count"] for row in found}
+
+
+def _by_partition(rows: DataFrame, buckets: int) -> dict[Partition | None, int]:
     hour = F.expr(f"{CATALOG_NAME}.system.hours(event_ts)").alias("hour")
     bucket = F.expr(f"{CATALOG_NAME}.system.bucket({buckets}, account_id)").alias("bucket")
     counted = rows.groupBy(hour, bucket).count().collect()
-    return {Partition(row["hour"], row["bucket"]): row["count"] for row in counted}
+    return {None if r["hour"] is None else Partition(r["hour"], r["bucket"]): r["count"] for r in counted}
 
 
 def units(sizes: Mapping[Partition, int], most_rows: int) -> Iterator[list[Partition]]:

@@ -25,7 +25,7 @@ from lakehouse.offsets import OffsetVector
 from streaming.fold_groups import PAYMENT_KEY, VERSION_KEY
 from streaming.frames import Frames
 from streaming.partitions import Partition, predicate
-from streaming.replay.compare import collected, rows_repeated, rows_that_differ
+from streaming.replay.compare import collected, rows_that_differ
 from streaming.replay.conflicts import Conflict, Conflicts
 from streaming.replay.expected import (
     ARRIVAL,
@@ -37,7 +37,7 @@ from streaming.replay.expected import (
     valid,
 )
 from streaming.replay.journal import Journal
-from streaming.replay.pinned import FOLDED_TABLES, Pinned, partition_sizes, pin, units
+from streaming.replay.pinned import FOLDED_TABLES, Pinned, pin, stored_sizes, survey, units
 from streaming.replay.quarantine import quarantine_differs
 from streaming.replay.ranges import RawRange, range_of
 from streaming.replay.report import Difference, Findings
@@ -131,13 +131,15 @@ class Verifier:
             with Frames() as keep:
                 decoded = keep(judged(chunk.read(self._spark)))
                 copies = self._copies(decoded, state.scope)
-                touched = partition_sizes(copies, self._settings.buckets)
+                touched, broken = survey(decoded, self._settings.buckets)
+                if state.scope.partitions:
+                    touched = {p: touched[p] for p in state.scope.partitions if p in touched}
                 state.touched |= touched.keys()
                 state.findings.add(check_versions(copies, pinned, chunk, state.scope, touched))
                 if not state.scope.partitions:
                     have = chunk.narrow(pinned.read(QUARANTINE))
                     state.findings.add(collected(QUARANTINE, quarantine_differs(decoded, have)))
-                state.records += decoded.count() if not state.scope.partitions else sum(touched.values())
+                state.records += sum(touched.values()) + (0 if state.scope.partitions else broken)
             state.read_to = chunk.end
             journal.save(_saved(state))
             self._report("records", state.range.start.records_to(chunk.end), total)
@@ -151,17 +153,16 @@ class Verifier:
     # -- every touched partition of payments is the fold of its versions -------------------------------------
 
     def _check_payments(self, state: Verification, pinned: Pinned, journal: Journal) -> None:
-        sizes = self._sizes(state, pinned)
+        sizes = self._sizes(state)
         left = {partition: rows for partition, rows in sizes.items() if partition not in state.folded}
         conflicts = Conflicts.find(pinned) if state.scope.is_all else None
         for unit in units(left, self._settings.unit_rows):
             versions, have = pinned.read(VERSIONS, unit), pinned.read(PAYMENTS, unit)
-            with Frames() as keep:
-                want = keep(payment_rows(versions))
-                wanted, found = (spark_sums(rows, BY_NAME[PAYMENTS], pinned.buckets) for rows in (want, have))
-                if differing := _differing(wanted, found):
-                    conflicts = conflicts or Conflicts.find(pinned)
-                    state.findings.add(self._differences(want, have, differing, conflicts))
+            want = payment_rows(versions)
+            wanted, found = (spark_sums(rows, BY_NAME[PAYMENTS], pinned.buckets) for rows in (want, have))
+            if differing := _differing(wanted, found):
+                conflicts = conflicts or Conflicts.find(pinned)
+                state.findings.add(self._differences(want, have, differing, conflicts))
             state.payments += sum(sums.rows for sums in found.values())
             state.folded |= set(unit)
             journal.save(_saved(state))
@@ -169,12 +170,13 @@ class Verifier:
         if conflicts is not None:
             state.conflicts = conflicts.judged()
 
-    def _sizes(self, state: Verification, pinned: Pinned) -> dict[Partition, int]:
-        touched = None if state.scope.is_all else {*state.touched, *state.scope.partitions}
-        sizes = dict.fromkeys(touched or (), 0)
+    def _sizes(self, state: Verification) -> dict[Partition, int]:
+        """Say how many rows are to be folded or compared in each partition, about."""
+        sizes = dict.fromkeys({*state.touched, *state.scope.partitions}, 0)
         for table in (VERSIONS, PAYMENTS):
-            for partition, rows in partition_sizes(pinned.read(table, touched), pinned.buckets).items():
-                sizes[partition] = max(rows, sizes.get(partition, 0))
+            stored = stored_sizes(self._catalog.load_table(table), state.snapshots[table])
+            wanted = stored if state.scope.is_all else stored.keys() & sizes.keys()
+            sizes |= {p: max(stored[p], sizes.get(p, 0)) for p in wanted}
         return sizes
 
     def _differences(
@@ -182,10 +184,8 @@ class Verifier:
     ) -> Iterable[Difference]:
         here = predicate(partitions, self._settings.buckets)
         want, have = (conflicts.without(rows.where(here)) for rows in (want, have))
-        yield from collected(
-            PAYMENTS, rows_that_differ(want, have, PAYMENT_KEY, PAYMENT_COLUMNS, _PAYMENT_NAME)
-        )
-        yield from collected(PAYMENTS, rows_repeated(have, PAYMENT_KEY, _PAYMENT_NAME))
+        found = rows_that_differ(want, have, PAYMENT_KEY, PAYMENT_COLUMNS, _PAYMENT_NAME)
+        return collected(PAYMENTS, found)
 
     # -- where it stands -------------------------------------------------------------------------------------
 
@@ -234,7 +234,6 @@ def check_versions(
     told = rows_that_differ(copies, claimed, COORDINATES, VERSION_COLUMNS, _VERSION_NAME)
     # a record whose row tells an earlier copy is no difference: that was looked at above
     yield from collected(VERSIONS, told.where("kind <> 'missing'"))
-    yield from collected(VERSIONS, rows_repeated(claimed, VERSION_KEY, _VERSION_NAME))
 
 
 def _differing(wanted: dict[tuple[int, ...], Sums], found: dict[tuple[int, ...], Sums]) -> set[Partition]:
