@@ -86,8 +86,10 @@ class FoldedEvent:
 
     @cached_property
     def transaction_ref(self) -> str | None:
-        references = (v.transaction_ref for v in reversed(self.versions))
-        return next((r for r in references if r is not None), None)
+        """That of the highest-ranking version that carries one; a reversal's only if no other carries one."""
+        highest_first = self.versions[::-1]
+        live_first = sorted(highest_first, key=lambda v: v.status == REVERSED)
+        return next((v.transaction_ref for v in live_first if v.transaction_ref is not None), None)
 
     @cached_property
     def first_ingest_ts(self) -> datetime:

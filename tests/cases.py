@@ -71,6 +71,24 @@ CASES: dict[str, Case] = {
         100,
         {(DECLINE, COLLISION)},
     ),
+    "a notice with a reference of its own": Case(
+        (
+            _at("e1", transaction_ref="T1"),
+            _at("e2", 1, transaction_ref="T1"),
+            _at("e9", 2, status="REVERSED", original="e1", transaction_ref="T9"),
+        ),
+        0,
+        {(CONFLICT,)},
+    ),
+    "a reversal that is the first to carry a reference": Case(
+        (
+            _at("e1"),
+            _at("e2", 1, transaction_ref="T1"),
+            _at("e1", 2, status="REVERSED", transaction_ref="T1"),
+        ),
+        0,
+        {(CONFLICT,)},
+    ),
     "a notice of what was corrected": Case(
         (
             _at("e1"),
