@@ -21,7 +21,7 @@ from pyiceberg.catalog.rest import RestCatalog
 from pyiceberg.table.update import AssertRefSnapshotId, AssertTableUUID
 from pyspark.sql import DataFrame, SparkSession
 
-from lakehouse.definitions import PAYMENTS, QUARANTINE, VERSIONS
+from lakehouse.definitions import PAYMENTS, QUARANTINE, TRANSACTIONS, VERSIONS
 from lakehouse.errors import LostRace
 from lakehouse.offsets import OffsetVector
 from lakehouse.publish import Plan, Publisher
@@ -52,6 +52,7 @@ from streaming.replay.replace import Replacement, replace_groups
 from streaming.replay.scope import Scope
 from streaming.replay.totals import count_anew, redelivered
 from streaming.replay.verify import ReplaySettings, Report
+from streaming.transactions_job import TransactionsJob, TransactionsSettings
 
 _ROUNDS = 10
 _log = structlog.get_logger(__name__)
@@ -157,7 +158,17 @@ class Applier:
             count_anew(
                 self._spark, self._publisher, lambda head: copies.below(None, head.offsets, source).count()
             )
+            self._fold_transactions(state)
         copies.drop()
+
+    def _fold_transactions(self, state: Applied) -> None:
+        """Fold every transaction anew: the table may have been damaged or dropped like the others."""
+        settings = TransactionsSettings(self._settings.buckets)
+        job = TransactionsJob(self._catalog, self._spark, settings)
+        changed = job.run(
+            once=True, rebuild=True, report=lambda done, total: self._report("transactions", done, total)
+        )
+        state.changed.update({f"{TRANSACTIONS}: {change}": count for change, count in changed.items()})
 
     # -- nothing is there: the live job's own fold, from the first record -----------------------------------
 

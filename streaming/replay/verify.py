@@ -42,6 +42,7 @@ from streaming.replay.quarantine import quarantine_differs
 from streaming.replay.ranges import RawRange, range_of
 from streaming.replay.report import Difference, Findings
 from streaming.replay.scope import Scope
+from streaming.replay.transactions import check_transactions
 from streaming.table_sums import spark_sums
 
 _VERSION_NAME = ("event_id", "content_hash", "account_id", "event_ts", *COORDINATES)
@@ -119,6 +120,8 @@ class Verifier:
             pinned = Pinned(self._spark, self._settings.buckets, state.vector, state.snapshots)
             self._check_records(state, pinned, journal)
             self._check_payments(state, pinned, journal)
+            if scope.is_all:
+                state.findings.add(check_transactions(self._catalog, self._spark, self._settings.buckets))
         journal.remove()
         _log.info("verified", scope=str(scope), equal=state.is_equal, records=state.records)
         return state

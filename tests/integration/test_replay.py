@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lakehouse.catalog import CATALOG_NAME
-from lakehouse.definitions import PAYMENTS, QUARANTINE, RAW, VERSIONS
+from lakehouse.definitions import PAYMENTS, QUARANTINE, RAW, TRANSACTIONS, VERSIONS
 from lakehouse.moments import Moment
 from lakehouse.publish import Publisher, Stage
 from lakehouse.refs import read_head
@@ -22,7 +22,7 @@ from streaming.replay.verify import ReplaySettings, Verification, Verifier
 from tests.crashes import Crash, crash_once
 from tests.events import wire
 from tests.pipeline import Pipeline, dirty
-from tests.reference import assert_the_law, contents
+from tests.reference import assert_the_law, assert_transactions, contents
 
 pytestmark = pytest.mark.integration
 CURATED = (VERSIONS, PAYMENTS, QUARANTINE)
@@ -87,8 +87,9 @@ def test_what_is_damaged_is_named_and_put_right_through_crashes(
     pipeline: Pipeline, replay: Replay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(pipeline)
+    pipeline.run_transactions()
     before = contents(pipeline)
-    damage(pipeline, f"{SPOIL}; {REPEAT}")
+    damage(pipeline, f"{SPOIL}; {REPEAT}; DELETE FROM {CATALOG_NAME}.{TRANSACTIONS} WHERE captured > 0")
     spoiled = {table: pipeline.query(f"SELECT * FROM {table} ORDER BY ALL") for table in CURATED}
 
     found = replay.verify()
@@ -101,6 +102,7 @@ def test_what_is_damaged_is_named_and_put_right_through_crashes(
         f"{VERSIONS}: different",
         f"{QUARANTINE}: missing",
         f"{QUARANTINE}: different",
+        f"{TRANSACTIONS}: missing",
     }
     assert {"content_hash"} in [set(d.columns) for d in found.findings.first]
 
@@ -114,6 +116,7 @@ def test_what_is_damaged_is_named_and_put_right_through_crashes(
     assert sum(read) < 2 * len(pipeline.rows(RAW)), "what was gathered is not gathered again"
     assert contents(pipeline) == before
     assert_the_law(pipeline)
+    assert_transactions(pipeline)
 
     then = Moment(tag=applied.tag)
     assert {t: pipeline.query(f"SELECT * FROM {t} ORDER BY ALL", moment=then) for t in CURATED} == spoiled
@@ -179,12 +182,13 @@ def test_curated_tables_are_rebuilt_from_nothing_without_raws_snapshots(
     before = contents(pipeline)
     expire = f"CALL {CATALOG_NAME}.system.expire_snapshots(table => '{RAW}', retain_last => 1, "
     pipeline.spark.sql(expire + "older_than => TIMESTAMP '2999-01-01 00:00:00')")
-    for table in CURATED:
+    for table in (*CURATED, TRANSACTIONS):
         pipeline.catalog.drop_table(table)
     ensure_tables(pipeline.catalog, pipeline.settings.tables.buckets)
     assert replay.apply().is_rebuilt
     assert contents(pipeline) == before
     assert_the_law(pipeline)
+    assert_transactions(pipeline)
 
 
 def test_replay_beside_the_live_job(
@@ -236,4 +240,4 @@ def test_identity_conflicts_are_listed_and_repaired(pipeline: Pipeline, replay: 
     assert [c.is_open for c in replay.repair()] == [True]
     assert_the_law(pipeline)
     assert replay.verify().is_equal
-    assert not replay.apply().changed
+    assert not replay.apply().is_tagged
