@@ -25,7 +25,7 @@ from streaming.replay.apply import Applied, Applier
 from streaming.replay.conflicts import Conflict
 from streaming.replay.contracts import ContractReport, report_contract
 from streaming.replay.repair import repair as repair_conflicts
-from streaming.replay.scope import Scope, read_partition
+from streaming.replay.scope import Scope, WrongScope, read_partition
 from streaming.replay.verify import ReplaySettings, Report, Verification, Verifier
 
 
@@ -157,9 +157,11 @@ def _scope(
     if start is not None and end is not None and end <= start:
         raise click.UsageError("--to must be later than --from")
     buckets = settings.tables.buckets
-    return Scope(
-        start, end, tuple(sorted(read_partition(text, buckets) for text in partitions)), raw_snapshot
-    )
+    try:
+        named = tuple(sorted(read_partition(text, buckets) for text in partitions))
+    except WrongScope as error:
+        raise click.UsageError(f"{error}: {error.hint}") from None
+    return Scope(start, end, named, raw_snapshot)
 
 
 @contextmanager

@@ -70,6 +70,9 @@ def assert_refused(done: Done, code: int, *said: str) -> None:
         ["query", "SELECT 1", "--snapshot", "curated.payments=1", "--tag", "progress"],
         ["query", "SELECT 1", "--consistent", "--tag", "progress"],
         ["changes", "--hour", "2026-11-20T12:30:00Z"],
+        ["replay", "verify"],
+        ["replay", "apply", "--all", "--raw-snapshot", "1"],
+        ["replay", "verify", "--partition", "2026-11-20T12/9"],
     ],
     ids=" ".join,
 )
