@@ -51,6 +51,7 @@ _NEXT = (
     'paywave query "SELECT event_type, currency, count(*), sum(amount) FROM curated.payments GROUP BY ALL"',
     'paywave query "SELECT status, count(*), sum(net) FROM curated.transactions_now GROUP BY ALL"',
     'paywave query "SELECT unnest(violations).rule, count(*) FROM quarantine.payment_events GROUP BY 1"',
+    "paywave replay verify --all     fold everything again from raw, and compare",
     "paywave demo            run it again: the tables go on from where they are",
     "paywave status          the servers; `paywave down` stops them and keeps the data",
 )
