@@ -8,7 +8,7 @@ COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate
 # uv is only needed for `make lock`: taken from PATH, else from a venv of its own.
 UV = $(shell command -v uv || echo $(VENV)-lock/bin/uv)
 
-.PHONY: help setup setup-dev demo test check test-unit test-faults lock lock-python lock-jars clean
+.PHONY: help setup setup-dev demo test check test-unit test-faults lock lock-python lock-jars bench-fold clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ lock-python: setup
 
 lock-jars: setup
 	@$(BIN)/python -m local.jars lock
+
+bench-fold: setup ## what the curated fold costs beside the textbook version; ARGS=--quick for a look
+	@$(BIN)/python -m bench.fold $(ARGS)
 
 clean: ## remove what can be made again; data in PAYWAVE_HOME and the jar cache stay
 	@rm -rf $(VENV) $(VENV)-lock .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

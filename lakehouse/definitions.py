@@ -104,6 +104,9 @@ _EVERY_TABLE = {
     # v3 from the first day: an upgrade by another engine stops Snowflake's refresh (ADR 0003)
     "format-version": "3",
     "write.parquet.compression-codec": "zstd",
+    # ids and hashes never repeat: a large dictionary of them is work for nothing; a higher level hardly helps
+    "write.parquet.compression-level": "1",
+    "write.parquet.dict-size-bytes": "65536",
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": str(SNAPSHOTS_KEPT),
     "write.delete.mode": "merge-on-read",

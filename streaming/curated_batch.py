@@ -7,6 +7,7 @@ Does not: the loop over batches (`curated_job.py`), the rules of the fold (`lake
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
@@ -17,23 +18,24 @@ import pyarrow.compute as pc
 from pyiceberg.catalog.rest import RestCatalog
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse import audit
-from lakehouse.arrivals import Arrivals
 from lakehouse.catalog import CATALOG_NAME
 from lakehouse.definitions import BY_NAME, PAYMENTS, QUARANTINE, VERSIONS
 from lakehouse.offsets import OffsetVector
 from lakehouse.publish import Plan, Stage
 from lakehouse.refs import Head, read_head, stamp_of
 from lakehouse.staging import append, append_nothing, merge
-from streaming.decisions import COPY, DELETE, INSERT, LOWER, RECORD, REPLACE, STATE, alone, decide
+from streaming.decisions import COPY, DELETE, INSERT, LOWER, RECORD, REPLACE, decide
 from streaming.decode import decode
 from streaming.fold_groups import PAYMENT_KEY, VERSION_KEY
-from streaming.frames import Frames
+from streaming.frames import Frames, few
 from streaming.partitions import Partition, partition_of, predicate
+from streaming.payment_rows import same_record, told_by_copies, told_by_versions
 from streaming.raw_reader import RawBatch, between, read_batch
+from streaming.survey import survey
 
 _COORDINATES = ("topic_id", "partition", "offset")
 _COLUMNS = {name: [c.name for c in table.columns] for name, table in BY_NAME.items()}
@@ -68,11 +70,17 @@ class CuratedBatch:
         self._decided: _Decided | None = None
 
     def __enter__(self) -> CuratedBatch:
-        decoded = self._keep(decode(read_batch(self._spark, self._batch)))
-        self._valid = decoded.where("violations IS NULL").withColumnRenamed("ingest_ts", "first_ingest_ts")
-        self._broken = decoded.where("violations IS NOT NULL")
-        self._partitions, self._arrivals, self._count, self._contract = self._survey(decoded)
-        audit.check_count(sum(self._count.values()), self._batch.records, "records read", "raw")
+        with ExitStack() as undo:
+            undo.enter_context(self._keep)
+            decoded = self._keep(decode(read_batch(self._spark, self._batch)))
+            self._valid = decoded.where("violations IS NULL").withColumnRenamed(
+                "ingest_ts", "first_ingest_ts"
+            )
+            self._broken = decoded.where("violations IS NOT NULL")
+            self._found = survey(decoded, self._buckets)
+            found = self._found.valid + self._found.broken
+            audit.check_count(found, self._batch.records, "records read", "raw")
+            undo.pop_all()
         return self
 
     def __exit__(
@@ -89,12 +97,12 @@ class CuratedBatch:
         # The same decisions say what becomes of payments, unless somebody publishes in between.
         payments = _head_beside(head, PAYMENTS)
         decided = self._decided = self._decide(head, head, payments)
-        copies = self._from(self._valid, head)
+        copies, count = self._copies(head)
         lowered = decided.having("becomes", LOWER)
         redelivered = decided.count("becomes", COPY, LOWER)
-        inserts = self._count_from(head, True) - redelivered
-        nothing = self._frame(decided.having("becomes", COPY).select(list(RECORD)))
-        rows = copies.join(nothing, _at(copies, nothing), "left_anti").select(*_COLUMNS[VERSIONS])
+        inserts = count - redelivered
+        nothing = few(self._spark, decided.having("becomes", COPY).select(list(RECORD)))
+        rows = copies.join(nothing, same_record(copies, nothing), "left_anti").select(*_COLUMNS[VERSIONS])
 
         def write(stage: Stage) -> None:
             decided.token = stage.stamp.token
@@ -120,11 +128,11 @@ class CuratedBatch:
         if head.offsets.covers(self._batch.end):
             return None
         decided = self._decided_for(head)
-        copies = self._from(self._valid, head)
+        copies, count = self._copies(head)
         crowded = decided.decisions.num_rows - decided.decisions["becomes"].null_count
         changed = decided.count("change", INSERT, REPLACE)
         gone = decided.having("change", REPLACE, DELETE)
-        added = self._count_from(head, True) - crowded + changed
+        added = count - crowded + changed
         rows = self._payment_rows(copies, decided)
 
         def write(stage: Stage) -> None:
@@ -142,20 +150,14 @@ class CuratedBatch:
     def _payment_rows(self, copies: DataFrame, decided: _Decided) -> DataFrame:
         """Build rows of payments: what they show is in the batch for nearly all, else in event_versions."""
         decisions = decided.decisions
-        of_copies = self._frame(_prefixed(decisions.filter(pc.is_valid(decisions["becomes"]))))
-        shown = copies.join(of_copies, _at(copies, of_copies), "left")
-        rows = shown.where("new_change IS NULL OR new_change IN ('insert', 'replace')").select(
-            *(_shown(c, alone_too=True) for c in _COLUMNS[PAYMENTS])
-        )
-        others = decided.having("change", INSERT, REPLACE)
-        others = others.filter(pc.is_null(others["becomes"]))
+        rows = told_by_copies(copies, few(self._spark, decisions.filter(pc.is_valid(decisions["becomes"]))))
+        changed = decided.having("change", INSERT, REPLACE)
+        others = changed.filter(pc.is_null(changed["becomes"]))
         if not others.num_rows:
             return rows
-        kept = self._frame(_prefixed(others))
-        same = [F.col(c) == kept[f"new_{c}"] for c in VERSION_KEY]
-        stored = self._table(VERSIONS, self._partitions_of(others)).join(kept, same)
-        told = stored.select(*(_shown(c) for c in _COLUMNS[PAYMENTS]))
-        return rows.unionByName(told.repartition(1))
+        versions = self._table(VERSIONS, self._partitions_of(others))
+        # they are few: one task writes them, not one for each file that was read
+        return rows.unionByName(told_by_versions(versions, few(self._spark, others)).repartition(1))
 
     # -- quarantine ------------------------------------------------------------------------------------------
 
@@ -163,9 +165,8 @@ class CuratedBatch:
         """Append the records that break the contract, with every rule that they break."""
         if head.offsets.covers(self._batch.end):
             return None
-        broken = self._from(self._broken, head)
+        broken, count = self._from(self._broken, self._found.broken, head)
         rows = broken.withColumn("state", F.lit("open")).select(*_COLUMNS[QUARANTINE])
-        count = self._count_from(head, False)
 
         def write(stage: Stage) -> None:
             if count:
@@ -188,39 +189,12 @@ class CuratedBatch:
             write,
             check,
             progress=head.offsets.greatest(self._batch.end),
-            contract_version=self._contract,
+            contract_version=self._found.contract_version,
             source_snapshot=self._batch.consumed,
             complete_to=_latest(head.progress.complete_to, self._batch.complete_to),
-            arrivals=self._arrivals,
+            arrivals=self._found.arrivals,
             totals=totals,
         )
-
-    def _survey(
-        self, decoded: DataFrame
-    ) -> tuple[list[Partition], tuple[Arrivals, ...], dict[bool, int], int]:
-        """Find the touched partitions, how late records came, how many are valid and broken, the contract."""
-        hour = F.floor(F.unix_micros("event_ts") / F.lit(3_600_000_000)).cast("long")
-        delay = F.unix_millis("kafka_ts") - F.unix_millis("event_ts")
-        bucket = F.expr(f"{CATALOG_NAME}.system.bucket({self._buckets}, account_id)")
-        rows = (
-            decoded.groupBy(F.col("violations").isNull().alias("is_valid"), hour.alias("hour"))
-            .agg(
-                F.count("*").alias("records"),
-                F.max("contract_version").alias("contract_version"),
-                F.collect_set(bucket).alias("buckets"),
-                F.max(delay).alias("max_delay"),
-                F.percentile_approx(delay, 0.99, 1000).alias("p99_delay"),
-            )
-            .collect()
-        )
-        valid = [row for row in rows if row["is_valid"]]
-        count = {
-            is_valid: sum(r["records"] for r in rows if r["is_valid"] is is_valid)
-            for is_valid in (True, False)
-        }
-        partitions = [Partition(row["hour"], bucket) for row in valid for bucket in row["buckets"]]
-        arrivals = tuple(Arrivals(r["hour"], r["records"], r["max_delay"], r["p99_delay"]) for r in valid)
-        return partitions, arrivals, count, max(row["contract_version"] for row in rows)
 
     def _decided_for(self, payments: Head) -> _Decided:
         """Return the decisions that the versions were planned with, if they still hold; else decide anew."""
@@ -236,20 +210,20 @@ class CuratedBatch:
         return self._decide(payments, versions, payments)
 
     def _decide(self, consumed: Head, versions: Head, payments: Head) -> _Decided:
-        stored = self._table(VERSIONS, self._partitions, versions.snapshot.snapshot_id)
-        shown = self._table(PAYMENTS, self._partitions, payments.snapshot.snapshot_id)
-        decisions = decide(self._from(self._valid, consumed), stored, shown, self._keep)
+        stored = self._table(VERSIONS, self._found.partitions, versions.snapshot.snapshot_id)
+        shown = self._table(PAYMENTS, self._found.partitions, payments.snapshot.snapshot_id)
+        decisions = decide(self._copies(consumed)[0], stored, shown)
         return _Decided(decisions, consumed.offsets, payments.snapshot.snapshot_id)
 
-    def _from(self, rows: DataFrame, head: Head) -> DataFrame:
-        """Leave out what the table has consumed already; nothing, unless a crash came between the tables."""
-        is_at_start = head.offsets == self._batch.start
-        return rows if is_at_start else rows.where(between(head.offsets, self._batch.end))
+    def _copies(self, head: Head) -> tuple[DataFrame, int]:
+        return self._from(self._valid, self._found.valid, head)
 
-    def _count_from(self, head: Head, is_valid: bool) -> int:
+    def _from(self, rows: DataFrame, count: int, head: Head) -> tuple[DataFrame, int]:
+        """Leave out what the table has consumed already: nothing, unless a crash came between the tables."""
         if head.offsets == self._batch.start:
-            return self._count[is_valid]
-        return self._from(self._valid if is_valid else self._broken, head).count()
+            return rows, count
+        new = rows.where(between(head.offsets, self._batch.end))
+        return new, new.count()
 
     def _table(self, name: str, partitions: Iterable[Partition], snapshot_id: int | None = None) -> DataFrame:
         """Read partitions of a table, at a snapshot or as it is now."""
@@ -263,7 +237,7 @@ class CuratedBatch:
         if not gone.num_rows:
             return
         view = f"gone_{stage.stamp.token}"
-        self._frame(gone.select(list(key))).createOrReplaceTempView(view)
+        few(self._spark, gone.select(list(key))).createOrReplaceTempView(view)
         same_key = " AND ".join(f"t.{c} <=> s.{c}" for c in key)
         touched = predicate(self._partitions_of(gone), self._buckets, "t")
         try:
@@ -275,44 +249,9 @@ class CuratedBatch:
         columns = (rows["event_ts"].to_pylist(), rows["account_id"].to_pylist())
         return {partition_of(*row, self._buckets) for row in zip(*columns, strict=True)}
 
-    def _frame(self, rows: pa.Table) -> DataFrame:
-        """Bring rows to where they are joined; as data, so that the plan's code is the same each time."""
-        return F.broadcast(self._spark.createDataFrame(rows).coalesce(1))
-
 
 def _head_beside(head: Head, table: str) -> Head:
     return read_head(cast(RestCatalog, head.table.catalog), table)
-
-
-def _at(copies: DataFrame, decided: DataFrame) -> list[Column]:
-    return [copies[c] == decided[named] for c, named in zip(_COORDINATES, decided.columns, strict=False)]
-
-
-def _prefixed(decisions: pa.Table) -> pa.Table:
-    return decisions.rename_columns([f"new_{c}" for c in decisions.column_names])
-
-
-def _shown(column: str, alone_too: bool = False) -> Column:
-    """Take a column of a payment from its decision or, where none names the record, as of one alone."""
-    if column not in STATE:
-        return F.col(column)
-    decided = F.col(f"new_{column}").alias(column)
-    if not alone_too:
-        return decided
-    return F.when(F.col("new_change").isNull(), _lone(column)).otherwise(decided).alias(column)
-
-
-def _lone(column: str) -> Column:
-    if column == "event_ids":
-        return F.array("event_id")
-    if column not in {"status", "flags"}:
-        return F.col(column)
-    told = {status: getattr(payment, column) for status, payment in alone().items()}
-    return F.coalesce(*(F.when(F.col("status") == status, _literal(value)) for status, value in told.items()))
-
-
-def _literal(value: str | tuple[str, ...]) -> Column:
-    return F.lit(value) if isinstance(value, str) else F.array(*map(F.lit, value)).cast("array<string>")
 
 
 def _latest(*moments: datetime | None) -> datetime | None:

@@ -19,7 +19,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from lakehouse.fold import Coordinates, Payment, Version, fold_events, fold_payments, fold_versions
 from quality.contract import STATUSES
 from streaming.fold_groups import DECIDING, GROUP, TRANSPORT
-from streaming.frames import Frames
+from streaming.frames import few
 
 INSERT, LOWER, COPY = "insert", "lower", "copy"
 REPLACE, DELETE, KEEP = "replace", "delete", "keep"
@@ -103,7 +103,7 @@ class Row(NamedTuple):
         )
 
 
-def decide(copies: DataFrame, versions: DataFrame, payments: DataFrame, keep: Frames) -> pa.Table:
+def decide(copies: DataFrame, versions: DataFrame, payments: DataFrame) -> pa.Table:
     """Decide about every copy whose group holds anything else, and about the payments of those groups.
 
     A copy that no decision names is alone in its group: a new version, and the payment that `alone` says.
@@ -117,11 +117,11 @@ def decide(copies: DataFrame, versions: DataFrame, payments: DataFrame, keep: Fr
     """
     groups = F.broadcast(copies.select(_group()))
     stored = _rows(versions, A_VERSION).unionByName(_rows(payments, A_PAYMENT))
-    known = keep(stored.join(groups, "in_group", "left_semi"))
+    known = few(copies.sparkSession, stored.join(groups, "in_group", "left_semi").toArrow())
     repeated = copies.groupBy(_group()).count().where("count > 1").select("in_group")
     crowded = F.broadcast(repeated.union(known.select("in_group")))
-    together = _rows(copies, A_COPY).join(crowded, "in_group", "left_semi").unionByName(known).select(*_INPUT)
-    by_group = together.repartition(*GROUP).sortWithinPartitions(*GROUP)
+    together = _rows(copies, A_COPY).join(crowded, "in_group", "left_semi").unionByName(known)
+    by_group = together.select(*_INPUT).repartition(*GROUP).sortWithinPartitions(*GROUP)
     return by_group.mapInArrow(_decide_sorted, from_arrow_schema(SCHEMA)).toArrow()
 
 

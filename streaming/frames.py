@@ -1,14 +1,16 @@
-"""Frames whose rows are kept because they are passed over more than once, and let go together.
+"""Frames with a place of their own: kept since they are passed over more than once, or few and on the driver.
 
-Belongs here: that. Does not: deciding what is worth keeping.
+Belongs here: that. Does not: deciding what is worth keeping, or small enough.
 """
 
 from __future__ import annotations
 
 from types import TracebackType
 
+import pyarrow as pa
 from pyspark import StorageLevel
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 
 class Frames:
@@ -30,3 +32,11 @@ class Frames:
     ) -> None:
         while self._kept:
             self._kept.pop().unpersist()
+
+
+def few(spark: SparkSession, rows: pa.Table) -> DataFrame:
+    """Bring few rows from the driver to wherever they are joined.
+
+    As data they leave the plan as it is: the code that Spark generates for it is the same for every batch.
+    """
+    return F.broadcast(spark.createDataFrame(rows).coalesce(1))

@@ -1,0 +1,1 @@
+"""Benchmarks: scripts that measure on real servers and print ratios taken in one run. Not tests."""

@@ -1,0 +1,55 @@
+"""What there is to know of a batch before anything is written: counts, partitions, delays.
+
+Belongs here: one query over the decoded records. Does not: what follows from it (`curated_batch.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from lakehouse.arrivals import Arrivals
+from lakehouse.catalog import CATALOG_NAME
+from streaming.partitions import Partition
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Counts of valid and broken records, the partitions that valid ones fall in, how late they came.
+
+    `contract_version` is that of the newest record.
+    """
+
+    valid: int
+    broken: int
+    partitions: tuple[Partition, ...]
+    arrivals: tuple[Arrivals, ...]
+    contract_version: int
+
+
+def survey(decoded: DataFrame, buckets: int) -> Survey:
+    """Look over decoded records, of which there is at least one."""
+    hour = F.floor(F.unix_micros("event_ts") / F.lit(3_600_000_000)).cast("long")
+    delay = F.unix_millis("kafka_ts") - F.unix_millis("event_ts")
+    bucket = F.expr(f"{CATALOG_NAME}.system.bucket({buckets}, account_id)")
+    rows = (
+        decoded.groupBy(F.col("violations").isNull().alias("is_valid"), hour.alias("hour"))
+        .agg(
+            F.count("*").alias("records"),
+            F.max("contract_version").alias("contract_version"),
+            F.collect_set(bucket).alias("buckets"),
+            F.max(delay).alias("max_delay"),
+            F.percentile_approx(delay, 0.99, 1000).alias("p99_delay"),
+        )
+        .collect()
+    )
+    valid = [row for row in rows if row["is_valid"]]
+    return Survey(
+        sum(row["records"] for row in valid),
+        sum(row["records"] for row in rows if not row["is_valid"]),
+        tuple(Partition(row["hour"], bucket) for row in valid for bucket in row["buckets"]),
+        tuple(Arrivals(r["hour"], r["records"], r["max_delay"], r["p99_delay"]) for r in valid),
+        max(row["contract_version"] for row in rows),
+    )
