@@ -66,6 +66,7 @@ class Applied:
 
     scope: Scope
     tag: str
+    vector: OffsetVector  # the scope ends here, however often it is resumed
     is_tagged: bool = False
     is_rebuilt: bool = False
     records: int = 0
@@ -91,6 +92,7 @@ class Applied:
         """Render for the journal."""
         return {
             "tag": self.tag,
+            "vector": self.vector.to_json(),
             "is_tagged": self.is_tagged,
             "records": self.records,
             "read_to": self.read_to.to_json(),
@@ -105,6 +107,7 @@ class Applied:
         return cls(
             scope,
             saved["tag"],
+            OffsetVector.from_json(saved["vector"]),
             saved["is_tagged"],
             records=saved["records"],
             read_to=OffsetVector.from_json(saved["read_to"]),
@@ -135,18 +138,20 @@ class Applier:
         saved = None if restart else journal.load()
         if saved is None:
             self._copies(scope, None).drop()  # of an earlier run by other code, or one to be forgotten
-        state = Applied.resumed(scope, saved) if saved else Applied(scope, _tag_name())
         with _tracer.start_as_current_span("replay.apply", attributes={"scope": str(scope)}):
-            if scope.is_all and self._is_empty():
-                self._rebuild(state)
+            is_rebuilt = scope.is_all and self._rebuild_if_empty()
+            state = Applied.resumed(scope, saved) if saved else Applied(scope, _tag_name(), self._vector())
+            state.is_rebuilt = is_rebuilt
             self._apply(state, journal)
         journal.remove()
         _log.info("replayed", scope=str(scope), records=state.records, changed=dict(state.changed))
         return state
 
     def _apply(self, state: Applied, journal: Journal) -> None:
-        everything = range_of(self._spark, self._catalog, state.scope, self._vector())
-        copies, source = self._gather(state, everything, journal)
+        journal.save(state.saved())
+        vector = self._vector() if state.scope.is_all else state.vector
+        found = range_of(self._spark, self._catalog, state.scope, vector)
+        copies, source = self._gather(state, found, journal)
         sizes = self._sizes(state, copies)
         self._each_unit(state, journal, VERSIONS, sizes, lambda unit: self._versions(copies, source, unit))
         conflicts = Conflicts.find(pin(self._spark, self._catalog, self._settings.buckets))
@@ -172,15 +177,15 @@ class Applier:
 
     # -- nothing is there: the live job's own fold, from the first record -----------------------------------
 
-    def _is_empty(self) -> bool:
+    def _rebuild_if_empty(self) -> bool:
         heads = [read_head(self._catalog, table) for table in FOLDED_TABLES]
-        return any(not list(head.offsets) for head in heads)
-
-    def _rebuild(self, state: Applied) -> None:
+        if all(list(head.offsets) for head in heads):
+            return False
         settings = CuratedSettings(self._settings.buckets, self._settings.chunk_records)
         job = CuratedJob(self._catalog, self._spark, settings)
-        job.run(once=True, on_batch=lambda done, left: self._report("rebuilding", done, done + left))
-        state.is_rebuilt = True
+        return (
+            job.run(once=True, on_batch=lambda done, left: self._report("rebuilding", done, done + left)) > 0
+        )
 
     # -- reading raw -----------------------------------------------------------------------------------------
 
@@ -202,6 +207,8 @@ class Applier:
         for chunk, decoded in copies.gather(source, self._settings.chunk_records):
             if state.scope.is_all:
                 self._read_chunk(state, chunk, decoded)
+                state.records = source.start.records_to(chunk.end)
+                journal.save(state.saved())
             self._report("raw", source.start.records_to(chunk.end), source.records)
         return copies, source
 
