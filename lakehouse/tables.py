@@ -9,7 +9,12 @@ import uuid
 from collections.abc import Iterable
 
 from pyiceberg.catalog.rest import RestCatalog
-from pyiceberg.exceptions import CommitFailedException, TableAlreadyExistsError
+from pyiceberg.exceptions import (
+    CommitFailedException,
+    NamespaceAlreadyExistsError,
+    ServerError,
+    TableAlreadyExistsError,
+)
 from pyiceberg.manifest import write_manifest_list
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table as IcebergTable
@@ -57,9 +62,20 @@ def ensure_tables(
     """
     done = {}
     for definition in definitions:
-        catalog.create_namespace_if_not_exists(definition.name.split(".")[0])
+        _ensure_namespace(catalog, definition.name.split(".")[0])
         done[definition.name] = _ensure(catalog, definition, buckets)
     return done
+
+
+def _ensure_namespace(catalog: RestCatalog, name: str) -> None:
+    if catalog.namespace_exists(name):
+        return
+    try:
+        catalog.create_namespace(name)
+    except (NamespaceAlreadyExistsError, ServerError):
+        # another process was first; a JDBC catalog answers that with a server error
+        if not catalog.namespace_exists(name):
+            raise
 
 
 def _ensure(catalog: RestCatalog, definition: Table, buckets: int) -> str:
