@@ -10,9 +10,7 @@ import os
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
@@ -31,16 +29,6 @@ EVENTS_PER_ROUND = 500
 LONGEST_DELAY = 2.0
 TABLES = {"raw": (RAW,), "curated": (VERSIONS, PAYMENTS, QUARANTINE)}
 VICTIMS = (("raw",), ("curated",), ("raw", "curated"))
-
-
-@pytest.fixture
-def services(pipeline: Pipeline, tmp_path: Path) -> Iterator[Services]:
-    found = Services(pipeline, tmp_path)
-    try:
-        found.start("raw", "curated")
-        yield found
-    finally:
-        found.end()
 
 
 def snapshot_of(pipeline: Pipeline, table: str) -> int:

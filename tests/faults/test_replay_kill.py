@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -34,16 +33,6 @@ EVENTS_PER_ROUND = 600
 SEED = 20261122
 LONGEST_DELAY = 25.0
 REPLAY_SECONDS = 400.0
-
-
-@pytest.fixture
-def services(pipeline: Pipeline, tmp_path: Path) -> Iterator[Services]:
-    found = Services(pipeline, tmp_path)
-    try:
-        found.start("raw", "curated")
-        yield found
-    finally:
-        found.end()
 
 
 def damage(pipeline: Pipeline, nth: int) -> None:
