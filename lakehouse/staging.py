@@ -5,7 +5,7 @@ Belongs here: the only Spark writes there are. Does not: when and what (`publish
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from pyspark.sql import DataFrame, SparkSession
@@ -29,10 +29,26 @@ def append_nothing(stage: Stage, spark: SparkSession) -> None:
     append(stage, spark.table(f"{CATALOG_NAME}.{stage.head.name}").limit(0))
 
 
-def merge(stage: Stage, spark: SparkSession, on_and_actions: str, source_view: str) -> None:
-    """Run `MERGE INTO <stage> t USING <source_view> s ON …` as one stamped snapshot."""
-    with _stamped(spark, stage):
-        spark.sql(f"MERGE INTO {CATALOG_NAME}.{stage.identifier} t USING {source_view} s ON {on_and_actions}")
+def merge(stage: Stage, rows: DataFrame, on_and_actions: str) -> None:
+    """Run `MERGE INTO <stage> t USING <rows> s ON …` as one stamped snapshot."""
+    spark, view = rows.sparkSession, f"merge_{stage.stamp.token}"
+    rows.createOrReplaceTempView(view)
+    try:
+        with _stamped(spark, stage):
+            spark.sql(f"MERGE INTO {CATALOG_NAME}.{stage.identifier} t USING {view} s ON {on_and_actions}")
+    finally:
+        spark.catalog.dropTempView(view)
+
+
+def delete(stage: Stage, keys: DataFrame, key: Sequence[str], where: str = "true") -> None:
+    """Delete the rows that have these keys, as one stamped snapshot.
+
+    Args:
+        key: the columns that must agree, null with null.
+        where: condition on the stage's rows, as `t`, that names the partitions to look in.
+    """
+    same_key = " AND ".join(f"t.{c} <=> s.{c}" for c in key)
+    merge(stage, keys, f"{same_key} AND {where} WHEN MATCHED THEN DELETE")
 
 
 @contextmanager

@@ -13,13 +13,14 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
+from lakehouse.fold import Coordinates
 from quality.contract import Contract, contract, in_force
 from quality.contract_diff import Change, difference
 from quality.judge import judge
 from streaming.decode import to_judge
 
 EXAMPLES = 3
-_COORDINATES = ("topic_id", "partition", "offset")
+_COORDINATES = Coordinates._fields
 _KINDS = ("change", "rules", "event_type", "currency")
 _COLUMNS = (
     "topic_id string, partition int, offset long, "

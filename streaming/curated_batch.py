@@ -22,22 +22,22 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse import audit
-from lakehouse.catalog import CATALOG_NAME
 from lakehouse.definitions import BY_NAME, PAYMENTS, QUARANTINE, VERSIONS
+from lakehouse.fold import Coordinates
 from lakehouse.offsets import OffsetVector
 from lakehouse.publish import Plan, Stage
 from lakehouse.refs import Head, read_head, stamp_of
-from lakehouse.staging import append, append_nothing, merge
+from lakehouse.staging import append, append_nothing, delete
 from streaming.decisions import COPY, DELETE, INSERT, LOWER, RECORD, REPLACE, decide
 from streaming.decode import decode
 from streaming.fold_groups import PAYMENT_KEY, VERSION_KEY
-from streaming.frames import Frames, few
+from streaming.frames import Frames, few, read_table
 from streaming.partitions import Partition, partition_of, predicate
 from streaming.payment_rows import same_record, told_by_copies, told_by_versions
 from streaming.raw_reader import RawBatch, between, read_batch
 from streaming.survey import survey
 
-_COORDINATES = ("topic_id", "partition", "offset")
+_COORDINATES = Coordinates._fields
 _COLUMNS = {name: [c.name for c in table.columns] for name, table in BY_NAME.items()}
 _Write = Callable[[Stage], None]
 _Check = Callable[[Table, Snapshot], None]
@@ -227,23 +227,14 @@ class CuratedBatch:
 
     def _table(self, name: str, partitions: Iterable[Partition], snapshot_id: int | None = None) -> DataFrame:
         """Read partitions of a table, at a snapshot or as it is now."""
-        reader = self._spark.read.format("iceberg")
-        if snapshot_id is not None:
-            reader = reader.option("versionAsOf", snapshot_id)
-        return reader.load(f"{CATALOG_NAME}.{name}").where(predicate(partitions, self._buckets))
+        return read_table(self._spark, name, snapshot_id).where(predicate(partitions, self._buckets))
 
     def _delete(self, stage: Stage, gone: pa.Table, key: tuple[str, ...]) -> None:
         """Stage the deletion of the rows that have these keys."""
         if not gone.num_rows:
             return
-        view = f"gone_{stage.stamp.token}"
-        few(self._spark, gone.select(list(key))).createOrReplaceTempView(view)
-        same_key = " AND ".join(f"t.{c} <=> s.{c}" for c in key)
         touched = predicate(self._partitions_of(gone), self._buckets, "t")
-        try:
-            merge(stage, self._spark, f"{same_key} AND {touched} WHEN MATCHED THEN DELETE", view)
-        finally:
-            self._spark.catalog.dropTempView(view)
+        delete(stage, few(self._spark, gone.select(list(key))), key, touched)
 
     def _partitions_of(self, rows: pa.Table) -> set[Partition]:
         columns = (rows["event_ts"].to_pylist(), rows["account_id"].to_pylist())

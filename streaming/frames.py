@@ -1,4 +1,4 @@
-"""Frames with a place of their own: kept since they are passed over more than once, or few and on the driver.
+"""Frames by where their rows are: in a table, kept as they are passed over more than once, or on the driver.
 
 Belongs here: that. Does not: deciding what is worth keeping, or small enough.
 """
@@ -11,6 +11,8 @@ import pyarrow as pa
 from pyspark import StorageLevel
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+
+from lakehouse.catalog import CATALOG_NAME
 
 
 class Frames:
@@ -32,6 +34,14 @@ class Frames:
     ) -> None:
         while self._kept:
             self._kept.pop().unpersist()
+
+
+def read_table(spark: SparkSession, name: str, snapshot_id: int | None = None) -> DataFrame:
+    """Read a table (`db.table`) of the catalog, at a snapshot or as it is now."""
+    reader = spark.read.format("iceberg")
+    if snapshot_id is not None:
+        reader = reader.option("versionAsOf", snapshot_id)
+    return reader.load(f"{CATALOG_NAME}.{name}")
 
 
 def few(spark: SparkSession, rows: pa.Table) -> DataFrame:

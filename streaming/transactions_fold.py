@@ -20,13 +20,13 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse import audit
-from lakehouse.catalog import CATALOG_NAME
 from lakehouse.changed_partitions import changed_partitions
 from lakehouse.definitions import BY_NAME, PAYMENTS, TRANSACTIONS
 from lakehouse.publish import Plan, Stage
 from lakehouse.refs import Head
 from lakehouse.staging import append, append_nothing, merge
 from lakehouse.transactions_sql import READ, sql
+from streaming.frames import read_table
 from streaming.partitions import Partition, bucket_predicate, predicate
 
 _COLUMNS = [column.name for column in BY_NAME[TRANSACTIONS].columns]
@@ -171,20 +171,14 @@ class TransactionsFold:
         return self._spark.sql(sql("spark", "{payments}"), payments=payments)
 
     def _merge(self, stage: Stage, rows: DataFrame, buckets: list[int]) -> None:
-        view = f"merge_{stage.stamp.token}"
-        rows.createOrReplaceTempView(view)
         same_key = " AND ".join(f"t.{c} <=> s.{c}" for c in _KEY)
         sets = ", ".join(f"t.{c} = s.{c}" for c in _STATE)
         actions = f"WHEN MATCHED AND s.change = 'delete' THEN DELETE WHEN MATCHED THEN UPDATE SET {sets}"
-        try:
-            touched = bucket_predicate(buckets, self._buckets, "t")
-            merge(stage, self._spark, f"{same_key} AND {touched} {actions}", view)
-        finally:
-            self._spark.catalog.dropTempView(view)
+        touched = bucket_predicate(buckets, self._buckets, "t")
+        merge(stage, rows, f"{same_key} AND {touched} {actions}")
 
     def _read(self, table: str, snapshot: Snapshot, where: str) -> DataFrame:
-        reader = self._spark.read.format("iceberg").option("versionAsOf", snapshot.snapshot_id)
-        return reader.load(f"{CATALOG_NAME}.{table}").where(where)
+        return read_table(self._spark, table, snapshot.snapshot_id).where(where)
 
 
 def _named(rows: DataFrame, names: DataFrame | None) -> DataFrame:

@@ -218,8 +218,7 @@ def update_odd(
     """Build plans that MERGE a new value into the odd keys and consume no source."""
 
     def write(stage: Stage) -> None:
-        view = f"odd_{stage.stamp.token}"
-        records(spark, range(1, 10, 2)).createOrReplaceTempView(view)
-        merge(stage, spark, "t.k = s.k WHEN MATCHED THEN UPDATE SET t.v = 'new'", view)
+        odd = records(spark, range(1, 10, 2))
+        merge(stage, odd, "t.k = s.k WHEN MATCHED THEN UPDATE SET t.v = 'new'")
 
     return lambda head: Plan(write, doing(between))

@@ -27,7 +27,7 @@ from lakehouse.offsets import OffsetVector
 from lakehouse.publish import Plan, Publisher
 from lakehouse.refs import Head, read_head, tag_to
 from lakehouse.turns import wait_for_turn
-from streaming.curated_job import CuratedJob, CuratedSettings
+from streaming.curated_job import CURATED_TABLES, CuratedJob, CuratedSettings
 from streaming.errors import StreamingError
 from streaming.frames import Frames
 from streaming.partitions import Partition
@@ -36,11 +36,10 @@ from streaming.replay.copies import WRITER, Copies
 from streaming.replay.expected import judged, payment_rows, version_rows
 from streaming.replay.journal import Journal
 from streaming.replay.pinned import (
-    FOLDED_TABLES,
     partition_sizes,
     pin,
     read_at,
-    read_table,
+    read_partitions,
     stored_sizes,
     survey,
     units,
@@ -178,7 +177,7 @@ class Applier:
     # -- nothing is there: the live job's own fold, from the first record -----------------------------------
 
     def _rebuild_if_empty(self) -> bool:
-        heads = [read_head(self._catalog, table) for table in FOLDED_TABLES]
+        heads = [read_head(self._catalog, table) for table in CURATED_TABLES]
         if all(list(head.offsets) for head in heads):
             return False
         settings = CuratedSettings(self._settings.buckets, self._settings.chunk_records)
@@ -225,7 +224,7 @@ class Applier:
         touched, broken = survey(decoded, buckets)
         state.touched |= touched.keys()
         if not state.scope.is_all:  # where rows claim to come from these records, and perhaps do not
-            claimed = chunk.narrow(read_table(self._spark, VERSIONS, buckets))
+            claimed = chunk.narrow(read_partitions(self._spark, VERSIONS, buckets))
             state.touched |= partition_sizes(claimed, buckets).keys()
         state.records += sum(touched.values()) + broken
         self._publish(state, QUARANTINE, lambda head, keep: replace_quarantined(head, chunk, decoded, keep))
@@ -318,7 +317,7 @@ class Applier:
         """Tag the tables as they are before the first change, once."""
         if state.is_tagged:
             return
-        for table in FOLDED_TABLES:
+        for table in CURATED_TABLES:
             head = read_head(self._catalog, table)
             requirements = (
                 AssertTableUUID(uuid=head.table.metadata.table_uuid),

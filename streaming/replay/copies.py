@@ -29,7 +29,7 @@ from streaming.frames import Frames
 from streaming.partitions import Partition, predicate
 from streaming.raw_reader import between
 from streaming.replay.expected import COORDINATES, judged, valid
-from streaming.replay.pinned import read_table, stored_sizes
+from streaming.replay.pinned import read_partitions, stored_sizes
 from streaming.replay.ranges import RawRange
 
 WRITER = "replay"
@@ -97,7 +97,7 @@ class Copies:
 
         What `source`, the range that was gathered, has beyond the scratch table's progress is decoded anew.
         """
-        kept = read_table(self._spark, self._table.name, self._buckets, partitions)
+        kept = read_partitions(self._spark, self._table.name, self._buckets, partitions)
         kept = kept.where(between(OffsetVector(), vector))
         gathered = self.vector
         if gathered.covers(vector):

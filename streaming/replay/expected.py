@@ -9,10 +9,11 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from lakehouse.definitions import BY_NAME, PAYMENTS, VERSIONS
+from lakehouse.fold import Coordinates
 from streaming.decode import decode
 from streaming.fold_groups import PAYMENT_KEY, VERSION_KEY, fold_groups
 
-COORDINATES = ("topic_id", "partition", "offset")
+COORDINATES = Coordinates._fields
 ARRIVAL = ("first_ingest_ts", *COORDINATES)
 VERSION_COLUMNS = tuple(column.name for column in BY_NAME[VERSIONS].columns)
 PAYMENT_COLUMNS = tuple(column.name for column in BY_NAME[PAYMENTS].columns)

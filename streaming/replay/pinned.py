@@ -15,12 +15,11 @@ from pyspark.sql import functions as F
 
 from lakehouse.catalog import CATALOG_NAME
 from lakehouse.consistency import consistent
-from lakehouse.definitions import PAYMENTS, QUARANTINE, VERSIONS
 from lakehouse.offsets import OffsetVector
 from lakehouse.refs import Head
+from streaming.curated_job import CURATED_TABLES
+from streaming.frames import read_table
 from streaming.partitions import Partition, predicate
-
-FOLDED_TABLES = (VERSIONS, PAYMENTS, QUARANTINE)
 
 
 @dataclass(frozen=True)
@@ -34,16 +33,16 @@ class Pinned:
 
     def read(self, table: str, partitions: Iterable[Partition] | None = None) -> DataFrame:
         """Read a table, or some of its partitions."""
-        return read_table(self.spark, table, self.buckets, partitions, self.snapshots[table])
+        return read_partitions(self.spark, table, self.buckets, partitions, self.snapshots[table])
 
 
 def pin(spark: SparkSession, catalog: RestCatalog, buckets: int) -> Pinned:
     """Pin the curated tables at the newest vector that they have in common."""
-    found = consistent({name: catalog.load_table(name) for name in FOLDED_TABLES})
+    found = consistent({name: catalog.load_table(name) for name in CURATED_TABLES})
     return Pinned(spark, buckets, found.vector, found.snapshots)
 
 
-def read_table(
+def read_partitions(
     spark: SparkSession,
     table: str,
     buckets: int,
@@ -51,10 +50,7 @@ def read_table(
     snapshot_id: int | None = None,
 ) -> DataFrame:
     """Read a table or some of its partitions, at a snapshot or as it is now."""
-    reader = spark.read.format("iceberg")
-    if snapshot_id is not None:
-        reader = reader.option("versionAsOf", snapshot_id)
-    rows = reader.load(f"{CATALOG_NAME}.{table}")
+    rows = read_table(spark, table, snapshot_id)
     return rows if partitions is None else rows.where(predicate(partitions, buckets))
 
 
@@ -62,7 +58,7 @@ def read_at(
     spark: SparkSession, head: Head, partitions: Iterable[Partition] | None = None, buckets: int = 0
 ) -> DataFrame:
     """Read a table as it stands at a head, or some of its partitions."""
-    return read_table(spark, head.name, buckets, partitions, head.snapshot.snapshot_id)
+    return read_partitions(spark, head.name, buckets, partitions, head.snapshot.snapshot_id)
 
 
 def survey(decoded: DataFrame, buckets: int) -> tuple[dict[Partition, int], int]:

@@ -14,7 +14,7 @@ from lakehouse import audit
 from lakehouse.definitions import BY_NAME, QUARANTINE
 from lakehouse.publish import Plan, Stage
 from lakehouse.refs import Head
-from lakehouse.staging import append, merge
+from lakehouse.staging import append, delete
 from streaming.frames import Frames
 from streaming.replay.compare import rows_that_differ
 from streaming.replay.expected import COORDINATES
@@ -54,10 +54,7 @@ def replace_quarantined(head: Head, chunk: RawRange, decoded: DataFrame, keep: F
 
     def write(stage: Stage) -> None:
         if removed:
-            view = f"judged_{stage.stamp.token}"
-            differing.where("kind <> 'missing'").createOrReplaceTempView(view)
-            same = " AND ".join(f"t.{c} = s.{c}" for c in COORDINATES)
-            merge(stage, decoded.sparkSession, f"{same} WHEN MATCHED THEN DELETE", view)
+            delete(stage, differing.where("kind <> 'missing'"), COORDINATES)
         append(stage, rows)
 
     def check(table: IcebergTable, staged: Snapshot) -> None:

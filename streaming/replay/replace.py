@@ -17,7 +17,7 @@ from lakehouse import audit
 from lakehouse.definitions import BY_NAME
 from lakehouse.publish import Plan, Stage
 from lakehouse.refs import Head
-from lakehouse.staging import append, merge
+from lakehouse.staging import append, delete
 from streaming.fold_groups import GROUP
 from streaming.frames import Frames
 from streaming.partitions import Partition, predicate
@@ -64,10 +64,7 @@ def replace_groups(
 
     def write(stage: Stage) -> None:
         if removed:
-            view = f"replaced_{stage.stamp.token}"
-            groups.createOrReplaceTempView(view)
-            same_group = " AND ".join(f"t.{c} = s.{c}" for c in GROUP)
-            merge(stage, want.sparkSession, f"{same_group} AND {touched} WHEN MATCHED THEN DELETE", view)
+            delete(stage, groups, GROUP, touched)
         append(stage, added)
 
     def check(table: IcebergTable, staged: Snapshot) -> None:

@@ -12,8 +12,9 @@ from pyspark.sql import SparkSession
 from lakehouse.definitions import BY_NAME, PAYMENTS, TRANSACTIONS
 from lakehouse.refs import read_head
 from lakehouse.transactions_sql import READ, sql
+from streaming.frames import read_table
 from streaming.replay.compare import collected, rows_that_differ
-from streaming.replay.pinned import read_at, read_table
+from streaming.replay.pinned import read_at
 from streaming.replay.report import Difference
 from streaming.table_sums import spark_sums
 
@@ -29,7 +30,7 @@ def check_transactions(catalog: RestCatalog, spark: SparkSession, buckets: int) 
     source = head.progress.source_snapshot
     if source is None or catalog.load_table(PAYMENTS).snapshot_by_id(source) is None:
         return []
-    payments = read_table(spark, PAYMENTS, buckets, snapshot_id=source).select(*READ)
+    payments = read_table(spark, PAYMENTS, source).select(*READ)
     want, have = spark.sql(sql("spark", "{payments}"), payments=payments), read_at(spark, head)
     definition = BY_NAME[TRANSACTIONS]
     if spark_sums(want, definition, buckets) == spark_sums(have, definition, buckets):

@@ -22,6 +22,7 @@ from pyspark.sql import functions as F
 from lakehouse.content_hash import Sums
 from lakehouse.definitions import BY_NAME, PAYMENTS, QUARANTINE, VERSIONS
 from lakehouse.offsets import OffsetVector
+from streaming.curated_job import CURATED_TABLES
 from streaming.fold_groups import PAYMENT_KEY, VERSION_KEY
 from streaming.frames import Frames
 from streaming.partitions import Partition, predicate
@@ -37,7 +38,7 @@ from streaming.replay.expected import (
     valid,
 )
 from streaming.replay.journal import Journal
-from streaming.replay.pinned import FOLDED_TABLES, Pinned, pin, stored_sizes, survey, units
+from streaming.replay.pinned import Pinned, pin, stored_sizes, survey, units
 from streaming.replay.quarantine import quarantine_differs
 from streaming.replay.ranges import RawRange, range_of
 from streaming.replay.report import Difference, Findings
@@ -202,7 +203,7 @@ class Verifier:
         if saved is None:
             return None
         snapshots = {name: int(snapshot) for name, snapshot in saved["snapshots"].items()}
-        for name in FOLDED_TABLES:
+        for name in CURATED_TABLES:
             if self._catalog.load_table(name).snapshot_by_id(snapshots[name]) is None:
                 return None  # expired meanwhile, or the table is another one
         vector = OffsetVector.from_json(saved["vector"])

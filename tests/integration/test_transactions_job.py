@@ -28,7 +28,7 @@ from lakehouse.errors import LakehouseError
 from lakehouse.offsets import OffsetVector
 from lakehouse.publish import Plan, Publisher, Stage
 from lakehouse.refs import Head, read_head
-from lakehouse.staging import append, merge
+from lakehouse.staging import append, delete, merge
 from streaming.message import ARCHIVE, Message, message_of
 from tests.events import wire
 from tests.pipeline import Pipeline, dirty
@@ -216,9 +216,8 @@ class Payments:
         spark = self.pipeline.spark
         append(stage, spark.createDataFrame(arrow(BY_NAME[PAYMENTS], list(rows))))
         if gone:
-            spark.table(f"{CATALOG_NAME}.{PAYMENTS}").where(gone).createOrReplaceTempView("gone")
-            same = "t.business_key = s.business_key AND t.transaction_ref <=> s.transaction_ref"
-            merge(stage, spark, f"{same} WHEN MATCHED THEN DELETE", "gone")
+            keys = spark.table(f"{CATALOG_NAME}.{PAYMENTS}").where(gone)
+            delete(stage, keys, ("business_key", "transaction_ref"))
 
     def call(self, procedure: str) -> None:
         self.pipeline.spark.sql(f"CALL {CATALOG_NAME}.system.{procedure}").collect()
@@ -296,9 +295,9 @@ def test_a_rebuild_puts_right_what_another_rule_had_left(payments: Payments) -> 
     payments.publish(sale("wrong", "CAPTURE"))
     payments.transact()
     spark = payments.pipeline.spark
-    spark.sql("SELECT 'wrong' AS account_id").createOrReplaceTempView("wrong")
+    wrong = spark.sql("SELECT 'wrong' AS account_id")
     same = "t.account_id = s.account_id WHEN MATCHED THEN UPDATE SET t.net = 7"
-    plan = Plan(lambda stage: merge(stage, spark, same, "wrong"), unchecked)
+    plan = Plan(lambda stage: merge(stage, wrong, same), unchecked)
     assert Publisher(payments.pipeline.catalog, "oldrule").publish(TRANSACTIONS, lambda _head: plan)
     assert payments.pipeline.run_transactions() == {}, "payments have not changed"
     with pytest.raises(AssertionError):
