@@ -4,7 +4,7 @@ SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	--no-emit-index-url --no-emit-find-links --no-header --no-annotate pyproject.toml
+	--no-emit-index-url --no-emit-find-links --no-header --no-annotate
 # uv is only needed for `make lock`: taken from PATH, else from a venv of its own.
 UV = $(shell command -v uv || echo $(VENV)-lock/bin/uv)
 
@@ -42,8 +42,8 @@ lock: lock-python lock-jars ## resolve all dependencies anew: Python's and the j
 lock-python: setup
 	@command -v uv >/dev/null || test -x $(VENV)-lock/bin/uv || \
 		{ $(BIN)/python -m venv $(VENV)-lock && $(VENV)-lock/bin/pip install --quiet uv; }
-	@$(COMPILE) --group build -o requirements.lock
-	@$(COMPILE) --group dev -c requirements.lock -o requirements-dev.lock
+	@$(COMPILE) pyproject.toml --group build -o requirements.lock
+	@$(COMPILE) --group pyproject.toml:dev -c requirements.lock -o requirements-dev.lock
 
 lock-jars: setup
 	@$(BIN)/python -m local.jars lock
