@@ -43,6 +43,8 @@ def spark_conf(
             "spark.sql.session.timeZone": "UTC",
             # Batch after batch runs the same code: with the default of 100 it is compiled again each time.
             "spark.sql.codegen.cache.maxEntries": "1000",
+            # A batch is kept while it is folded: looking for how to press it costs more than its room.
+            "spark.sql.inMemoryColumnarStorage.compressed": "false",
             "spark.sql.shuffle.partitions": str(spark.shuffle_partitions),
             "spark.redaction.regex": "(?i)secret|password|token|access[.-]?key|jaas|credential",
             "spark.jars.packages": ",".join(spark.packages) or None,

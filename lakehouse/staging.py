@@ -14,11 +14,15 @@ from lakehouse.catalog import CATALOG_NAME
 from lakehouse.publish import Stage
 
 _SNAPSHOT_PROPERTY = "spark.sql.iceberg.snapshot-property."
+_AS_THEY_COME = {"use-table-distribution-and-ordering": "false", "fanout-enabled": "true"}
 
 
 def append(stage: Stage, rows: DataFrame) -> None:
-    """Append rows (the table's columns, by name) as one stamped snapshot; no rows make an empty one."""
-    writer = rows.writeTo(f"{CATALOG_NAME}.{stage.identifier}")
+    """Append rows (the table's columns, by name) as one stamped snapshot; no rows make an empty one.
+
+    They are written in the order they come: compaction sorts, once, what many batches wrote.
+    """
+    writer = rows.writeTo(f"{CATALOG_NAME}.{stage.identifier}").options(**_AS_THEY_COME)
     for name, value in stage.properties.items():
         writer = writer.option(f"snapshot-property.{name}", value)
     writer.append()

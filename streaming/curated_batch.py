@@ -38,6 +38,8 @@ from streaming.raw_reader import RawBatch, between, read_batch
 from streaming.survey import survey
 
 _COORDINATES = Coordinates._fields
+# Each task writes a file in every partition that it has rows of, and every later batch has to read them.
+_ROWS_PER_TASK = 100_000
 _COLUMNS = {name: [c.name for c in table.columns] for name, table in BY_NAME.items()}
 _Write = Callable[[Stage], None]
 _Check = Callable[[Table, Snapshot], None]
@@ -107,7 +109,7 @@ class CuratedBatch:
         def write(stage: Stage) -> None:
             decided.token = stage.stamp.token
             self._delete(stage, lowered, VERSION_KEY)
-            append(stage, rows)
+            append(stage, _in_few_files(rows, inserts))
 
         def check(table: Table, staged: Snapshot) -> None:
             added = audit.added_rows(table, staged, head.snapshot.snapshot_id, VERSION_KEY)
@@ -137,7 +139,7 @@ class CuratedBatch:
 
         def write(stage: Stage) -> None:
             self._delete(stage, gone, PAYMENT_KEY)
-            append(stage, rows)
+            append(stage, _in_few_files(rows, added))
 
         def check(table: Table, staged: Snapshot) -> None:
             found = audit.added_rows(table, staged, head.snapshot.snapshot_id, PAYMENT_KEY)
@@ -156,8 +158,7 @@ class CuratedBatch:
         if not others.num_rows:
             return rows
         versions = self._table(VERSIONS, self._partitions_of(others))
-        # they are few: one task writes them, not one for each file that was read
-        return rows.unionByName(told_by_versions(versions, few(self._spark, others)).repartition(1))
+        return rows.unionByName(told_by_versions(versions, few(self._spark, others)))
 
     # -- quarantine ------------------------------------------------------------------------------------------
 
@@ -239,6 +240,10 @@ class CuratedBatch:
     def _partitions_of(self, rows: pa.Table) -> set[Partition]:
         columns = (rows["event_ts"].to_pylist(), rows["account_id"].to_pylist())
         return {partition_of(*row, self._buckets) for row in zip(*columns, strict=True)}
+
+
+def _in_few_files(rows: DataFrame, count: int) -> DataFrame:
+    return rows.coalesce(1 + count // _ROWS_PER_TASK)
 
 
 def _head_beside(head: Head, table: str) -> Head:

@@ -93,8 +93,16 @@ def _header(name: str) -> Column:
 def _judge_batches(only: Contract | None, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     for batch in batches:
         columns = dict(zip(batch.schema.names, batch.columns, strict=True))
-        rows = zip(*(columns[name].to_pylist() for name in ("value", "kafka_ts", "is_archive")), strict=True)
+        values, is_archive = columns["value"].to_pylist(), columns["is_archive"].to_pylist()
+        rows = zip(values, _moments(columns["kafka_ts"]), is_archive, strict=True)
         yield _batch(columns, [_judge(only, *row) for row in rows])
+
+
+def _moments(column: pa.Array) -> list[datetime]:
+    """Make each moment once: Kafka gives one to all the records that it took at a time."""
+    encoded = column.dictionary_encode()
+    moments = encoded.dictionary.to_pylist()
+    return [moments[index] for index in encoded.indices.to_pylist()]
 
 
 def _judge(
