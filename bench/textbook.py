@@ -23,8 +23,9 @@ _FIELDS = (
 
 
 def create(spark: SparkSession) -> None:
-    """Create the table: format v3, merge-on-read, by hour and four buckets."""
+    """Create the table anew: format v3, merge-on-read, by hour and four buckets."""
     spark.sql(f"CREATE NAMESPACE IF NOT EXISTS {CATALOG_NAME}.bench")
+    spark.sql(f"DROP TABLE IF EXISTS {_TABLE}")
     spark.sql(
         f"CREATE TABLE {_TABLE} ({_FIELDS}) USING iceberg "
         "PARTITIONED BY (hours(event_ts), bucket(4, account_id)) "
