@@ -1,6 +1,6 @@
 """Which (hour, bucket) partitions a batch touches, and the predicate that names them as literals.
 
-Belongs here: that list and its SQL. Does not: what is read or written there. Pure.
+Belongs here: that list and its SQL (Spark's). Does not: what is read or written there. Pure.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pyiceberg.types import StringType
 from lakehouse.catalog import CATALOG_NAME
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_HOUR = timedelta(hours=1)
 
 
 class Partition(NamedTuple):
@@ -28,8 +29,27 @@ class Partition(NamedTuple):
 
 def partition_of(event_ts: datetime, account_id: str, buckets: int) -> Partition:
     """Find the partition of a row, as the tables' specification does."""
-    hour = (event_ts - _EPOCH) // timedelta(hours=1)
-    return Partition(hour, _bucket_of(buckets)(account_id))
+    return Partition(hour_of(event_ts), _bucket_of(buckets)(account_id))
+
+
+def hour_of(moment: datetime) -> int:
+    """Count the hours from 1970-01-01 UTC to the one that a moment lies in."""
+    return (moment - _EPOCH) // _HOUR
+
+
+def start_of(hour: int) -> datetime:
+    """Return the moment at which an hour, counted from 1970-01-01 UTC, begins."""
+    return _EPOCH + hour * _HOUR
+
+
+def hour_sql(column: str = "event_ts") -> str:
+    """Render SQL for the hour of a row's partition; null where the column is."""
+    return f"{CATALOG_NAME}.system.hours({column})"
+
+
+def bucket_sql(buckets: int, column: str = "account_id") -> str:
+    """Render SQL for the bucket of a row's partition."""
+    return f"{CATALOG_NAME}.system.bucket({buckets}, {column})"
 
 
 @cache
@@ -74,7 +94,7 @@ def _prefix(alias: str) -> str:
 
 def _in_buckets(named: Iterable[int], buckets: int, prefix: str) -> str:
     listed = ", ".join(map(str, named))
-    return f"{CATALOG_NAME}.system.bucket({buckets}, {prefix}account_id) IN ({listed})"
+    return f"{bucket_sql(buckets, f'{prefix}account_id')} IN ({listed})"
 
 
 def _runs(hours: list[int]) -> list[tuple[int, int]]:
@@ -94,5 +114,4 @@ def _span(first: int, last: int, prefix: str) -> str:
 
 
 def _moment(hour: int) -> str:
-    moment = _EPOCH + timedelta(hours=hour)
-    return moment.isoformat(sep=" ")
+    return start_of(hour).isoformat(sep=" ")

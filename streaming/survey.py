@@ -11,8 +11,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from lakehouse.arrivals import Arrivals
-from lakehouse.catalog import CATALOG_NAME
-from streaming.partitions import Partition
+from streaming.partitions import Partition, bucket_sql, hour_sql
 
 
 @dataclass(frozen=True)
@@ -31,9 +30,8 @@ class Survey:
 
 def survey(decoded: DataFrame, buckets: int) -> Survey:
     """Look over decoded records, of which there is at least one."""
-    hour = F.floor(F.unix_micros("event_ts") / F.lit(3_600_000_000)).cast("long")
+    hour, bucket = F.expr(hour_sql()), F.expr(bucket_sql(buckets))
     delay = F.unix_millis("kafka_ts") - F.unix_millis("event_ts")
-    bucket = F.expr(f"{CATALOG_NAME}.system.bucket({buckets}, account_id)")
     rows = (
         decoded.groupBy(F.col("violations").isNull().alias("is_valid"), hour.alias("hour"))
         .agg(

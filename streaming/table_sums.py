@@ -10,11 +10,11 @@ import uuid
 
 from pyspark.sql import DataFrame
 
-from lakehouse.catalog import CATALOG_NAME
 from lakehouse.content_hash import Sums
 from lakehouse.definitions import Table
 from lakehouse.stored_hash import PartitionKey
 from lakehouse.table_hash import sql, sums_by_partition
+from streaming.partitions import bucket_sql, hour_sql
 
 
 def spark_sums(rows: DataFrame, table: Table, buckets: int | None) -> dict[PartitionKey, Sums]:
@@ -28,9 +28,9 @@ def spark_sums(rows: DataFrame, table: Table, buckets: int | None) -> dict[Parti
     spark, view = rows.sparkSession, f"hashed_{uuid.uuid4().hex}"
     partition = {}
     if table.hour_of:
-        partition["hour"] = f"{CATALOG_NAME}.system.hours({table.hour_of})"
+        partition["hour"] = hour_sql(table.hour_of)
     if table.bucket_of and buckets:
-        partition["bucket"] = f"{CATALOG_NAME}.system.bucket({buckets}, {table.bucket_of})"
+        partition["bucket"] = bucket_sql(buckets, table.bucket_of)
     rows.createOrReplaceTempView(view)
     try:
         return sums_by_partition(spark.sql(sql(table, "spark", source=view, partition=partition)).collect())

@@ -17,11 +17,10 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, StringType, StructField, StructType
 
-from lakehouse.catalog import CATALOG_NAME
 from lakehouse.definitions import BY_NAME, PAYMENTS, VERSIONS
 from lakehouse.fold import Payment, Version, fold_events, fold_payments
 from streaming.fold_groups import DECIDING, GROUP, PAYMENT_KEY, VERSION_KEY
-from streaming.partitions import Partition
+from streaming.partitions import Partition, bucket_sql, hour_sql
 from streaming.replay.compare import groups_that_differ
 from streaming.replay.expected import FOLDED, shown_rows
 from streaming.replay.pinned import Pinned
@@ -135,8 +134,7 @@ def _in_several(rows: DataFrame, name: str, buckets: int) -> list[dict[str, Any]
     if not names:
         return []
     few = rows.sparkSession.createDataFrame(names, f"{name} string")
-    hour = F.expr(f"{CATALOG_NAME}.system.hours(event_ts)")
-    bucket = F.expr(f"{CATALOG_NAME}.system.bucket({buckets}, account_id)")
+    hour, bucket = F.expr(hour_sql()), F.expr(bucket_sql(buckets))
     placed = F.struct(*GROUP, hour.alias("hour"), bucket.alias("bucket"))
     return arrow_rows(
         rows.join(F.broadcast(few), [name], "left_semi")

@@ -13,13 +13,12 @@ from pyiceberg.table import Table
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse.catalog import CATALOG_NAME
 from lakehouse.consistency import consistent
 from lakehouse.offsets import OffsetVector
 from lakehouse.refs import Head
 from streaming.curated_job import CURATED_TABLES
 from streaming.frames import read_table
-from streaming.partitions import Partition, predicate
+from streaming.partitions import Partition, bucket_sql, hour_sql, predicate
 
 
 @dataclass(frozen=True)
@@ -79,8 +78,7 @@ def stored_sizes(table: Table, snapshot_id: int) -> dict[Partition, int]:
 
 
 def _by_partition(rows: DataFrame, buckets: int) -> dict[Partition | None, int]:
-    hour = F.expr(f"{CATALOG_NAME}.system.hours(event_ts)").alias("hour")
-    bucket = F.expr(f"{CATALOG_NAME}.system.bucket({buckets}, account_id)").alias("bucket")
+    hour, bucket = F.expr(hour_sql()).alias("hour"), F.expr(bucket_sql(buckets)).alias("bucket")
     counted = rows.groupBy(hour, bucket).count().collect()
     return {None if r["hour"] is None else Partition(r["hour"], r["bucket"]): r["count"] for r in counted}
 

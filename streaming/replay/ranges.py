@@ -18,9 +18,9 @@ from lakehouse.definitions import RAW
 from lakehouse.offsets import OffsetVector
 from lakehouse.refs import ancestry, read_head, stamp_of
 from quality.contract import HISTORY
-from streaming.partitions import Partition
+from streaming.partitions import Partition, start_of
 from streaming.raw_reader import between
-from streaming.replay.scope import Scope, WrongScope, start_of
+from streaming.replay.scope import Scope, WrongScope
 
 # No contract takes an event that is further ahead of its record's Kafka time.
 _MOST_AHEAD: timedelta = max(contract.max_future for contract in HISTORY)
@@ -86,7 +86,7 @@ def speaking_of(spark: SparkSession, everything: RawRange, partitions: tuple[Par
 
     How late one may come has no bound: a partner's archive may be sent years later.
     """
-    first = min(map(start_of, partitions)) - _MOST_AHEAD
+    first = start_of(min(partition.hour for partition in partitions)) - _MOST_AHEAD
     return _found(spark, replace(everything, since=first))
 
 

@@ -8,13 +8,11 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 from streaming.errors import StreamingError
-from streaming.partitions import Partition
+from streaming.partitions import Partition, hour_of, start_of
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_HOUR = timedelta(hours=1)
 _PARTITION = re.compile(r"(\d{4}-\d{2}-\d{2}T\d{2})/(\d+)")
 
 
@@ -62,7 +60,7 @@ ALL = Scope()
 
 def written(partition: Partition) -> str:
     """Write a partition as people do: `HOUR/BUCKET`, e.g. `2026-11-22T14/3`, the hour in UTC."""
-    return f"{start_of(partition):%Y-%m-%dT%H}/{partition.bucket}"
+    return f"{start_of(partition.hour):%Y-%m-%dT%H}/{partition.bucket}"
 
 
 def read_partition(text: str, buckets: int) -> Partition:
@@ -77,9 +75,4 @@ def read_partition(text: str, buckets: int) -> Partition:
             f"{text!r} is no partition of the curated tables",
             f"write the hour in UTC and the bucket, 0 to {buckets - 1}, e.g. 2026-11-22T14/0",
         )
-    return Partition((moment - _EPOCH) // _HOUR, int(match[2]))
-
-
-def start_of(partition: Partition) -> datetime:
-    """Return the moment at which a partition's hour begins."""
-    return _EPOCH + partition.hour * _HOUR
+    return Partition(hour_of(moment), int(match[2]))

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streaming.partitions import Partition
+from streaming.partitions import Partition, start_of
 from streaming.replay import journal as journal_module
 from streaming.replay.journal import Journal
 from streaming.replay.pinned import units
 from streaming.replay.report import SHOWN, Difference, Findings
-from streaming.replay.scope import ALL, Scope, WrongScope, read_partition, start_of, written
+from streaming.replay.scope import ALL, Scope, WrongScope, read_partition, written
 
 BUCKETS = 4
 _partitions = st.builds(Partition, st.integers(0, 2_000_000), st.integers(0, BUCKETS - 1))
@@ -30,7 +30,7 @@ def test_a_partition_is_read_as_it_is_written(partition: Partition) -> None:
 def test_a_partition_is_written_as_hour_and_bucket() -> None:
     noon = Partition(int(datetime(2026, 11, 22, 12, tzinfo=UTC).timestamp()) // 3600, 3)
     assert written(noon) == "2026-11-22T12/3"
-    assert start_of(noon) == datetime(2026, 11, 22, 12, tzinfo=UTC)
+    assert start_of(noon.hour) == datetime(2026, 11, 22, 12, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
