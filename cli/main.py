@@ -22,6 +22,7 @@ COMMANDS = {
     "down": "cli.commands.stack:down",
     "events": "cli.commands.events:events",
     "hash": "cli.commands.hash:content_hash",
+    "partners": "cli.commands.partners:partners",
     "query": "cli.commands.query:query",
     "repair": "cli.commands.replay:repair",
     "replay": "cli.commands.replay:replay",

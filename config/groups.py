@@ -86,6 +86,12 @@ class TablesSettings(Group):
     buckets: int = Field(default=4, ge=1)
 
 
+class PartnersSettings(Group):
+    """Who may send: the registry's file. The one that ships with the project unless another is named."""
+
+    registry: Path | None = None
+
+
 class StackSettings(Group):
     """The embedded servers. A port that is taken is replaced by a free one when the stack starts."""
 

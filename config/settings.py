@@ -19,6 +19,7 @@ from config.errors import ConfigError, MissingSetting
 from config.groups import (
     CatalogSettings,
     KafkaSettings,
+    PartnersSettings,
     S3Settings,
     SparkSettings,
     StackSettings,
@@ -45,6 +46,7 @@ class Settings(BaseSettings):
     catalog: CatalogSettings = Field(default_factory=CatalogSettings)
     spark: SparkSettings = Field(default_factory=SparkSettings)
     tables: TablesSettings = Field(default_factory=TablesSettings)
+    partners: PartnersSettings = Field(default_factory=PartnersSettings)
     stack: StackSettings = Field(default_factory=StackSettings)
 
     _looked_at: tuple[str, ...] = PrivateAttr(default=())
@@ -76,6 +78,11 @@ class Settings(BaseSettings):
         if value is None:
             raise _missing(path, self.profile, self._looked_at)
         return value
+
+    @property
+    def dev_keys(self) -> Path | None:
+        """Folder of the keys that the embedded stack makes for itself; None where there is no such stack."""
+        return self.home / "run" / "keys" if self.is_local else None
 
     def catalog_properties(self) -> dict[str, str]:
         """Properties for `pyiceberg.catalog.load_catalog("lake", **properties)`. Not for logs."""

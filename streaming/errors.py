@@ -4,6 +4,7 @@ StreamingError
 ├── SendError           events could not be sent; says how many were acknowledged
 ├── ProfileError        a partner profile is wrong, unknown or does not fit the file
 └── InputFileError      a file to send cannot be read
+├── RegistryError       the registry of partners is wrong, or a secret it names is not there
 """
 
 from __future__ import annotations
@@ -32,3 +33,7 @@ class ProfileError(StreamingError):
 
 class InputFileError(StreamingError):
     """A file to send cannot be read."""
+class RegistryError(StreamingError):
+    """The registry of partners is wrong, or a secret that it names is not there."""
+
+

@@ -1,6 +1,6 @@
-"""Partners' files: profiles that say how the rows of a partner's CSV become events.
+"""Partners as code: the registry of who may send, and profiles of how rows of a CSV become events.
 
-Belongs here: profiles (as data) and the mapping of rows. Does not: sending (`streaming/producer.py`).
+Belongs here: both (as data), their checks, the mapping of rows. Does not: sending (`streaming/producer.py`).
 """
 
 from streaming.partners.profile import Profile, find_profile, load_profiles, recognise
