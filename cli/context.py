@@ -17,7 +17,8 @@ from config.settings import Settings, load_settings
 from lakehouse.catalog import connect
 from lakehouse.tables import ensure_tables
 from local.stack import Endpoints, require_up, up
-from streaming.topics import Topic, ensure_topics, payments_topic
+from streaming.topic_plan import Topic
+from streaming.topics import ensure_topics, payments_topic
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -28,6 +28,7 @@ COMMANDS = {
     "replay": "cli.commands.replay:replay",
     "status": "cli.commands.stack:status",
     "stream": "cli.commands.stream:stream",
+    "topics": "cli.commands.topics:topics",
     "up": "cli.commands.stack:up",
 }
 

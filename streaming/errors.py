@@ -1,6 +1,7 @@
 """Errors of the streaming room.
 
 StreamingError
+├── WeakTopic           a topic breaks the durability rules, so nothing starts against it
 ├── SendError           events could not be sent; says how many were acknowledged
 ├── ProfileError        a partner profile is wrong, unknown or does not fit the file
 └── InputFileError      a file to send cannot be read
@@ -25,6 +26,10 @@ class SendError(StreamingError):
         super().__init__(message, hint)
         self.acknowledged = acknowledged
         self.failed = failed
+
+
+class WeakTopic(StreamingError):
+    """A topic could lose what it acknowledged: nothing is started against it."""
 
 
 class ProfileError(StreamingError):

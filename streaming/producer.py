@@ -22,16 +22,17 @@ PROBE_SECONDS = 10.0
 DELIVERY_SECONDS = 60.0
 _POLL_EVERY = 64
 
-# Not to be overridden by settings: the guarantees, and the partition of an account's events.
-_PINNED: Mapping[str, str] = {
+# Not to be overridden by settings: the guarantees, the partition of an account's events, and the codec.
+PINNED: Mapping[str, str] = {
     "acks": "all",
     "enable.idempotence": "true",
     # Java's default for keyed records, so that every client puts an account into the same partition.
     "partitioner": "murmur2",
+    # The topic's own (docs/topics.md): batches of any other codec would be compressed anew by the broker.
+    "compression.type": "zstd",
 }
 _DEFAULTS: Mapping[str, str] = {
     "client.id": "paywave-send",
-    "compression.type": "lz4",
     "linger.ms": "20",
     # Bounds the memory of a send: a full queue makes it wait.
     "queue.buffering.max.kbytes": "65536",
@@ -113,7 +114,7 @@ class _Sending:
         self._last_error = ""
         timeout = {"delivery.timeout.ms": str(int(delivery_seconds * 1000)), "error_cb": self._on_error}
         self._delivery_seconds = delivery_seconds
-        self._producer = Producer({**_DEFAULTS, **kafka, **_PINNED, **timeout}, logger=_log)
+        self._producer = Producer({**_DEFAULTS, **kafka, **PINNED, **timeout}, logger=_log)
         self.attributes = {
             "messaging.system": "kafka",
             "messaging.operation.name": "send",

@@ -34,6 +34,7 @@ from lakehouse.turns import drop_abandoned
 from streaming.completeness import complete_to
 from streaming.errors import StreamingError
 from streaming.topic_state import TopicState, inspect_topic, start_offsets
+from streaming.topics import require_durable
 
 WRITER = "raw"
 ABANDONED_SECONDS = 600.0
@@ -46,13 +47,17 @@ OnBatch = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class RawSettings:
-    """What the raw job needs to know: the topic, how to reach Kafka (client and Spark), and batch sizes."""
+    """What the raw job needs to know: the topic, how to reach Kafka (client and Spark), and batch sizes.
+
+    `needs_durable` refuses to start against a topic that could lose what it acknowledged (production).
+    """
 
     topic: str
     kafka_properties: Mapping[str, str]
     source_options: Mapping[str, str]
     max_records: int = 100_000
     trigger_seconds: float = 5.0
+    needs_durable: bool = False
 
 
 class RawJob:
@@ -81,6 +86,8 @@ class RawJob:
     def run(self, once: bool = False, on_batch: OnBatch | None = None) -> int:
         """Run; `on_batch` is told the records done and those left. Returns the records done."""
         self._stopping.clear()
+        if self._settings.needs_durable:
+            require_durable(self._settings.kafka_properties, self._settings.topic)
         drop_abandoned(self._catalog, RAW, WRITER, ABANDONED_SECONDS)
         state = self._inspect()
         self._topic_id = state.topic_id

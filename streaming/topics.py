@@ -1,13 +1,13 @@
-"""Topics as code: what a topic must be, the pure plan that leads there, and the edge that applies it.
+"""Topics as code: what our topic must be, and the cluster: looking, comparing, applying.
 
-Belongs here: layout and settings of topics. Does not: what is in their records (`message.py`).
+Belongs here: layout and settings of topics, and the edge to Kafka. Does not: deciding (`topic_plan.py`),
+what is in their records (`message.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
@@ -20,29 +20,10 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its names a
     NewTopic,
 )
 
-from streaming.errors import StreamingError
+from streaming.errors import StreamingError, WeakTopic
+from streaming.topic_plan import CREATE, DAY_MS, GROW, IMPOSSIBLE, Change, Topic, durability_problems, plan
 
 _TIMEOUT_S = 30.0
-_DAY_MS = 24 * 60 * 60 * 1000
-
-
-@dataclass(frozen=True)
-class Topic:
-    """A topic as it is, or as it must be. `config` holds Kafka's names and texts."""
-
-    name: str
-    partitions: int
-    replication_factor: int
-    config: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Change:
-    """One step of a plan: `create`, `grow` (more partitions) or `configure` (only what differs)."""
-
-    action: str
-    topic: Topic
-    said: str
 
 
 def payments_topic(
@@ -58,36 +39,16 @@ def payments_topic(
             "message.timestamp.type": "LogAppendTime",
             # Compaction would leave holes, and offsets must be dense to prove that nothing was lost.
             "cleanup.policy": "delete",
-            "retention.ms": str(retention_days * _DAY_MS),
+            "retention.ms": str(retention_days * DAY_MS),
+            # By time only: a flood must not push out records that nobody has read yet.
+            "retention.bytes": "-1",
             "min.insync.replicas": str(min_insync_replicas),
             "unclean.leader.election.enable": "false",
-            "compression.type": "producer",
+            # Our producers send it too, so that the broker keeps their batches as they are; those of another
+            # producer it compresses anew, instead of filling the disks (docs/topics.md).
+            "compression.type": "zstd",
         },
     )
-
-
-def plan(desired: Topic, existing: Topic | None) -> list[Change]:
-    """The steps from `existing` (None: there is none) to `desired`; empty when nothing differs. Pure.
-
-    Raises StreamingError for what Kafka cannot do in place: fewer partitions, another replication factor.
-    """
-    if existing is None:
-        said = f"{desired.partitions} partitions, replication factor {desired.replication_factor}"
-        return [Change("create", desired, said)]
-    _refuse_impossible(desired, existing)
-    changes = []
-    if desired.partitions > existing.partitions:
-        said = f"partitions {existing.partitions} -> {desired.partitions}"
-        changes.append(Change("grow", desired, said))
-    drift = {key: value for key, value in desired.config.items() if existing.config.get(key) != value}
-    if drift:
-        said = ", ".join(f"{key} {existing.config.get(key)} -> {value}" for key, value in drift.items())
-        changes.append(
-            Change(
-                "configure", Topic(desired.name, desired.partitions, desired.replication_factor, drift), said
-            )
-        )
-    return changes
 
 
 def ensure_topics(
@@ -97,21 +58,58 @@ def ensure_topics(
 
     Returns what was done per topic: `unchanged`, or the steps.
     """
-    client = AdminClient({**kafka_properties, "log_level": 0})
     done = {}
     for topic in desired:
-        changes = plan(topic, describe(client, topic.name, timeout_s))
-        for change in changes:
-            apply(client, change)
+        changes = plan_topic(kafka_properties, topic, timeout_s)
+        apply_changes(kafka_properties, changes)
         done[topic.name] = "; ".join(f"{c.action}: {c.said}" for c in changes) or "unchanged"
     return done
 
 
 def check_topic(kafka_properties: Mapping[str, str], desired: Topic, timeout_s: float) -> list[str]:
     """What `ensure_topics` would do, in words; changes nothing."""
-    client = AdminClient({**kafka_properties, "log_level": 0})
-    changes = plan(desired, describe(client, desired.name, timeout_s))
+    changes = plan_topic(kafka_properties, desired, timeout_s)
     return [f"{change.action}: {change.said}" for change in changes]
+
+
+def plan_topic(
+    kafka_properties: Mapping[str, str], desired: Topic, timeout_s: float = _TIMEOUT_S
+) -> list[Change]:
+    """Compare a topic with the cluster's. Raises StreamingError if Kafka does not answer."""
+    return plan(desired, describe(_client(kafka_properties), desired.name, timeout_s))
+
+
+def apply_changes(kafka_properties: Mapping[str, str], changes: Sequence[Change]) -> None:
+    """Carry out a plan: all of it, or nothing where a part is impossible. Raises StreamingError."""
+    refuse_impossible(changes)
+    client = _client(kafka_properties)
+    for change in changes:
+        apply(client, change)
+
+
+def refuse_impossible(changes: Sequence[Change]) -> None:
+    """Raise StreamingError, naming both sides, if a plan holds what Kafka cannot do."""
+    impossible = [change for change in changes if change.action == IMPOSSIBLE]
+    if impossible:
+        said = "; ".join(change.said for change in impossible)
+        raise StreamingError(
+            f"topic {impossible[0].topic.name}: {said}; Kafka cannot change that, nothing was changed",
+            hint="set it back, or move to a new topic (replicas: Kafka's own kafka-reassign-partitions)",
+        )
+
+
+def require_durable(kafka_properties: Mapping[str, str], name: str, timeout_s: float = _TIMEOUT_S) -> None:
+    """Raise WeakTopic unless the topic keeps what it acknowledges. For the start of jobs and producers."""
+    topic = describe(_client(kafka_properties), name, timeout_s)
+    if topic is None:
+        raise WeakTopic(f"there is no topic {name}", hint="`paywave topics apply` creates it")
+    problems = durability_problems(topic)
+    if problems:
+        listed = "".join(f"\n  {problem}" for problem in problems)
+        raise WeakTopic(
+            f"topic {name} could lose what it acknowledged:{listed}",
+            hint="see `paywave topics plan`, mend it with `paywave topics apply`, then start again",
+        )
 
 
 def describe(client: AdminClient, name: str, timeout_s: float = _TIMEOUT_S) -> Topic | None:
@@ -126,17 +124,18 @@ def describe(client: AdminClient, name: str, timeout_s: float = _TIMEOUT_S) -> T
     except KafkaException as error:
         raise _unanswered(f"the topic {name} could not be looked at", error) from error
     config = {key: entry.value for key, entry in entries.items()}
-    return Topic(name, len(found.partitions), len(found.partitions[0].replicas), config)
+    replicas = min(len(partition.replicas) for partition in found.partitions.values())
+    return Topic(name, len(found.partitions), replicas, config)
 
 
 def apply(client: AdminClient, change: Change) -> None:
     """Carry out one step and wait for it. A topic that another process just created is fine."""
     topic = change.topic
     futures: dict[Any, Future[Any]]
-    if change.action == "create":
+    if change.action == CREATE:
         new = NewTopic(topic.name, topic.partitions, topic.replication_factor, config=dict(topic.config))
         futures = client.create_topics([new])
-    elif change.action == "grow":
+    elif change.action == GROW:
         futures = client.create_partitions([NewPartitions(topic.name, topic.partitions)])
     else:
         futures = client.incremental_alter_configs([_alteration(topic)])
@@ -148,29 +147,16 @@ def apply(client: AdminClient, change: Change) -> None:
                 raise _unanswered(f"{change.action} of topic {topic.name} failed", error) from error
 
 
+def _client(kafka_properties: Mapping[str, str]) -> AdminClient:
+    return AdminClient({**kafka_properties, "log_level": 0})
+
+
 def _alteration(topic: Topic) -> ConfigResource:
     entries = [
         ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET)
         for key, value in topic.config.items()
     ]
     return ConfigResource(ConfigResource.Type.TOPIC, topic.name, incremental_configs=entries)
-
-
-def _refuse_impossible(desired: Topic, existing: Topic) -> None:
-    for what, now, wanted, impossible in (
-        ("partitions", existing.partitions, desired.partitions, desired.partitions < existing.partitions),
-        (
-            "replication factor",
-            existing.replication_factor,
-            desired.replication_factor,
-            desired.replication_factor != existing.replication_factor,
-        ),
-    ):
-        if impossible:
-            raise StreamingError(
-                f"topic {desired.name} has {what} {now}, the settings say {wanted}: Kafka cannot change that",
-                hint=f"set it back to {now}, or move to a new topic",
-            )
 
 
 def _unanswered(what: str, error: KafkaException) -> StreamingError:

@@ -84,9 +84,10 @@ class Pipeline:
     def send_lines(self, lines: Iterable[bytes], source: str = "bank") -> int:
         return self.send(message_of(line, source) for line in lines)
 
-    def raw_job(self, max_records: int = EVERYTHING) -> RawJob:
+    def raw_job(self, max_records: int = EVERYTHING, needs_durable: bool = False) -> RawJob:
         kafka, source = self.settings.kafka_properties(), self.settings.kafka_source_options()
-        return RawJob(self.catalog, self.spark, RawSettings(self.topic, kafka, source, max_records))
+        settings = RawSettings(self.topic, kafka, source, max_records, needs_durable=needs_durable)
+        return RawJob(self.catalog, self.spark, settings)
 
     def curated_job(self, max_records: int = EVERYTHING) -> CuratedJob:
         settings = CuratedSettings(self.settings.tables.buckets, max_records)

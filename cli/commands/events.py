@@ -166,9 +166,12 @@ def send(out: Output, file: str, rate: float | None, source: str | None, profile
     from config.settings import load_settings
     from streaming.event_file import open_event_file, standard_input
     from streaming.producer import send as send_messages
+    from streaming.topics import require_durable
 
     settings = load_settings()
     start_telemetry()
+    if not settings.is_local:
+        require_durable(settings.kafka_properties(), settings.kafka.topic)
     opened = (
         standard_input(_stdin(), profile=profile, source=source)
         if file == "-"

@@ -83,7 +83,12 @@ def _run(job: RawJob | CuratedJob, name: str, once: bool, out: Output) -> int:
 
 def raw_settings(settings: Settings) -> RawSettings:
     """Hand the raw job what it needs of the settings."""
-    return RawSettings(settings.kafka.topic, settings.kafka_properties(), settings.kafka_source_options())
+    return RawSettings(
+        settings.kafka.topic,
+        settings.kafka_properties(),
+        settings.kafka_source_options(),
+        needs_durable=not settings.is_local,
+    )
 
 
 def curated_settings(settings: Settings) -> CuratedSettings:
