@@ -4,8 +4,9 @@ StreamingError
 ├── WeakTopic           a topic breaks the durability rules, so nothing starts against it
 ├── SendError           events could not be sent; says how many were acknowledged
 ├── ProfileError        a partner profile is wrong, unknown or does not fit the file
-└── InputFileError      a file to send cannot be read
 ├── RegistryError       the registry of partners is wrong, or a secret it names is not there
+├── TokenKeyError       the keys of card tokens are wrong, or cannot be opened
+└── InputFileError      a file to send cannot be read
 """
 
 from __future__ import annotations
@@ -36,9 +37,13 @@ class ProfileError(StreamingError):
     """A partner profile is wrong, unknown or does not fit the file."""
 
 
-class InputFileError(StreamingError):
-    """A file to send cannot be read."""
 class RegistryError(StreamingError):
     """The registry of partners is wrong, or a secret that it names is not there."""
 
 
+class TokenKeyError(StreamingError):
+    """The keys of card tokens are wrong, or cannot be opened."""
+
+
+class InputFileError(StreamingError):
+    """A file to send cannot be read."""
