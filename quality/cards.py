@@ -22,7 +22,9 @@ _ISSUERS: tuple[tuple[str, str, frozenset[int]], ...] = (
     ("37", "37", frozenset({15})),
 )
 # In UTF-8 each byte beyond ASCII may belong to a digit or a space of another alphabet.
-_RUN_OF_BYTES = re.compile(rb"[0-9\x80-\xff](?:[ -]{0,3}[0-9\x80-\xff]){12}")
+_DIGITS_ALIKE = bytes(ord("0") if byte in b"0123456789" or byte > 127 else ord(".") for byte in range(256))
+_SEPARATORS = b" -"
+_LONG_RUN = b"0" * _SHORTEST
 # Spaces and hyphens of any alphabet between the digits, up to three in a row (`4111 - 1111`).
 _RUN = re.compile(r"\d(?:[\s\u00ad\u200b\u2010-\u2015\u2212\ufeff-]{0,3}\d){12,}")
 _GROUP = re.compile(r"\d+")
@@ -40,7 +42,9 @@ class CardNumber(NamedTuple):
 
 def may_hold_card_number(json_text: bytes) -> bool:
     """Tell cheaply whether JSON might hold a card number; False is certain, True wants a closer look."""
-    return b"\\" in json_text or _RUN_OF_BYTES.search(json_text) is not None  # an escape may be a digit
+    if b"\\" in json_text:  # an escape may stand for a digit
+        return True
+    return _LONG_RUN in json_text.translate(_DIGITS_ALIKE, _SEPARATORS)
 
 
 def card_numbers(text: str) -> list[CardNumber]:
