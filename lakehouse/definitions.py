@@ -115,7 +115,6 @@ _EVERY_TABLE = {
     # the publish protocol shuffles where it pays; a shuffle by partition on every write would not
     "write.distribution-mode": "none",
     "write.merge.distribution-mode": "hash",
-    "write.spark.fanout.enabled": "true",
 }
 
 _COORDINATES = (

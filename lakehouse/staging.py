@@ -14,15 +14,21 @@ from lakehouse.catalog import CATALOG_NAME
 from lakehouse.publish import Stage
 
 _SNAPSHOT_PROPERTY = "spark.sql.iceberg.snapshot-property."
+# A file that is being written holds a megabyte or two for its columns.
+_MOST_OPEN_FILES = 100
 _AS_THEY_COME = {"use-table-distribution-and-ordering": "false", "fanout-enabled": "true"}
 
 
-def append(stage: Stage, rows: DataFrame) -> None:
+def append(stage: Stage, rows: DataFrame, partitions: int | None = None) -> None:
     """Append rows (the table's columns, by name) as one stamped snapshot; no rows make an empty one.
 
-    They are written in the order they come: compaction sorts, once, what many batches wrote.
+    Args:
+        partitions: how many the rows fall in, where that is known. Rows of few are written as they come, a
+            file of each held open: compaction sorts, once, what many batches wrote. Others are sorted first.
     """
-    writer = rows.writeTo(f"{CATALOG_NAME}.{stage.identifier}").options(**_AS_THEY_COME)
+    writer = rows.writeTo(f"{CATALOG_NAME}.{stage.identifier}")
+    if partitions is not None and partitions <= _MOST_OPEN_FILES:
+        writer = writer.options(**_AS_THEY_COME)
     for name, value in stage.properties.items():
         writer = writer.option(f"snapshot-property.{name}", value)
     writer.append()
@@ -30,7 +36,7 @@ def append(stage: Stage, rows: DataFrame) -> None:
 
 def append_nothing(stage: Stage, spark: SparkSession) -> None:
     """Stage an empty snapshot, so that progress can move where there are no rows to write."""
-    append(stage, spark.table(f"{CATALOG_NAME}.{stage.head.name}").limit(0))
+    append(stage, spark.table(f"{CATALOG_NAME}.{stage.head.name}").limit(0), partitions=0)
 
 
 def merge(stage: Stage, rows: DataFrame, on_and_actions: str) -> None:

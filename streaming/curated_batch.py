@@ -109,7 +109,7 @@ class CuratedBatch:
         def write(stage: Stage) -> None:
             decided.token = stage.stamp.token
             self._delete(stage, lowered, VERSION_KEY)
-            append(stage, _in_few_files(rows, inserts))
+            self._append(stage, rows, inserts)
 
         def check(table: Table, staged: Snapshot) -> None:
             added = audit.added_rows(table, staged, head.snapshot.snapshot_id, VERSION_KEY)
@@ -139,7 +139,7 @@ class CuratedBatch:
 
         def write(stage: Stage) -> None:
             self._delete(stage, gone, PAYMENT_KEY)
-            append(stage, _in_few_files(rows, added))
+            self._append(stage, rows, added)
 
         def check(table: Table, staged: Snapshot) -> None:
             found = audit.added_rows(table, staged, head.snapshot.snapshot_id, PAYMENT_KEY)
@@ -230,6 +230,9 @@ class CuratedBatch:
         """Read partitions of a table, at a snapshot or as it is now."""
         return read_table(self._spark, name, snapshot_id).where(predicate(partitions, self._buckets))
 
+    def _append(self, stage: Stage, rows: DataFrame, count: int) -> None:
+        append(stage, rows.coalesce(1 + count // _ROWS_PER_TASK), len(self._found.partitions))
+
     def _delete(self, stage: Stage, gone: pa.Table, key: tuple[str, ...]) -> None:
         """Stage the deletion of the rows that have these keys."""
         if not gone.num_rows:
@@ -240,10 +243,6 @@ class CuratedBatch:
     def _partitions_of(self, rows: pa.Table) -> set[Partition]:
         columns = (rows["event_ts"].to_pylist(), rows["account_id"].to_pylist())
         return {partition_of(*row, self._buckets) for row in zip(*columns, strict=True)}
-
-
-def _in_few_files(rows: DataFrame, count: int) -> DataFrame:
-    return rows.coalesce(1 + count // _ROWS_PER_TASK)
 
 
 def _head_beside(head: Head, table: str) -> Head:
