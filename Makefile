@@ -8,6 +8,9 @@ COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate
 # uv is only needed for `make lock`: taken from PATH, else from a venv of its own.
 UV = $(shell command -v uv || echo $(VENV)-lock/bin/uv)
 
+# Each of the two has a stack and a Spark session of its own, and mostly waits for one core.
+TWO_AT_A_TIME = --numprocesses 2 --dist worksteal
+
 .PHONY: help setup setup-dev demo test check test-unit test-faults lock lock-python lock-jars bench-fold clean
 
 help: ## show this list
@@ -29,7 +32,7 @@ check: setup-dev ## lint, formatting, types and the arrows between the rooms
 	@$(BIN)/lint-imports
 
 test: check ## everything that must pass before a change is merged
-	@$(BIN)/pytest
+	@$(BIN)/pytest $(TWO_AT_A_TIME)
 
 test-unit: setup-dev ## the fast tests alone: no servers, no Spark
 	@$(BIN)/pytest tests/unit

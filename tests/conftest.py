@@ -21,17 +21,12 @@ from local.stack import down, up
 from streaming.session import start_spark
 from streaming.topics import ensure_topics
 from tests.pipeline import Pipeline
+from tests.stacks import quick_home
 
 # Where jars are cached, how long fault tests run and on what seed is for the caller to say; all else is not.
 _KEPT = {"PAYWAVE_CACHE", "PAYWAVE_LONG_FAULTS", "PAYWAVE_TEST_SEED"}
 for _name in [name for name in os.environ if name.startswith("PAYWAVE_") and name not in _KEPT]:
     del os.environ[_name]
-
-# Short jobs on few records: the time goes into starting, and into compiling what then runs once.
-_QUICK_SPARK = """
-[spark.conf]
-"spark.driver.extraJavaOptions" = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
-"""
 
 # A loaded machine is slow: no property is judged by the time it takes. A failure says how to repeat it.
 hypothesis.settings.register_profile(
@@ -49,8 +44,7 @@ signal.signal(signal.SIGTERM, signal.default_int_handler)
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """Settings of a running stack with the topic `payments.events`; the tables are not created."""
-    home = tmp_path_factory.mktemp("stack")
-    (home / "paywave.toml").write_text(_QUICK_SPARK)
+    home = quick_home(tmp_path_factory.mktemp("stack"))
     try:
         up(load_settings(home=home))
         settings = load_settings(home=home)

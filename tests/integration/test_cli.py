@@ -20,7 +20,7 @@ from streaming.message import message_of
 from streaming.producer import send
 from tests.commands import Done, paywave
 from tests.pipeline import Pipeline, dirty
-from tests.stacks import kill
+from tests.stacks import kill, quick_home
 
 pytestmark = pytest.mark.integration
 
@@ -31,7 +31,7 @@ COUNTS = ("raw", "redelivered", "versions", "superseded", "events", "duplicates"
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A home of these tests' own, with nothing in it; its servers may be killed."""
-    path = tmp_path_factory.mktemp("home")
+    path = quick_home(tmp_path_factory.mktemp("home"))
     try:
         yield path
     finally:
