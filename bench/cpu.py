@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 
 _TICKS = os.sysconf("SC_CLK_TCK")
-_SAMPLE_SECONDS = 0.2
+_SAMPLE_SECONDS = 1.0
 _Key = tuple[int, int]
 
 

@@ -41,10 +41,10 @@ class Scale:
     old: tuple[int, int]
 
 
-FULL = Scale(100_000, 20, 5, (1_000_000, 10_000_000))
+FULL = Scale(100_000, 40, 5, (1_000_000, 10_000_000))
 QUICK = Scale(20_000, 6, 3, (200_000, 2_000_000))
 # What plans a batch is compiled after so many batches, however small; what loops over rows, after one.
-_SMALL_BATCH = 10_000
+_SMALL_BATCH = 5_000
 _UNMEASURED = 2
 
 

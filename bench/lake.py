@@ -91,7 +91,8 @@ class Lake:
     def costs(self, records: int) -> Iterator[list[Cost]]:
         """Measure what a block takes; the list has its cost afterwards."""
         found: list[Cost] = []
-        before, began, files = self._meter.spent(), time.monotonic(), self._sizes()
+        files = self._sizes()
+        before, began = self._meter.spent(), time.monotonic()
         yield found
         seconds, spent = time.monotonic() - began, self._meter.spent() - before
         written: Counter[str] = Counter()
