@@ -36,12 +36,12 @@ from streaming.replay.copies import WRITER, Copies
 from streaming.replay.expected import judged, payment_rows, version_rows
 from streaming.replay.journal import Journal
 from streaming.replay.pinned import (
+    count_by_partition,
     partition_sizes,
     pin,
     read_at,
     read_partitions,
     stored_sizes,
-    survey,
     units,
 )
 from streaming.replay.quarantine import replace_quarantined
@@ -221,7 +221,7 @@ class Applier:
 
     def _read_chunk(self, state: Applied, chunk: RawRange, decoded: DataFrame) -> None:
         buckets = self._settings.buckets
-        touched, broken = survey(decoded, buckets)
+        touched, broken = count_by_partition(decoded, buckets)
         state.touched |= touched.keys()
         if not state.scope.is_all:  # where rows claim to come from these records, and perhaps do not
             claimed = chunk.narrow(read_partitions(self._spark, VERSIONS, buckets))

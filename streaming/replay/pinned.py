@@ -60,7 +60,7 @@ def read_at(
     return read_partitions(spark, head.name, buckets, partitions, head.snapshot.snapshot_id)
 
 
-def survey(decoded: DataFrame, buckets: int) -> tuple[dict[Partition, int], int]:
+def count_by_partition(decoded: DataFrame, buckets: int) -> tuple[dict[Partition, int], int]:
     """Count decoded records: the valid ones by the partition that they speak of, and the broken ones."""
     counted = _by_partition(decoded, buckets)
     return {p: rows for p, rows in counted.items() if p is not None}, counted.get(None, 0)

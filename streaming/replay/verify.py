@@ -38,7 +38,7 @@ from streaming.replay.expected import (
     valid,
 )
 from streaming.replay.journal import Journal
-from streaming.replay.pinned import Pinned, pin, stored_sizes, survey, units
+from streaming.replay.pinned import Pinned, count_by_partition, pin, stored_sizes, units
 from streaming.replay.quarantine import quarantine_differs
 from streaming.replay.ranges import RawRange, range_of
 from streaming.replay.report import Difference, Findings
@@ -135,7 +135,7 @@ class Verifier:
             with Frames() as keep:
                 decoded = keep(judged(chunk.read(self._spark)))
                 copies = self._copies(decoded, state.scope)
-                touched, broken = survey(decoded, self._settings.buckets)
+                touched, broken = count_by_partition(decoded, self._settings.buckets)
                 if state.scope.partitions:
                     touched = {p: touched[p] for p in state.scope.partitions if p in touched}
                 state.touched |= touched.keys()
