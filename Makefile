@@ -25,11 +25,12 @@ demo: setup ## run the main job on real servers: Kafka to raw to curated, and re
 setup-dev:
 	@sh local/setup.sh dev
 
-check: setup-dev ## lint, formatting, types and the arrows between the rooms
+check: setup-dev ## lint, formatting, types, the arrows between the rooms, the schemas
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/paywave schemas check
 
 test: check ## everything that must pass before a change is merged
 	@$(BIN)/pytest $(TWO_AT_A_TIME)

@@ -26,6 +26,7 @@ COMMANDS = {
     "query": "cli.commands.query:query",
     "repair": "cli.commands.replay:repair",
     "replay": "cli.commands.replay:replay",
+    "schemas": "cli.commands.schemas:schemas",
     "status": "cli.commands.stack:status",
     "stream": "cli.commands.stream:stream",
     "topics": "cli.commands.topics:topics",

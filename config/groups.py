@@ -100,3 +100,11 @@ class StackSettings(Group):
     catalog_port: Port = 19120
     start_timeout_s: float = Field(default=120, gt=0)
     stop_timeout_s: float = Field(default=20, gt=0)
+
+
+class RegistrySettings(Group):
+    """The schema registry: base URL of its Confluent-compatible API, for `paywave schemas register`."""
+
+    url: str | None = None
+    username: str | None = None
+    password: SecretStr | None = None

@@ -18,8 +18,10 @@ from config import render, sources
 from config.errors import ConfigError, MissingSetting
 from config.groups import (
     CatalogSettings,
+    GatewaySettings,
     KafkaSettings,
     PartnersSettings,
+    RegistrySettings,
     S3Settings,
     SparkSettings,
     StackSettings,
@@ -46,7 +48,9 @@ class Settings(BaseSettings):
     catalog: CatalogSettings = Field(default_factory=CatalogSettings)
     spark: SparkSettings = Field(default_factory=SparkSettings)
     tables: TablesSettings = Field(default_factory=TablesSettings)
+    gateway: GatewaySettings = Field(default_factory=GatewaySettings)
     partners: PartnersSettings = Field(default_factory=PartnersSettings)
+    registry: RegistrySettings = Field(default_factory=RegistrySettings)
     stack: StackSettings = Field(default_factory=StackSettings)
 
     _looked_at: tuple[str, ...] = PrivateAttr(default=())

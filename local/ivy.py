@@ -58,7 +58,7 @@ def retrieve(
     settings.write_text(_SETTINGS.format(cache=quoteattr(str(work / "cache")), **flags))
     module.write_text(module_xml(wanted, transitive=transitive, exclude=exclude))
     _run(settings, module, work / "out" / _PATTERN)
-    return {_coordinate(path): path for path in (work / "out").glob("*.jar")}
+    return {_coordinate(path): path for path in (work / "out").iterdir()}
 
 
 def module_xml(wanted: Iterable[Coordinate], *, transitive: bool, exclude: Sequence[str] = ()) -> str:
@@ -74,7 +74,7 @@ def module_xml(wanted: Iterable[Coordinate], *, transitive: bool, exclude: Seque
 
 def _dependency(group: str, name: str, version: str, files: list[Coordinate], transitive: bool) -> str:
     artifacts = "".join(
-        f'<artifact name={quoteattr(name)} type="jar" ext="jar"'
+        f"<artifact name={quoteattr(name)} type={quoteattr(file.ext)} ext={quoteattr(file.ext)}"
         + (f" m:classifier={quoteattr(file.classifier)}/>" if file.classifier else "/>")
         for file in files
     )
@@ -114,4 +114,5 @@ def _class_path() -> str:
 
 
 def _coordinate(path: Path) -> Coordinate:
-    return Coordinate(*path.name.removesuffix(".jar").split("@"))
+    group, name, version, *classifier = path.name.removesuffix(path.suffix).split("@")
+    return Coordinate(group, name, version, "".join(classifier), path.suffix[1:])

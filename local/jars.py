@@ -1,7 +1,7 @@
 """The jars of the servers and of Spark: fetched once, checked against the lock at every start.
 
 Belongs here: the cache and the sets. Does not: how Ivy is driven (`ivy.py`), the lock's form (`lockfile.py`).
-Run as a program: `python -m local.jars fetch` fills the cache, `lock` resolves jars.toml anew.
+Run as a program: `python -m local.jars fetch [SET…]` fills the cache, `lock` resolves jars.toml anew.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from local.lockfile import LOCK, Coordinate, Jar, parse_lock, render_lock, sha25
 
 ROOTS = Path(__file__).with_name("jars.toml")
 KINDS = ("spark", "kafka", "catalog", "s3proxy")
+TEST_KINDS = ("registry",)  # servers that only tests start
 _LANES = 4  # downloads wait for the network, not for the processor
 
 
@@ -111,7 +112,9 @@ def resolve(kind: str) -> tuple[Jar, ...]:
     said = tomllib.loads(ROOTS.read_text(encoding="utf-8"))[kind]
     roots = [Coordinate.parse(text) for text in said["roots"]]
     with tempfile.TemporaryDirectory() as temporary:
-        found = ivy.retrieve(roots, Path(temporary), transitive=True, exclude=said.get("exclude", ()))
+        found = ivy.retrieve(
+            roots, Path(temporary), transitive=said.get("transitive", True), exclude=said.get("exclude", ())
+        )
         kept = _not_shipped(found) if said.get("shipped") else found
         return tuple(Jar(coordinate, sha256_of(found[coordinate])) for coordinate in sorted(kept))
 
@@ -123,14 +126,15 @@ def _not_shipped(found: Iterable[Coordinate]) -> list[Coordinate]:
 
 def main(arguments: Sequence[str]) -> int:
     """Run `fetch` or `lock`; returns the exit code."""
+    kinds = (*KINDS, *TEST_KINDS)
     try:
-        if list(arguments) == ["fetch"]:
-            ensure_sets()
+        if arguments and arguments[0] == "fetch":
+            ensure_sets(arguments[1:] or KINDS)
         elif list(arguments) == ["lock"]:
             with ThreadPoolExecutor(_LANES) as pool:
-                LOCK.write_text(render_lock(dict(zip(KINDS, pool.map(resolve, KINDS), strict=True))))
+                LOCK.write_text(render_lock(dict(zip(kinds, pool.map(resolve, kinds), strict=True))))
         else:
-            print("usage: python -m local.jars fetch|lock", file=sys.stderr)
+            print("usage: python -m local.jars fetch [SET...] | lock", file=sys.stderr)
             return 2
     except StackError as error:
         print(f"error: {error}\nnext:  {error.hint}", file=sys.stderr)

@@ -10,28 +10,34 @@ from pathlib import Path
 from local.errors import JarError
 
 LOCK = Path(__file__).with_name("jars.lock")
-_HEADER = "# Written by `python -m local.jars lock` from jars.toml: group:name:version[:classifier] sha256\n"
+_HEADER = (
+    "# Written by `python -m local.jars lock` from jars.toml: group:name:version[:classifier][@ext] sha256\n"
+)
 
 
 @dataclass(frozen=True, order=True)
 class Coordinate:
-    """What names a jar in a Maven repository."""
+    """What names a jar in a Maven repository, or another file than a jar (`ext`)."""
 
     group: str
     name: str
     version: str
     classifier: str = ""
+    ext: str = "jar"
 
     @classmethod
     def parse(cls, text: str) -> Coordinate:
-        """Read group:name:version[:classifier]; raises JarError."""
-        parts = text.split(":")
-        if len(parts) not in (3, 4) or not all(parts):
-            raise JarError(f"not a coordinate (group:name:version[:classifier]): {text!r}")
-        return cls(*parts)
+        """Read group:name:version[:classifier][@ext]; raises JarError."""
+        named, at, ext = text.partition("@")
+        parts = named.split(":")
+        if len(parts) not in (3, 4) or not all(parts) or bool(at) != bool(ext):
+            raise JarError(f"not a coordinate (group:name:version[:classifier][@ext]): {text!r}")
+        group, name, version, *classifier = parts
+        return cls(group, name, version, "".join(classifier), ext or "jar")
 
     def __str__(self) -> str:
-        return ":".join(filter(None, (self.group, self.name, self.version, self.classifier)))
+        named = ":".join(filter(None, (self.group, self.name, self.version, self.classifier)))
+        return named if self.ext == "jar" else f"{named}@{self.ext}"
 
 
 @dataclass(frozen=True, order=True)
@@ -44,7 +50,8 @@ class Jar:
     @property
     def file_name(self) -> str:
         """The name in the cache, unique per coordinate."""
-        return str(self.coordinate).replace(":", "-") + ".jar"
+        named = str(self.coordinate).partition("@")[0]
+        return f"{named.replace(':', '-')}.{self.coordinate.ext}"
 
 
 def parse_lock(text: str) -> dict[str, tuple[Jar, ...]]:

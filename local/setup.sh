@@ -75,3 +75,6 @@ if [ "$kind" = dev ] && ! is_done dev requirements-dev.lock; then
   mark_done dev requirements-dev.lock
 fi
 "$venv/bin/python" -m local.jars fetch
+if [ "$kind" = dev ]; then
+  "$venv/bin/python" -m local.jars fetch registry
+fi

@@ -65,6 +65,9 @@ class Contract:
 
     `more_than_zero` names the event types whose amount must be more than 0, unless they are REVERSED: some
     partners take back an event by setting its amount to 0.
+
+    `announced_break` says what this version refuses though an earlier one allowed it, in words for partners.
+    Without such words it must not refuse anything more (`paywave schemas check`).
     """
 
     version: int
@@ -79,13 +82,19 @@ class Contract:
         }
     )
     more_than_zero: frozenset[str] = frozenset()
+    announced_break: str = ""
 
 
 # Oldest first, each in force until the next. A version that was in force is never edited: old records must
 # go on being judged as they were.
 HISTORY: tuple[Contract, ...] = (
     Contract(1, datetime(1970, 1, 1, tzinfo=UTC)),
-    Contract(2, datetime(2027, 1, 1, tzinfo=UTC), more_than_zero=frozenset({"REFUND", "CHARGEBACK"})),
+    Contract(
+        2,
+        datetime(2027, 1, 1, tzinfo=UTC),
+        more_than_zero=frozenset({"REFUND", "CHARGEBACK"}),
+        announced_break="A REFUND or CHARGEBACK of 0 is refused, unless it is REVERSED.",
+    ),
 )
 
 

@@ -1,6 +1,7 @@
 """Errors of the streaming room.
 
 StreamingError
+├── SchemaError         schema files or the registry are not as they must be
 ├── WeakTopic           a topic breaks the durability rules, so nothing starts against it
 ├── SendError           events could not be sent; says how many were acknowledged
 ├── ProfileError        a partner profile is wrong, unknown or does not fit the file
@@ -27,6 +28,10 @@ class SendError(StreamingError):
         super().__init__(message, hint)
         self.acknowledged = acknowledged
         self.failed = failed
+
+
+class SchemaError(StreamingError):
+    """Schema files cannot be read, or the registry refuses or does not answer."""
 
 
 class WeakTopic(StreamingError):

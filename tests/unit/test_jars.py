@@ -17,16 +17,24 @@ BYTES = b"a jar"
 SHA = hashlib.sha256(BYTES).hexdigest()
 ONE = Jar(Coordinate("g", "a", "1"), SHA)
 TESTS = Jar(Coordinate("g", "a", "1", "tests"), SHA)
+ZIP = Jar(Coordinate("g", "a", "1", "all", ext="zip"), SHA)
 
 
 def test_a_lock_reads_as_it_was_written() -> None:
-    sets = {"kafka": (ONE, TESTS), "spark": (ONE,)}
+    sets = {"kafka": (ONE, TESTS), "registry": (ZIP,), "spark": (ONE,)}
     assert parse_lock(render_lock(sets)) == sets
 
 
 @pytest.mark.parametrize(
     "text",
-    ["g:a:1 abc", f"g:a:1 {SHA}", f"[kafka]\ng:a {SHA}", "[kafka]\ng:a:1", f"[kafka]\ng:a:1:t:x {SHA}"],
+    [
+        "g:a:1 abc",
+        f"g:a:1 {SHA}",
+        f"[kafka]\ng:a {SHA}",
+        "[kafka]\ng:a:1",
+        f"[kafka]\ng:a:1:t:x {SHA}",
+        f"[kafka]\ng:a:1@ {SHA}",
+    ],
 )
 def test_what_is_no_lock_is_refused(text: str) -> None:
     with pytest.raises(JarError):
@@ -35,13 +43,20 @@ def test_what_is_no_lock_is_refused(text: str) -> None:
 
 def test_the_committed_lock_holds_every_set_once() -> None:
     sets = parse_lock(LOCK.read_text())
-    assert set(sets) == set(jars.KINDS)
+    assert set(sets) == {*jars.KINDS, *jars.TEST_KINDS}
     for kind, locked in sets.items():
         names = [(jar.coordinate.group, jar.coordinate.name, jar.coordinate.classifier) for jar in locked]
         assert len(names) == len(set(names)), kind
     hashes: dict[str, str] = {}
     for jar in (jar for locked in sets.values() for jar in locked):
         assert hashes.setdefault(jar.file_name, jar.sha256) == jar.sha256
+
+
+def test_another_file_than_a_jar_keeps_its_extension() -> None:
+    assert (str(ZIP.coordinate), ZIP.file_name) == ("g:a:1:all@zip", "g-a-1-all.zip")
+    assert (str(TESTS.coordinate), TESTS.file_name) == ("g:a:1:tests", "g-a-1-tests.jar")
+    (artifact,) = ET.fromstring(ivy.module_xml([ZIP.coordinate], transitive=False)).iter("artifact")
+    assert (artifact.get("type"), artifact.get("ext")) == ("zip", "zip")
 
 
 def test_spark_gets_nothing_that_pyspark_ships() -> None:

@@ -1,0 +1,106 @@
+"""`paywave schemas`: the contract as JSON Schemas. Belongs here: options, and how findings look.
+
+Does not: comparing (`quality/schema_changes.py`), files and registry (`streaming/schemas/`).
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from cli.output import Output, with_output
+from config.settings import Settings, load_settings
+from streaming.schemas import files
+from streaming.schemas.registry import Registry, register
+
+
+@click.group()
+def schemas() -> None:
+    """Hold the contract's JSON Schemas to its code, check their changes, register them."""
+
+
+@schemas.command()
+@click.option(
+    "--released",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Schema files as they were released: versions in force must be the same.",
+)
+@click.option(
+    "--folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Compare the versions in this folder, instead of those of this release.",
+)
+@with_output
+def check(released: Path | None, folder: Path | None, out: Output) -> None:
+    """Refuse a version that breaks with any earlier one (BACKWARD_TRANSITIVE). Exits 1 then.
+
+    A break that the contract announces to partners is shown and allowed. The files, and the partners' page,
+    must be what the contract's code makes.
+    """
+    found = files.read_schemas(folder or files.FOLDER)
+    breaks = files.find_breaks(found)
+    problems = [] if folder else files.find_drift()
+    if released:
+        problems += files.find_rewritten(found, files.read_schemas(released), datetime.now(UTC))
+    is_good = not problems and all(one.announced for one in breaks)
+    value = {
+        "versions": list(found),
+        "breaks": [asdict(one) for one in breaks],
+        "problems": problems,
+        "ok": is_good,
+    }
+    out.result(value, lambda console: _show(console, value))
+    sys.exit(0 if is_good else 1)
+
+
+@schemas.command()
+@with_output
+def write(out: Output) -> None:
+    """Write the schema files and the partners' page anew from the contract's code (in a checkout)."""
+    changed = [path.name for path in files.write()]
+    said = "\n".join(changed) or "nothing changed"
+    out.result({"changed": changed}, lambda console: console.print(said, markup=False))
+
+
+@schemas.command(name="register")
+@click.option("--registry", metavar="URL", help="Base URL of its API [default: the setting registry.url].")
+@click.option("--dry-run", is_flag=True, help="Show what is missing there, change nothing.")
+@click.option(
+    "--lift", is_flag=True, help="Lift the registry's own rule for what our check finds compatible."
+)
+@with_output
+def register_schemas(registry: str | None, dry_run: bool, lift: bool, out: Output) -> None:
+    """Register every version with a Confluent-compatible registry; those that it has stay as they are."""
+    settings = load_settings()
+    where = _registry(settings, registry)
+    done = register(where, settings.kafka.topic, files.read_schemas(), dry_run=dry_run, lift=lift)
+    lines = "\n".join(
+        f"v{one.version}  {one.state:<10}  {one.subject}" + (f"  id {one.id}" if one.id else "")
+        for one in done
+    )
+    out.result({"schemas": [asdict(one) for one in done]}, lambda console: console.print(lines, markup=False))
+
+
+def _registry(settings: Settings, url: str | None) -> Registry:
+    group = settings.registry
+    password = group.password.get_secret_value() if group.password else None
+    return Registry(url or str(settings.need("registry", "url")), group.username, password)
+
+
+def _show(console: Console, value: dict[str, Any]) -> None:
+    for problem in value["problems"]:
+        console.print(f"problem: {problem}", markup=False, soft_wrap=True)
+    for one in value["breaks"]:
+        word = "announced break" if one["announced"] else "BREAK"
+        said = f"{word}: v{one['version']} against v{one['against']}: {one['what']}"
+        console.print(said, markup=False, soft_wrap=True)
+    if value["problems"]:
+        console.print("next: `paywave schemas write`, and look at the difference", markup=False)
+    listed = ", ".join(f"v{version}" for version in value["versions"])
+    console.print(f"{listed}: {'compatible' if value['ok'] else 'refused'}", markup=False)
