@@ -92,6 +92,32 @@ class PartnersSettings(Group):
     registry: Path | None = None
 
 
+class GatewaySettings(Group):
+    """The HTTP gateway: where it listens, what it takes at most, how long it waits.
+
+    `token_keys` is the file of the keys that card numbers are tokenised with; the embedded stack makes its
+    own. With `kms_region`, AWS KMS opens the keys in it. TLS needs certificate and key; with `tls_client_ca`,
+    callers must show a certificate of that authority too.
+    """
+
+    host: str = "127.0.0.1"
+    port: Port = 18080
+    max_body_bytes: int = Field(default=4 * 1024 * 1024, ge=1024)
+    max_events: int = Field(default=10_000, ge=1)
+    max_in_flight_bytes: int = Field(default=64 * 1024 * 1024, ge=1024 * 1024)
+    # More than a load balancer waits (60 s at AWS): it must not use a connection that is being closed.
+    idle_timeout_s: float = Field(default=65, gt=0)
+    body_timeout_s: float = Field(default=10, gt=0)
+    delivery_timeout_s: float = Field(default=10, gt=0)
+    signature_window_s: float = Field(default=300, gt=0)
+    drain_s: float = Field(default=20, gt=0)
+    token_keys: Path | None = None
+    kms_region: str | None = None
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+
+
 class StackSettings(Group):
     """The embedded servers. A port that is taken is replaced by a free one when the stack starts."""
 
