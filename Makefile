@@ -48,6 +48,7 @@ lock-python: setup
 		{ $(BIN)/python -m venv $(VENV)-lock && $(VENV)-lock/bin/pip install --quiet uv; }
 	@$(COMPILE) pyproject.toml --group build -o requirements.lock
 	@$(COMPILE) --group pyproject.toml:dev -c requirements.lock -o requirements-dev.lock
+	@$(COMPILE) --group pyproject.toml:bench -c requirements.lock -o requirements-bench.lock
 
 lock-jars: setup
 	@$(BIN)/python -m local.jars lock

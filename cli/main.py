@@ -21,6 +21,7 @@ COMMANDS = {
     "doctor": "cli.commands.stack:doctor",
     "down": "cli.commands.stack:down",
     "events": "cli.commands.events:events",
+    "gateway": "cli.commands.gateway:gateway",
     "hash": "cli.commands.hash:content_hash",
     "partners": "cli.commands.partners:partners",
     "query": "cli.commands.query:query",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -85,8 +86,17 @@ class Running:
 
     def terminate(self, seconds: float = 60) -> Done:
         """SIGTERM it, as a service manager does, and wait for its own end and that of all it started."""
-        self._process.terminate()
+        self.signal_end()
         return self.wait(seconds)
+
+    def signal_end(self) -> None:
+        """SIGTERM it, and do not wait."""
+        self._process.terminate()
+
+    def memory_bytes(self) -> int:
+        """Resident memory of it and of all that it started."""
+        resident = [re.search(r"VmRSS:\s+(\d+) kB", _read(pid, "status")) for pid in self._session()]
+        return sum(int(found[1]) * 1024 for found in resident if found)
 
     def wait(self, seconds: float) -> Done:
         code = self._process.wait(seconds)

@@ -1,0 +1,58 @@
+"""Limits: each partner's rate, and the bytes and requests that the gateway works on at a time.
+
+Belongs here: the arithmetic of both. Does not: clocks, HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from streaming.gateway.refusal import Refusal
+
+# What a request costs beside its body: connection, headers, tasks.
+_BYTES_PER_REQUEST = 16 * 1024
+_RETRY_S = 1.0
+
+
+class TokenBucket:
+    """A rate of events per second with a burst. A request may overdraw it, and the next one waits for that.
+
+    So a batch larger than the burst is not refused for ever, and the rate holds in the long run.
+    """
+
+    def __init__(self, rate: float, burst: int, now: float) -> None:
+        self._rate = rate
+        self._burst = float(burst)
+        self._left = self._burst
+        self._as_of = now
+
+    def wait_s(self, now: float) -> float:
+        """Seconds until the next request may come; 0 for at once. `now` never goes back."""
+        self._left = min(self._burst, self._left + (now - self._as_of) * self._rate)
+        self._as_of = now
+        return max(0.0, (1.0 - self._left) / self._rate)
+
+    def take(self, events: int) -> None:
+        """Draw what a request has brought."""
+        self._left -= events
+
+
+class InFlight:
+    """The bytes of the requests that are being worked on: never more than the limit."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.bytes = 0
+
+    @contextmanager
+    def reserve(self, size: int) -> Iterator[None]:
+        """Hold room for a request while the block runs. Raises Refusal 503 if there is none."""
+        size += _BYTES_PER_REQUEST
+        if self.bytes + size > self.limit:
+            raise Refusal(503, "busy", "the gateway has as much in hand as it can; send it again", _RETRY_S)
+        self.bytes += size
+        try:
+            yield
+        finally:
+            self.bytes -= size
