@@ -23,7 +23,7 @@ _PLACE = re.compile(r"\{([^{}]+)\}")
 
 
 class UnmappableRow(ValueError):
-    """A row that does not fit its profile; it is sent as it came and ends in quarantine with its reason."""
+    """A row that does not fit its profile; it is sent as it came. Its message never says a value."""
 
 
 class RowMapper:
@@ -37,27 +37,34 @@ class RowMapper:
         self._zone = ZoneInfo(profile.timezone)
         self._extra: Headers = ((ARCHIVE, b"true"),) if profile.archive else ()
 
+    @property
+    def profile(self) -> Profile:
+        return self._profile
+
     def messages(self, line: bytes, number: int) -> Iterator[Message]:
         """Yield the row's events; or its raw bytes with headers `file` and `line` if it cannot be mapped."""
-        raw = line.removesuffix(b"\n").removesuffix(b"\r")
+        raw = without_line_end(line)
         if not raw:
             return
         try:
-            events = self._events(self._row(raw))
+            events = self.events(raw)
         except UnmappableRow:
             where: Headers = (("file", self._file), ("line", b"%d" % number))
             yield message_from(raw, {}, self._source, (*self._extra, *where))
             return
         for fields in events:
-            text = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
-            yield message_from(text.encode(), fields, self._source, self._extra)
+            yield message_from(event_bytes(fields), fields, self._source, self._extra)
+
+    def events(self, raw: bytes) -> list[dict[str, Any]]:
+        """Map a row, without its line's end, to the events it stands for. Raises UnmappableRow."""
+        return self._events(self._row(raw))
 
     def _row(self, raw: bytes) -> dict[str, str]:
         try:
             text = raw.decode(self._profile.encoding)
             (cells,) = csv.reader([text], delimiter=self._profile.delimiter, strict=True)
-        except (UnicodeDecodeError, csv.Error, ValueError) as error:
-            raise UnmappableRow(str(error)) from None
+        except (UnicodeDecodeError, csv.Error, ValueError):
+            raise UnmappableRow(f"no row of cells in {self._profile.encoding}") from None
         if len(cells) != len(self._header):
             raise UnmappableRow(f"{len(cells)} cells, {len(self._header)} columns")
         return {name: cell.strip() for name, cell in zip(self._header, cells, strict=True)}
@@ -79,7 +86,7 @@ class RowMapper:
         if adds is None or row[adds.column] in adds.otherwise:
             return []
         if row[adds.column] not in adds.values:
-            raise UnmappableRow(f"{adds.column} is {row[adds.column]!r}")
+            raise UnmappableRow(f"{adds.column} has a value that the profile does not know")
         return [adds.event_type]
 
     def _id(self, event_type: str, row: dict[str, str]) -> str:
@@ -96,15 +103,27 @@ class RowMapper:
             if moment.tzinfo is None:
                 local = moment.replace(tzinfo=self._zone)
                 if local.astimezone(UTC).astimezone(self._zone).replace(tzinfo=None) != moment:
-                    raise UnmappableRow(f"{text} does not exist in {self._profile.timezone}")
+                    raise UnmappableRow(f"a time that does not exist in {self._profile.timezone}")
                 moment = local
             return moment.astimezone(UTC)
-        except (ValueError, OverflowError) as error:
-            raise UnmappableRow(str(error)) from None
+        except UnmappableRow:
+            raise
+        except (ValueError, OverflowError):
+            raise UnmappableRow(f"a time that is not written as {self._profile.time_format}") from None
 
     def _amount(self, text: str) -> str:
         """Make a decimal point of the partner's notation; whether it is an amount, the contract judges."""
         return text.replace(".", "").replace(",", ".") if self._profile.decimal_comma else text
+
+
+def without_line_end(line: bytes) -> bytes:
+    """A line's own bytes."""
+    return line.removesuffix(b"\n").removesuffix(b"\r")
+
+
+def event_bytes(fields: dict[str, Any]) -> bytes:
+    """An event of a row as it goes to Kafka."""
+    return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _fill(text: str, row: dict[str, str]) -> str:

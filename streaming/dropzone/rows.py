@@ -1,0 +1,223 @@
+"""One row of a file on its way in: mapped, looked through for card numbers, judged, wrapped for Kafka.
+
+Belongs here: that path, without files and without Kafka. Does not: the rules themselves (`quality/`). Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID, uuid5
+
+from quality.canonical import MAX_BYTES, UnreadableJson, canonical_json, parse_json
+from quality.card_tokens import TokenKey, key_for, token
+from quality.cards import card_numbers, holds_card_number, may_hold_card_number, without_card_numbers
+from quality.contract import Event, in_force
+from quality.judge import judge
+from streaming.dropzone.progress import Reason
+from streaming.message import ARCHIVE, Headers, Message, message_from
+from streaming.partners.registry import CardPolicy
+from streaming.partners.rows import RowMapper, UnmappableRow, event_bytes
+
+FILE, LINE, FILE_DIGEST = "file", "line", "file-digest"
+MASK = "[card number]"
+# The namespace of ids of rows that carry none. Never change it: the same row must keep its id.
+_NAMESPACE = UUID("b3b1ff0c-6f0e-5f0a-8a44-9d5c2e0f7a61")
+_UNDECODED = re.compile("[\udc80-\udcff]")
+_ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")
+_CARD_NUMBER = Reason("card_number", "", "the row holds a card number in clear")
+
+
+class Taken(NamedTuple):
+    """What becomes of a row: its events; or the row itself and every reason why it is rejected."""
+
+    messages: tuple[Message, ...]
+    reasons: tuple[Reason, ...] = ()
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where rows come from. `name` holds no card number; rows are judged as of `received_at`."""
+
+    source: str
+    name: str
+    digest: str
+    received_at: datetime
+
+
+class RowIntake:
+    """Takes in the rows of one file: CSV through a `mapper`, JSONL without.
+
+    `token_keys` are needed where the policy is to tokenise. The same row gives the same events with the same
+    ids, wherever it stands and whatever else the file holds.
+    """
+
+    def __init__(
+        self,
+        origin: Origin,
+        policy: CardPolicy,
+        mapper: RowMapper | None,
+        token_keys: Sequence[TokenKey] = (),
+    ) -> None:
+        self._origin = origin
+        self._policy = policy
+        self._mapper = mapper
+        self._is_archive = mapper is not None and mapper.profile.archive
+        self._encoding = mapper.profile.encoding if mapper is not None else "utf-8"
+        self._token_keys = token_keys
+        self._contract = in_force(origin.received_at)
+        self._ingest_ts = origin.received_at.isoformat(timespec="microseconds").replace("+00:00", "Z")
+        name, digest = origin.name.encode("utf-8", "replace"), origin.digest.encode()
+        self._headers: Headers = ((FILE, name), (FILE_DIGEST, digest))
+        if self._is_archive:
+            self._headers = ((ARCHIVE, b"true"), *self._headers)
+
+    def take(self, raw: bytes, line: int) -> Taken:
+        """Take in one row, without its line's end.
+
+        A rejected row is taken as it came, card numbers aside, so that the contract quarantines it. The
+        curated job judges anew, by Kafka's time, and has the last word.
+        """
+        headers: Headers = (*self._headers, (LINE, b"%d" % line))
+        if len(raw) > MAX_BYTES:
+            reason = Reason("too_large", "", f"{MAX_BYTES} bytes at most are taken")
+            return self._rejected(raw[:MAX_BYTES], (reason,), headers)
+        raw, refused = self._without_card_numbers(raw)
+        if refused:
+            return self._rejected(raw, (_CARD_NUMBER,), headers)
+        try:
+            events = [self._json_event(raw)] if self._mapper is None else self._mapped(self._mapper, raw)
+        except UnmappableRow as error:
+            return self._rejected(raw, (Reason("unmappable", "", str(error)),), headers)
+        except UnreadableJson as error:
+            return self._rejected(raw, (Reason(error.rule, "", str(error)),), headers)
+        reasons = tuple(reason for value, fields in events for reason in self._reasons(value, fields))
+        if reasons:
+            return self._rejected(raw, tuple(dict.fromkeys(reasons)), headers)
+        source = self._origin.source
+        return Taken(tuple(message_from(value, fields, source, headers) for value, fields in events))
+
+    def _rejected(self, raw: bytes, reasons: tuple[Reason, ...], headers: Headers) -> Taken:
+        value = masked(raw, self._encoding)
+        if _CARD_NUMBER in reasons and value == raw:  # seen in the event only: nothing of the row is safe
+            value = MASK.encode()
+        return Taken((message_from(value, {}, self._origin.source, headers),), reasons)
+
+    def _reasons(self, value: bytes, fields: dict[str, Any]) -> list[Reason]:
+        if may_hold_card_number(value) and holds_card_number(fields):  # put together from several columns
+            return [_CARD_NUMBER]
+        verdict = judge(value, self._origin.received_at, self._contract, self._is_archive)
+        return [] if isinstance(verdict, Event) else [Reason(v.rule, v.field, v.message) for v in verdict]
+
+    def _mapped(self, mapper: RowMapper, raw: bytes) -> list[tuple[bytes, dict[str, Any]]]:
+        return [(event_bytes(fields), fields) for fields in mapper.events(raw)]
+
+    def _json_event(self, raw: bytes) -> tuple[bytes, dict[str, Any]]:
+        """Read a line of JSON; an id and a time of arrival that it lacks are put before its other fields."""
+        fields = _object(raw)
+        added = {}
+        if fields.get("ingest_ts") is None and "ingest_ts" not in fields:
+            added["ingest_ts"] = self._ingest_ts
+        if "event_id" not in fields:
+            content = canonical_json({name: fields[name] for name in fields if name != "ingest_ts"})
+            key = f"{self._origin.source}\n{content}".encode("utf-8", "replace").decode()
+            added["event_id"] = str(uuid5(_NAMESPACE, key))
+        return (_with(raw, added) if added else raw), {**added, **fields}
+
+    def _without_card_numbers(self, raw: bytes) -> tuple[bytes, bool]:
+        """Replace card numbers by tokens. Returns the row's bytes, and whether it is refused for them."""
+        if not may_hold_card_number(raw):
+            return raw, False
+        if self._mapper is None:
+            return self._json_without_card_numbers(raw)
+        if masked(raw, self._encoding) == raw:
+            return raw, False
+        if self._policy == "refuse":
+            return raw, True
+        token_of = self._token_of(self._time_of(self._mapper, raw))
+        return _replaced(raw, self._encoding, token_of), False
+
+    def _json_without_card_numbers(self, raw: bytes) -> tuple[bytes, bool]:
+        try:
+            fields = _object(raw)
+        except UnreadableJson:
+            return raw, False  # it is rejected for that, and masked
+        if not holds_card_number(fields):
+            return raw, False
+        if self._policy == "refuse":
+            return raw, True
+        clean = without_card_numbers(fields, self._token_of(fields.get("event_ts")))
+        return canonical_json(clean).encode("utf-8", "replace"), False
+
+    def _token_of(self, event_ts: Any) -> Callable[[str], str]:
+        key = key_for(self._token_keys, _moment(event_ts))
+        return lambda digits: token(key, digits)
+
+    def _time_of(self, mapper: RowMapper, raw: bytes) -> Any:
+        try:
+            return mapper.events(raw)[0]["event_ts"]
+        except UnmappableRow:
+            return None
+
+
+def masked(raw: bytes, encoding: str = "utf-8") -> bytes:
+    """Replace the card numbers in bytes of any kind, those behind JSON's escapes too."""
+    if not may_hold_card_number(raw):
+        return raw
+    clean = raw
+    for tried in dict.fromkeys((encoding, "utf-8")):  # whoever reads the bytes may take them for UTF-8
+        clean = _replaced(clean, tried, lambda _digits: MASK)
+    unescaped = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), _text(clean, "utf-8")[0])
+    return MASK.encode() if card_numbers(unescaped) else clean
+
+
+def masked_text(text: str) -> str:
+    """Replace the card numbers in a text."""
+    clean: str = without_card_numbers(text, lambda _digits: MASK)
+    return clean
+
+
+def _replaced(raw: bytes, encoding: str, token_of: Callable[[str], str]) -> bytes:
+    text, used = _text(raw, encoding)
+    parts, position = [], 0
+    for number in card_numbers(_UNDECODED.sub(" ", text)):  # which keeps every place where it was
+        parts += [text[position : number.start], token_of(number.digits)]
+        position = number.end
+    return "".join([*parts, text[position:]]).encode(used, "surrogateescape") if parts else raw
+
+
+def _text(raw: bytes, encoding: str) -> tuple[str, str]:
+    """Bytes as text from which the same bytes can be made again, and by which encoding."""
+    try:
+        text = raw.decode(encoding)
+        if text.encode(encoding) == raw:
+            return text, encoding
+    except UnicodeError:
+        pass
+    return raw.decode("utf-8", "surrogateescape"), "utf-8"
+
+
+def _object(raw: bytes) -> dict[str, Any]:
+    fields = parse_json(raw)
+    if not isinstance(fields, dict):
+        raise UnreadableJson("not_an_object", "a JSON object is wanted")
+    return fields
+
+
+def _with(raw: bytes, added: dict[str, str]) -> bytes:
+    """Put fields before the others of an object's bytes, and leave all other bytes as they are."""
+    start = raw.index(b"{") + 1
+    is_empty = raw[start:].lstrip().startswith(b"}")
+    text = ",".join(f'"{name}":"{value}"' for name, value in added.items())
+    return raw[:start] + text.encode() + (b"" if is_empty else b",") + raw[start:]
+
+
+def _moment(text: Any) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        return None
+    return moment if moment.tzinfo else None
