@@ -31,6 +31,7 @@ PAYMENTS = "curated.payments"
 TRANSACTIONS = "curated.transactions"
 QUARANTINE = "quarantine.payment_events"
 PUBLISH_LOG = "curated.publish_log"
+DRIFT = "curated.schema_drift"
 
 SNAPSHOTS_KEPT = 240
 FIRST_PARTITION_ID = 1000
@@ -259,6 +260,21 @@ TABLES: tuple[Table, ...] = (
         ),
         key=("table_name", "snapshot_id", "published_at"),
         sort_by=("published_at",),
+    ),
+    Table(
+        name=DRIFT,
+        meaning="One row per hour, partner, field and type of what records carried beside the contract.",
+        columns=(
+            Column("kafka_hour", _TIME, "Start of the hour in which Kafka took the records"),
+            Column("source", _TEXT, "Partner that sent them (header ce_source); empty where none is named"),
+            Column("field", _TEXT, "Field that the contract does not name; attributes.x within attributes"),
+            Column("json_type", _TEXT, "Its JSON type: string, number, boolean, object, array or null"),
+            Column("first_seen", _TIME, "Kafka time of the first of these records"),
+            Column("last_seen", _TIME, "Kafka time of the last of them"),
+            Column("records", _LONG, "Records that carried it, redeliveries and quarantined ones included"),
+        ),
+        key=("kafka_hour", "source", "field", "json_type"),
+        sort_by=("kafka_hour", "source", "field"),
     ),
 )
 

@@ -24,8 +24,10 @@ The same in JSON Schema (draft 7): {files} in `quality/schemas/payment-event/`.
 _UNKNOWN = """\
 ## Fields that are not in the table
 
-They are allowed and kept, under `attributes`. We note which ones come, from whom and since when (`paywave
-schemas drift`), and ask. Please tell us first: a field that becomes part of the contract later has one type.
+They are allowed and kept, under `attributes`. So are other attributes than those that we know of:
+{attributes}.
+We note what comes, from whom and since when (`paywave schemas drift`), and ask. Please tell us first: a field
+that becomes part of the contract later has one type.
 """
 _EXAMPLE: dict[str, Any] = {
     "event_id": "6f1c2f0e-2f43-4c8e-9c53-0d6f3f1f8a11",
@@ -55,7 +57,7 @@ def contract_page(history: tuple[Contract, ...]) -> str:
         "## Rules that the table cannot say\n\n" + "".join(f"- {text}\n" for text in _beyond()),
         _limits(history[-1]),
         _currencies(),
-        _UNKNOWN,
+        _UNKNOWN.format(attributes=_attributes(newest)),
         f"## An example\n\n```json\n{json.dumps(_EXAMPLE, indent=2)}\n```\n",
     ]
     return "\n".join(parts)
@@ -105,6 +107,11 @@ def _wanted(field: Schema) -> str:
     if "maxLength" in field:
         return f"text, {field['minLength']} to {field['maxLength']} bytes"
     return "whole number, 0 or more" if "maximum" in field else "object"
+
+
+def _attributes(schema: Schema) -> str:
+    known = schema["properties"]["attributes"]["x-known"]
+    return ", ".join(f"`{name}` ({json_type})" for name, json_type in known.items())
 
 
 def _beyond() -> list[str]:

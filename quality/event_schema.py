@@ -44,6 +44,24 @@ BEYOND_SCHEMA = {
     "age": "`event_ts` is not older than the limit of its type below.",
 }
 
+# Attributes that we know of, with their JSON type: a remark for readers, and what drift is measured against.
+# The judge takes any attribute of any type.
+KNOWN_ATTRIBUTES = {
+    "card": "object",
+    "channel": "string",
+    "correction": "object",
+    "device": "object",
+    "fraud": "string",
+    "merchant": "object",
+    "response": "object",
+    "risk": "object",
+    "routing": "object",
+    "terminal": "object",
+    "three_ds": "object",
+    "transaction_id": "string",
+}
+FIELDS = frozenset(name for name, _, _ in rules._RULES)
+
 _EXPONENT = r"[eE][+-]?[0-9]+"
 _AMOUNT_DIGITS = AMOUNT_LIMIT.adjusted()
 _MEANINGS = {
@@ -106,7 +124,7 @@ def _fragments() -> dict[str, Schema]:
         "currency": _one_of(MINOR_UNITS),
         "network": _one_of(NETWORKS),
         "status": _one_of(STATUSES),
-        "attributes": {"type": "object"},
+        "attributes": {"type": "object", "x-known": KNOWN_ATTRIBUTES},
         "revision": {"type": "integer", "minimum": 0, "maximum": MAX_REVISION},
         "original_event_id": uuid,
         "transaction_ref": identifier,

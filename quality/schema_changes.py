@@ -25,10 +25,33 @@ def breaks(old: Schema, new: Schema, where: str = "the event") -> list[str]:
     """
     found: list[str] = []
     for keyword, wanted in new.items():
-        if keyword in _REMARKS or keyword.startswith("x-") or old.get(keyword) == wanted:
+        if _is_remark(keyword) or old.get(keyword) == wanted:
             continue
         found += _RULES.get(keyword, _unknown(keyword))(wanted, old, where)
     return found
+
+
+def same_rules(one: Schema, other: Schema) -> bool:
+    """Whether two schemas differ in nothing but remarks."""
+    return bool(_without_remarks(one) == _without_remarks(other))
+
+
+def _without_remarks(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_without_remarks(inner) for inner in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        keyword: {name: _without_remarks(field) for name, field in inner.items()}
+        if keyword == "properties"  # names of fields, whatever they are, are no keywords
+        else _without_remarks(inner)
+        for keyword, inner in schema.items()
+        if not _is_remark(keyword)
+    }
+
+
+def _is_remark(keyword: str) -> bool:
+    return keyword in _REMARKS or keyword.startswith("x-")
 
 
 def _type(wanted: Any, old: Schema, where: str) -> Iterator[str]:

@@ -13,8 +13,11 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from cli.output import Output, with_output
+from cli.params import Moment
 from config.settings import Settings, load_settings
 from streaming.schemas import files
 from streaming.schemas.registry import Registry, register
@@ -87,6 +90,30 @@ def register_schemas(registry: str | None, dry_run: bool, lift: bool, out: Outpu
     out.result({"schemas": [asdict(one) for one in done]}, lambda console: console.print(lines, markup=False))
 
 
+@schemas.command()
+@click.option("--from", "start", type=Moment(), help="Start of a Kafka hour, ISO 8601 with offset.")
+@click.option("--to", "end", type=Moment(), help="Start of the Kafka hour after the last.")
+@with_output
+def drift(start: datetime | None, end: datetime | None, out: Output) -> None:
+    """List the fields that partners sent beside the contract, the newest first.
+
+    `paywave stream drift` counts them. First and last seen are of all time, records are those of the range.
+    """
+    from cli.context import catalog_of
+    from streaming.schemas.drift_report import report_drift
+
+    for moment in (start, end):
+        if moment is not None and moment.replace(minute=0, second=0, microsecond=0) != moment:
+            raise click.UsageError(f"{moment.isoformat()}: the start of an hour is wanted")
+    report = report_drift(catalog_of(load_settings()), start, end)
+    rows = [
+        {**d._asdict(), "first_seen": d.first_seen.isoformat(), "last_seen": d.last_seen.isoformat()}
+        for d in report.found
+    ]
+    value = {"fields": rows, "behind_raw": report.behind}
+    out.result(value, lambda console: _show_drift(console, value))
+
+
 def _registry(settings: Settings, url: str | None) -> Registry:
     group = settings.registry
     password = group.password.get_secret_value() if group.password else None
@@ -104,3 +131,16 @@ def _show(console: Console, value: dict[str, Any]) -> None:
         console.print("next: `paywave schemas write`, and look at the difference", markup=False)
     listed = ", ".join(f"v{version}" for version in value["versions"])
     console.print(f"{listed}: {'compatible' if value['ok'] else 'refused'}", markup=False)
+
+
+def _show_drift(console: Console, value: dict[str, Any]) -> None:
+    table = Table(box=None, pad_edge=False)
+    for column in ("field", "source", "type", "first seen", "last seen"):
+        table.add_column(column, overflow="fold")
+    table.add_column("records", justify="right", no_wrap=True)
+    for row in value["fields"]:
+        words = (row["field"], row["source"], row["json_type"], row["first_seen"], row["last_seen"])
+        table.add_row(*(Text(word) for word in words), f"{row['records']:,}")
+    console.print(table if value["fields"] else "no field beside the contract")
+    if value["behind_raw"]:
+        console.print(f"{value['behind_raw']:,} records are not counted yet: `paywave stream drift --once`")

@@ -15,6 +15,7 @@ from cli.telemetry import start_telemetry
 from config.settings import Settings, load_settings
 from streaming.curated_job import CuratedJob, CuratedSettings
 from streaming.raw_job import RawJob, RawSettings
+from streaming.schemas.drift_job import DriftJob, DriftSettings
 from streaming.transactions_job import TransactionsJob, TransactionsSettings
 
 
@@ -68,6 +69,20 @@ def transactions(once: bool, rebuild: bool, out: Output) -> None:
     out.result(value, lambda console: console.print(f"transactions: {said}"))
 
 
+@stream.command()
+@click.option("--once", is_flag=True, help="Catch up with raw, then end.")
+@with_output
+def drift(once: bool, out: Output) -> None:
+    """Count the fields that partners send beside the contract. Ends after the batch at hand on SIGTERM.
+
+    It runs beside the other jobs, every minute unless it is told to run once.
+    """
+    settings = load_settings()
+    job = DriftJob(catalog_of(settings), spark_of(settings, "drift"), DriftSettings())
+    records = _run(job, "drift", once, out)
+    out.result({"records": records}, lambda console: console.print(f"drift: {records:,} records looked at"))
+
+
 def _serve(stop: Callable[[], None], once: bool, out: Output) -> None:
     start_telemetry()
     if not once:  # a service: say what happens
@@ -75,7 +90,7 @@ def _serve(stop: Callable[[], None], once: bool, out: Output) -> None:
     stop_on_signals(stop)
 
 
-def _run(job: RawJob | CuratedJob, name: str, once: bool, out: Output) -> int:
+def _run(job: RawJob | CuratedJob | DriftJob, name: str, once: bool, out: Output) -> int:
     _serve(job.stop, once, out)
     with progress(out, name, None) as meter:
         return job.run(once, on_batch=lambda done, left: meter(done, f"{done:,} records, {left:,} to come"))

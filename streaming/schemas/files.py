@@ -16,11 +16,12 @@ import quality
 from quality.contract import HISTORY, Contract
 from quality.contract_page import contract_page
 from quality.event_schema import NAME, Schema, event_schema
-from quality.schema_changes import breaks
+from quality.schema_changes import breaks, same_rules
 from streaming.errors import SchemaError
 
 FOLDER = Path(quality.__file__).parent / "schemas" / NAME
 PAGE = FOLDER.parents[2] / "docs" / "partner-contract.md"
+_FROM = "x-effective-from"
 _HINT = "`paywave schemas write` makes them anew from the contract's code; then look at the difference"
 
 
@@ -69,10 +70,14 @@ def line_of(version: int, history: tuple[Contract, ...] = HISTORY, before: bool 
 def find_rewritten(schemas: Mapping[int, Schema], released: Mapping[int, Schema], now: datetime) -> list[str]:
     """Say which versions in force by now are not what was released: old records are judged by them."""
     return [
-        f"v{version}.json is in force since {schema['x-effective-from']} and must stay as it was released"
+        f"v{version}.json is in force since {schema[_FROM]} and must stay as it was released"
         for version, schema in released.items()
-        if datetime.fromisoformat(schema["x-effective-from"]) <= now and schemas.get(version) != schema
+        if datetime.fromisoformat(schema[_FROM]) <= now and not _is_same(schemas.get(version), schema)
     ]
+
+
+def _is_same(mine: Schema | None, released: Schema) -> bool:
+    return mine is not None and mine.get(_FROM) == released[_FROM] and same_rules(mine, released)
 
 
 def find_drift(

@@ -10,6 +10,7 @@ from pyiceberg.types import IcebergType, ListType, NestedField, StructType
 
 from lakehouse.definitions import (
     BY_NAME,
+    DRIFT,
     PAYMENTS,
     PUBLISH_LOG,
     QUARANTINE,
@@ -39,7 +40,7 @@ def ids_of(schema: Schema) -> list[int]:
 
 
 def test_the_tables_of_the_design_are_there() -> None:
-    assert set(BY_NAME) == {RAW, VERSIONS, PAYMENTS, QUARANTINE, TRANSACTIONS, PUBLISH_LOG}
+    assert set(BY_NAME) == {RAW, VERSIONS, PAYMENTS, QUARANTINE, TRANSACTIONS, PUBLISH_LOG, DRIFT}
     assert len(BY_NAME) == len(TABLES)
 
 
@@ -94,6 +95,7 @@ def test_partitions_as_the_design_has_them(table: Table, buckets: int) -> None:
             QUARANTINE: ["hour(kafka_ts)"],
             TRANSACTIONS: [account],
             PUBLISH_LOG: [],
+            DRIFT: [],
         }[table.name]
     )
 

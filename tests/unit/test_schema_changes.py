@@ -84,8 +84,11 @@ def test_a_version_in_force_is_never_rewritten() -> None:
         1: {"x-effective-from": "2020-01-01T00:00:00+00:00"},
         2: {"x-effective-from": "2030-01-01T00:00:00+00:00"},
     }
-    changed_all = {version: {**schema, "title": "other"} for version, schema in mine.items()}
-    assert find_rewritten(mine, mine, LATER) == []
+    changed_all = {version: {**schema, "required": ["x"]} for version, schema in mine.items()}
+    other_words = {version: {**schema, "title": "other"} for version, schema in mine.items()}
+    assert find_rewritten(mine, mine, LATER) == find_rewritten(other_words, mine, LATER) == []
+    earlier = {1: {"x-effective-from": "2019-01-01T00:00:00+00:00"}}
+    assert len(find_rewritten(earlier, mine, LATER)) == 1
     (problem,) = find_rewritten(changed_all, mine, LATER)
     assert problem.startswith("v1.json is in force since 2020")
 
