@@ -31,6 +31,7 @@ PAYMENTS = "curated.payments"
 TRANSACTIONS = "curated.transactions"
 QUARANTINE = "quarantine.payment_events"
 PUBLISH_LOG = "curated.publish_log"
+PARTNER_FILES = "dropzone.partner_files"
 DRIFT = "curated.schema_drift"
 
 SNAPSHOTS_KEPT = 240
@@ -239,6 +240,38 @@ TABLES: tuple[Table, ...] = (
         key=("account_id", "transaction_ref", "currency", "business_key"),
         sort_by=("account_id", "transaction_ref"),
         bucket_of="account_id",
+    ),
+    Table(
+        name=PARTNER_FILES,
+        meaning="The ledger of partners' files: one row per thing that happened to one. Append only.",
+        columns=(
+            Column("partner", _TEXT, "Partner's name in the registry"),
+            Column("name", _TEXT, "Name of the file, card numbers masked"),
+            Column("seq", _LONG, "Counts what happened to this name; the highest holds"),
+            Column("state", _TEXT, "waiting, overdue, reading, done, rejected or repeated"),
+            Column("changed_at", _TIME, "When this happened"),
+            Column("fingerprint", _TEXT, "Differs whenever the file was written to"),
+            Column("bytes", _LONG, "Size of the file"),
+            Column("version", _LONG, "New content under a name is a new version; null while it waits", False),
+            Column("digest", _TEXT, "sha256 of the content, in hex", required=False),
+            Column("rows", _LONG, "Rows in the file", required=False),
+            Column("events", _LONG, "Events that the accepted rows stand for", required=False),
+            Column("accepted", _LONG, "Rows that became events", required=False),
+            Column("rejected", _LONG, "Rows that go to quarantine as they came", required=False),
+            Column("topic_id", _TEXT, "UUID of the Kafka topic that it was read into", required=False),
+            Column("starts", _TEXT, "Where each partition ended when reading began, as JSON", False),
+            Column("offsets", _TEXT, "First and last offset of its records per partition, as JSON", False),
+            Column("received_at", _TIME, "When reading began; rows are judged as of then", required=False),
+            Column("owner", _TEXT, "Dropzone that is reading it", required=False),
+            Column("claimed_until", _TIME, "Until when other dropzones leave it alone", required=False),
+            Column("promised_rows", _LONG, "Rows that its manifest promised", required=False),
+            Column("reason", _TEXT, "Why it waits, or was rejected", required=False),
+        ),
+        key=("partner", "name", "seq"),
+        sort_by=("partner", "name", "seq"),
+        # Written by pyiceberg, which cannot append to v3; internal, so no refresh depends on it (ADR 0017).
+        # A small append at a time: the manifests are merged, or each read would open one per append.
+        properties={"format-version": "2", "commit.manifest-merge.enabled": "true"},
     ),
     Table(
         name=PUBLISH_LOG,

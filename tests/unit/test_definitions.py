@@ -11,6 +11,7 @@ from pyiceberg.types import IcebergType, ListType, NestedField, StructType
 from lakehouse.definitions import (
     BY_NAME,
     DRIFT,
+    PARTNER_FILES,
     PAYMENTS,
     PUBLISH_LOG,
     QUARANTINE,
@@ -40,7 +41,7 @@ def ids_of(schema: Schema) -> list[int]:
 
 
 def test_the_tables_of_the_design_are_there() -> None:
-    assert set(BY_NAME) == {RAW, VERSIONS, PAYMENTS, QUARANTINE, TRANSACTIONS, PUBLISH_LOG, DRIFT}
+    assert set(BY_NAME) == {RAW, VERSIONS, PAYMENTS, QUARANTINE, TRANSACTIONS, PARTNER_FILES, PUBLISH_LOG, DRIFT}
     assert len(BY_NAME) == len(TABLES)
 
 
@@ -94,6 +95,7 @@ def test_partitions_as_the_design_has_them(table: Table, buckets: int) -> None:
             PAYMENTS: [event_hour, account],
             QUARANTINE: ["hour(kafka_ts)"],
             TRANSACTIONS: [account],
+            PARTNER_FILES: [],
             PUBLISH_LOG: [],
             DRIFT: [],
         }[table.name]
@@ -101,9 +103,9 @@ def test_partitions_as_the_design_has_them(table: Table, buckets: int) -> None:
 
 
 @each_table
-def test_every_table_is_v3_zstd_and_cleans_its_metadata(table: Table) -> None:
+def test_every_table_but_the_ledger_is_v3_and_every_one_zstd_and_cleans_its_metadata(table: Table) -> None:
     properties = table.all_properties()
-    assert properties["format-version"] == "3"
+    assert properties["format-version"] == ("2" if table.name == PARTNER_FILES else "3")
     assert properties["write.parquet.compression-codec"] == "zstd"
     assert properties["write.metadata.delete-after-commit.enabled"] == "true"
     assert properties["comment"] == table.meaning
