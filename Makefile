@@ -11,10 +11,10 @@ UV = $(shell command -v uv || echo $(VENV)-lock/bin/uv)
 # Each of the two has a stack and a Spark session of its own, and mostly waits for one core.
 TWO_AT_A_TIME = --numprocesses 2 --dist worksteal
 
-.PHONY: help setup setup-dev demo test check test-unit test-faults lock lock-python lock-jars bench-fold clean
+.PHONY: help setup setup-dev demo test check test-unit test-faults lock lock-python lock-jars bench-fold bench-gateway clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## make the virtual environment, install the locked dependencies, fetch the locked jars
 	@sh local/setup.sh
@@ -55,6 +55,10 @@ lock-jars: setup
 
 bench-fold: setup ## what the curated fold costs beside the textbook version; ARGS=--quick for a look
 	@$(BIN)/python -m bench.fold $(ARGS)
+
+bench-gateway: setup-dev ## what the gateway takes in, by our load generator and Locust, beside a bare server
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock
+	@$(BIN)/python -m bench.gateway $(ARGS)
 
 clean: ## remove what can be made again; data in PAYWAVE_HOME and the jar cache stay
 	@rm -rf $(VENV) $(VENV)-lock .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

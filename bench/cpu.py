@@ -86,3 +86,9 @@ def _descendants(root: int, parents: dict[int, int]) -> set[int]:
     while more := {pid for pid, parent in parents.items() if parent in found} - found:
         found |= more
     return found & parents.keys()
+
+
+def tree_seconds(root: int) -> float:
+    """CPU seconds of a process and of all that it started and that still lives."""
+    known = {pid: stat for pid in _pids() if (stat := _stat(pid)) is not None}
+    return sum(known[pid][2] for pid in _descendants(root, {pid: stat[0] for pid, stat in known.items()}))

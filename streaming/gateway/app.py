@@ -7,8 +7,8 @@ the server (`server.py`), settings.
 from __future__ import annotations
 
 import asyncio
+import random
 import time
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -168,7 +168,7 @@ class EventsEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request, started = Request(scope, receive), time.perf_counter()
-        request_id = str(uuid.uuid4())
+        request_id = new_request_id()
         with telemetry.tracer().start_as_current_span(
             telemetry.SERVER_SPAN,
             context=propagate.extract(request.headers),
@@ -232,6 +232,11 @@ def make_app(config: GatewayConfig, metrics_page: Callable[[], bytes]) -> Starle
     )
 
 
+def new_request_id() -> str:
+    """Return an id to find a request in the logs by. It may be guessed, and so costs no system call."""
+    return f"{random.getrandbits(128):032x}"
+
+
 def problem(refusal: Refusal, request_id: str) -> Response:
     """A refusal as a response."""
     headers = {"content-type": "application/problem+json", "x-request-id": request_id}
@@ -258,7 +263,7 @@ def _lifespan(gateway: Gateway) -> Callable[[Starlette], AbstractAsyncContextMan
 async def _not_here(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     said = "there is nothing at this path" if error.status_code == 404 else "not this method"
-    response = problem(Refusal(error.status_code, "not_here", said), str(uuid.uuid4()))
+    response = problem(Refusal(error.status_code, "not_here", said), new_request_id())
     response.headers.update(error.headers or {})
     return response
 

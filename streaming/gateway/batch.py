@@ -43,7 +43,7 @@ def batch_of(body: bytes, content_type: str, most: int) -> Batch:
     elif kind and kind not in JSON_TYPES:
         raise Refusal(415, "media_type", "application/json or application/x-ndjson is wanted")
     else:
-        events = _elements(body) if is_array else [body] if body.strip(_WHITESPACE) else []
+        events = _elements(body) if is_array else [alone] if (alone := body.strip(_WHITESPACE)) else []
     if not events:
         raise Refusal(400, "empty", "there is no event in the body")
     if len(events) > most:

@@ -6,7 +6,9 @@ never an id, a path as it came, or anything of an event.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
+from functools import cache
 
 from opentelemetry import metrics, trace
 from opentelemetry.metrics import CallbackOptions, Observation
@@ -24,12 +26,15 @@ ROUTE = "/v1/events"
 SERVER_SPAN = f"POST {ROUTE}"
 SERVER_ATTRIBUTES = {HTTP_REQUEST_METHOD: "POST", HTTP_ROUTE: ROUTE, URL_PATH: ROUTE, URL_SCHEME: "http"}
 STATUS_CODE = HTTP_RESPONSE_STATUS_CODE
+_Attributes = tuple[tuple[str, str], ...]
+_Counts = Counter[_Attributes]
 # As the HTTP conventions give them.
 _SECONDS = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10]
 
 
+@cache  # each asking makes another one, which costs as much as a span
 def tracer() -> trace.Tracer:
-    """The gateway's tracer, by pinned semantic conventions."""
+    """The gateway's tracer, by pinned semantic conventions; asked for once telemetry has started."""
     return trace.get_tracer("paywave.gateway", schema_url=SCHEMA_URL)
 
 
@@ -45,21 +50,25 @@ def sending_attributes(topic: str, count: int) -> dict[str, str | int]:
 
 
 class Instruments:
-    """Counters and histograms of one gateway. `gauges` are read when somebody asks."""
+    """What one gateway counts; `gauges` are read when somebody asks.
 
-    def __init__(self, topic: str, gauges: dict[str, Callable[[], float]]) -> None:
+    Counts are added up here and read by OpenTelemetry when it is asked: recording each one costs as much as
+    judging an event.
+    """
+
+    def __init__(self, topic: str, gauges: Mapping[str, Callable[[], float]]) -> None:
         meter = metrics.get_meter("paywave.gateway", schema_url=SCHEMA_URL)
-        self._topic = topic
+        self._events, self._refusals, self._sent = _Counts(), _Counts(), _Counts()
+        self._sent_to = _key({"messaging.system": "kafka", "messaging.destination.name": topic})
         self._duration = meter.create_histogram(
             "http.server.request.duration", "s", explicit_bucket_boundaries_advisory=_SECONDS
         )
-        self._events = meter.create_counter(
-            "paywave.gateway.events", "{event}", "Events by what became of them"
-        )
-        self._refusals = meter.create_counter(
-            "paywave.gateway.refusals", "{request}", "Requests refused, by code"
-        )
-        self._sent = meter.create_counter("messaging.client.sent.messages", "{message}")
+        for name, unit, counts in (
+            ("paywave.gateway.events", "{event}", self._events),
+            ("paywave.gateway.refusals", "{request}", self._refusals),
+            ("messaging.client.sent.messages", "{message}", self._sent),
+        ):
+            meter.create_observable_counter(name, [_observed_counts(counts)], unit)
         for name, read in gauges.items():
             meter.create_observable_gauge(name, [_observed(read)])
 
@@ -74,17 +83,25 @@ class Instruments:
             attributes[ERROR_TYPE] = str(status)
         self._duration.record(seconds, attributes)
         if refused:
-            self._refusals.add(1, {"code": refused})
+            self._refusals[_key({"code": refused})] += 1
 
     def judged(self, partner: str, accepted: int, rejected: int) -> None:
         """Count the events of a request; the partner's name is from the registry."""
-        self._events.add(accepted, {"partner": partner, "result": "accepted"})
-        if rejected:
-            self._events.add(rejected, {"partner": partner, "result": "rejected"})
+        self._events[_key({"partner": partner, "result": "accepted"})] += accepted
+        self._events[_key({"partner": partner, "result": "rejected"})] += rejected
 
     def sent(self, count: int) -> None:
         """Count messages that Kafka acknowledged."""
-        self._sent.add(count, {"messaging.system": "kafka", "messaging.destination.name": self._topic})
+        self._sent[self._sent_to] += count
+
+
+def _key(attributes: dict[str, str]) -> _Attributes:
+    return tuple(attributes.items())
+
+
+def _observed_counts(counts: _Counts) -> Callable[[CallbackOptions], list[Observation]]:
+    # A copy: another thread may read while the event loop adds a new key.
+    return lambda _options: [Observation(count, dict(key)) for key, count in counts.copy().items()]
 
 
 def _observed(read: Callable[[], float]) -> Callable[[CallbackOptions], list[Observation]]:

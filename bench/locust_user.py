@@ -1,0 +1,41 @@
+"""The same requests by Locust, a public load tool: `locust -f bench/locust_user.py`, settings in `BENCH_*`.
+
+Belongs here: what one of its users does. Does not: running it (`gateway.py`).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from locust import FastHttpUser, constant_throughput, task
+
+from bench.load import Bodies
+from streaming.gateway.signature import signed_headers
+
+_KEY = Path(os.environ["BENCH_KEY"])
+_SECRET = _KEY.read_bytes().strip()
+_PER_USER = float(os.environ["BENCH_RATE"]) / int(os.environ["BENCH_USERS"])
+_BODIES = Bodies(int(os.environ["BENCH_BATCH"]))
+
+
+class Partner(FastHttpUser):
+    """Posts signed batches, paced or as fast as the answers come."""
+
+    if _PER_USER:
+        wait_time = constant_throughput(_PER_USER)
+
+    @task
+    def post(self) -> None:
+        """Post one batch; anything but 202 is a failure."""
+        body = _BODIES.next()
+        headers = signed_headers(_KEY.stem, _SECRET, body, time.time())
+        with self.client.post(
+            "/v1/events",
+            data=body,  # type: ignore[arg-type]  # bytes go out as they are
+            headers={"content-type": "application/json", **headers},
+            catch_response=True,
+        ) as answer:
+            if answer.status_code != 202:
+                answer.failure(f"status {answer.status_code}")
