@@ -78,9 +78,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="bench-gateway")
     parser.add_argument("--seconds", type=float, default=15, help="measured, per run")
     seconds = parser.parse_args().seconds
-    print(
-        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {_machine()}; {seconds:g} s each, {_CONNECTIONS} connections"
-    )
+    print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {_machine()}; {_CONNECTIONS} connections, {seconds:g} s")
     print()
     print("| server, load by | load | events/s | P50 ms | P99 ms | events per CPU-s of the server ", end="")
     print(

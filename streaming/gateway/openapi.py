@@ -5,13 +5,14 @@ Belongs here: what callers read. Does not: decide anything. Made from the contra
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from html import escape
 from typing import Any
 
 import msgspec
 
-from quality.contract import EVENT_TYPES, MAX_ID_BYTES, MAX_REVISION, NETWORKS, STATUSES
-from quality.currencies import MINOR_UNITS
+from quality.contract import in_force
+from quality.event_schema import event_schema
 from streaming.gateway.answers import Problem, Results
 from streaming.gateway.signature import KEY_HEADER, SIGNATURE_HEADER, TIME_HEADER
 
@@ -146,42 +147,8 @@ def _any_of(*names: str) -> dict[str, Any]:
 
 
 def _event() -> dict[str, Any]:
-    text = {
-        "type": "string",
-        "minLength": 1,
-        "maxLength": MAX_ID_BYTES,
-        "description": f"1 to {MAX_ID_BYTES} bytes",
-    }
-    moment = {"type": "string", "format": "date-time", "description": "ISO 8601 with an offset"}
-    ident = {"type": "string", "format": "uuid", "description": "A UUID of any version"}
-    properties: dict[str, Any] = {
-        "event_id": ident,
-        "event_type": _one_of(EVENT_TYPES),
-        "event_ts": moment,
-        "ingest_ts": {**moment, "description": "Added by the gateway where it is missing"},
-        "account_id": text,
-        "card_id": {**text, "description": "A token, never a card number"},
-        "merchant_id": text,
-        "amount": {
-            "type": ["string", "number"],
-            "pattern": r"^(0|[1-9][0-9]{0,14})(\.[0-9]{1,4})?$",
-            "minimum": 0,
-            "description": "A decimal, by its text, with at most the currency's decimal places",
-        },
-        "currency": _one_of(MINOR_UNITS),
-        "network": _one_of(NETWORKS),
-        "status": _one_of(STATUSES),
-        "attributes": {"type": "object", "description": "Anything else"},
-        "revision": {"type": ["integer", "null"], "minimum": 0, "maximum": MAX_REVISION},
-        "original_event_id": {**ident, "type": ["string", "null"]},
-        "transaction_ref": {**text, "type": ["string", "null"]},
-    }  # fmt: skip
-    optional = {"ingest_ts", "revision", "original_event_id", "transaction_ref"}
-    required = [name for name in properties if name not in optional]
-    return {"type": "object", "properties": properties, "required": required}
-
-
-def _one_of(values: Any) -> dict[str, Any]:
-    names = sorted(values)
-    said = ", ".join(names) if len(names) < 10 else "ISO 4217"
-    return {"type": "string", "enum": names, "description": said}
+    """The contract's own schema, as of now; what the gateway adds itself is not asked for."""
+    schema = event_schema(in_force(datetime.now(UTC)))
+    required = [name for name in schema["required"] if name != "ingest_ts"]
+    own = {name: value for name, value in schema.items() if not name.startswith("$")}
+    return {**own, "required": required}
