@@ -1,6 +1,8 @@
 """Errors of the streaming room.
 
 StreamingError
+├── EventRefused        an event of a service of ours breaks the contract, or holds a card number
+├── BufferFull          there is no room for an event on its way to Kafka, now
 ├── SchemaError         schema files or the registry are not as they must be
 ├── WeakTopic           a topic breaks the durability rules, so nothing starts against it
 ├── SendError           events could not be sent; says how many were acknowledged
@@ -28,6 +30,14 @@ class SendError(StreamingError):
         super().__init__(message, hint)
         self.acknowledged = acknowledged
         self.failed = failed
+
+
+class EventRefused(StreamingError):
+    """An event breaks the contract or holds a card number: it was not sent, and no value of it is told."""
+
+
+class BufferFull(StreamingError):
+    """Kafka takes less than is sent, and the memory for what is on its way is used up."""
 
 
 class SchemaError(StreamingError):

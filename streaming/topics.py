@@ -6,6 +6,7 @@ what is in their records (`message.py`).
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
@@ -24,6 +25,7 @@ from streaming.errors import StreamingError, WeakTopic
 from streaming.topic_plan import CREATE, DAY_MS, GROW, IMPOSSIBLE, Change, Topic, durability_problems, plan
 
 _TIMEOUT_S = 30.0
+_POLL_S = 0.05
 
 
 def payments_topic(
@@ -145,6 +147,18 @@ def apply(client: AdminClient, change: Change) -> None:
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise _unanswered(f"{change.action} of topic {topic.name} failed", error) from error
+    if change.action in (CREATE, GROW):
+        _await_partitions(client, topic)
+
+
+def _await_partitions(client: AdminClient, topic: Topic) -> None:
+    """Wait until the broker that we ask has learnt what the controller decided, which takes a moment."""
+    deadline = time.monotonic() + _TIMEOUT_S
+    while time.monotonic() < deadline:
+        found = client.list_topics(timeout=_TIMEOUT_S).topics.get(topic.name)
+        if found is not None and len(found.partitions) >= topic.partitions:
+            return
+        time.sleep(_POLL_S)
 
 
 def _client(kafka_properties: Mapping[str, str]) -> AdminClient:

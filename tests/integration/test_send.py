@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import uuid
 from collections import defaultdict
+from datetime import UTC, datetime
 from random import Random
 
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, TIMESTAMP_LOG_APPEND_TIME, Consumer, Message, TopicPartition
 
 from config.settings import Settings
+from streaming.client import EventProducer, Failure
 from streaming.errors import SendError
 from streaming.message import message_of
 from streaming.producer import send
 from streaming.simulate import Mix, Plan, Simulation
 from streaming.topics import ensure_topics, payments_topic
+from tests.events import wire
 
 pytestmark = pytest.mark.integration
 
@@ -89,3 +92,31 @@ def test_a_missing_topic_is_refused_and_not_created(stack: Settings) -> None:
     for _ in range(2):
         with pytest.raises(SendError, match="has no topic absent-"):
             send([message_of(b"{}", "bank")], name, stack.kafka_properties())
+
+
+def test_a_service_puts_an_account_where_a_file_does(stack: Settings, topic: str) -> None:
+    accounts = [f"acct-{n}" for n in range(30)]
+    now = datetime.now(UTC).isoformat()
+    lines = [wire(account, account_id=account, event_ts=now) for account in accounts]
+    failures: list[Failure] = []
+    with EventProducer(
+        stack.kafka_properties(),
+        source="ledger",
+        topic=topic,
+        on_failure=failures.append,
+        needs_durable=False,
+    ) as events:
+        for line in lines:
+            events.send(line)
+    send([message_of(line, "ledger") for line in lines], topic, stack.kafka_properties())
+
+    places, headers = defaultdict(set), defaultdict(set)
+    for found in consume(stack, topic, 60):
+        places[found.key()].add(found.partition())
+        headers[found.value()].add(tuple(found.headers()))
+    assert failures == []
+    assert {key.decode() for key in places} == set(accounts)
+    assert all(len(of_account) == 1 for of_account in places.values())
+    assert len({partition for of_account in places.values() for partition in of_account}) > 1
+    assert headers.keys() == set(lines)
+    assert all(len(of_event) == 1 for of_event in headers.values())

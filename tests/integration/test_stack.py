@@ -9,6 +9,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,11 @@ from local.doctor import examine
 from local.errors import StackDown, StackError
 from local.stack import down, find, require_up, status, up
 from local.state import remembered_ports
-from streaming.topics import Topic, ensure_topics
+from streaming.client import EventProducer, Failure
+from streaming.errors import WeakTopic
+from streaming.topic_plan import Topic
+from streaming.topics import ensure_topics
+from tests.events import wire
 from tests.stacks import TOPIC, assert_there, consume, kill, leave_traces, produce
 
 pytestmark = pytest.mark.integration
@@ -82,6 +87,32 @@ def test_a_killed_server_comes_back_alone_with_its_data(home: Path, name: str) -
         require_up(settings)
     assert up(settings).started == (name,)
     assert_there(load_settings(home=home), traces)
+
+
+def test_a_service_gets_back_what_a_stopped_broker_did_not_acknowledge(home: Path) -> None:
+    settings = start(home)
+    failures: list[Failure] = []
+    told = {"source": "ledger", "topic": TOPIC, "on_failure": failures.append, "delivery_seconds": 2}
+    kafka = settings.kafka_properties()
+    with pytest.raises(WeakTopic, match="replication factor is 1"):
+        EventProducer(kafka, **told)
+    with EventProducer(kafka, **told, needs_durable=False) as events:
+        kept = {events.send(event_now(f"k{n}")) for n in range(50)}
+        assert events.flush(30) == 0
+        kill(settings, "kafka-1")
+        lost = {events.send(event_now(f"l{n}")) for n in range(50)}
+    assert {failure.event_id for failure in failures} == lost
+    assert up(settings).started == ("kafka-1",)
+    with EventProducer(load_settings(home=home).kafka_properties(), **told, needs_durable=False) as events:
+        for failure in failures:
+            events.send(failure.value)
+        assert events.flush(30) == 0
+    ids = [json.loads(record).get("event_id") for record in consume(settings) if record.startswith(b"{")]
+    assert kept | lost <= set(ids)
+
+
+def event_now(name: str) -> bytes:
+    return wire(name, event_ts=datetime.now(UTC).isoformat())
 
 
 def test_a_server_without_its_pid_file_is_recognised(home: Path) -> None:
