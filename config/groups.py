@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 KafkaSecurity = Literal["plaintext", "tls", "scram", "msk-iam"]
@@ -116,6 +116,30 @@ class GatewaySettings(Group):
     tls_certificate: Path | None = None
     tls_key: Path | None = None
     tls_client_ca: Path | None = None
+
+    @model_validator(mode="after")
+    def _has_room_for_a_body(self) -> Self:
+        # One partner gets half of the room: a body that is taken must fit into it.
+        if self.max_in_flight_bytes < 4 * self.max_body_bytes:
+            raise ValueError("max_in_flight_bytes must be at least four times max_body_bytes")
+        return self
+
+
+class DropzoneSettings(Group):
+    """The dropzone: where partners' files land, how often it looks, how long a claim on a file holds.
+
+    `landing` is a folder or `s3://bucket/prefix`, with one folder per partner. Without it the embedded stack
+    uses a folder of its own. `sftp_host_key` is the SFTP server's private key; that stack makes its own.
+    """
+
+    landing: str | None = None
+    scan_s: float = Field(default=5, gt=0)
+    # More than a record may wait for its acknowledgement: who takes a file over must find all that was sent.
+    lease_s: float = Field(default=30, ge=1)
+    delivery_timeout_s: float = Field(default=10, gt=0)
+    sftp_host: str = "127.0.0.1"
+    sftp_port: Port = 18022
+    sftp_host_key: Path | None = None
 
 
 class StackSettings(Group):

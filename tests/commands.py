@@ -78,6 +78,11 @@ class Running:
         """Command lines of it and of all that it started, as everybody on the machine may read them."""
         return [_read(pid, "cmdline").replace("\0", " ") for pid in self._session()]
 
+    @property
+    def pid(self) -> int:
+        """Of the command itself."""
+        return self._process.pid
+
     def kill(self) -> None:
         """SIGKILL it and all that it started, at once; returns when nothing of it is left."""
         os.killpg(self._process.pid, signal.SIGKILL)

@@ -9,6 +9,7 @@ import http.client
 import json
 import os
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Mapping
@@ -80,8 +81,9 @@ class Told:
 class Client:
     """Signs and posts; a connection per thread is kept open."""
 
-    def __init__(self, port: int, secrets: Mapping[str, bytes]) -> None:
+    def __init__(self, port: int, secrets: Mapping[str, bytes], tls: ssl.SSLContext | None = None) -> None:
         self.port = port
+        self._tls = tls
         self.secrets = secrets
         self._local = threading.local()
 
@@ -110,7 +112,11 @@ class Client:
 
     def _connection(self) -> http.client.HTTPConnection:
         if getattr(self._local, "connection", None) is None:
-            self._local.connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+            self._local.connection = (
+                http.client.HTTPSConnection("127.0.0.1", self.port, timeout=60, context=self._tls)
+                if self._tls
+                else http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+            )
         connection: http.client.HTTPConnection = self._local.connection
         return connection
 
@@ -119,9 +125,16 @@ class GatewayProcess:
     """`paywave gateway` on a free port, with a registry of partners for tests and keys of its own."""
 
     def __init__(
-        self, folder: Path, kafka: Mapping[str, str], *, until: str = "/readyz", **settings: str
+        self,
+        folder: Path,
+        kafka: Mapping[str, str],
+        *,
+        until: str = "/readyz",
+        tls: ssl.SSLContext | None = None,
+        **settings: str,
     ) -> None:
         self.folder = folder
+        self._tls = tls
         (folder / "registry.toml").write_text(settings.pop("registry", REGISTRY))
         self.port = _free_port()
         self._environment = {
@@ -146,7 +159,7 @@ class GatewayProcess:
 
     def new_client(self) -> Client:
         keys = (self.folder / "run" / "keys").glob("*.key")
-        return Client(self.port, {path.stem: path.read_bytes().strip() for path in keys})
+        return Client(self.port, {path.stem: path.read_bytes().strip() for path in keys}, self._tls)
 
     def memory_bytes(self) -> int:
         return self.process.memory_bytes()
@@ -156,7 +169,7 @@ class GatewayProcess:
 
     def _answers(self, path: str) -> bool:
         try:
-            return Client(self.port, {}).get(path).status == 200
+            return Client(self.port, {}, self._tls).get(path).status == 200
         except (OSError, http.client.HTTPException):
             return False
 

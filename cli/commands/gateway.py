@@ -5,23 +5,21 @@ from __future__ import annotations
 import logging
 import os
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import click
 
 from cli.commands.partners import registry_file
+from cli.keys import token_keys_of
 from cli.logs import start_logs
 from cli.output import Output, with_output
 from cli.telemetry import prometheus_page, start_telemetry
 from config.settings import Settings, load_settings
-from quality.card_tokens import TokenKey
-from streaming.errors import StreamingError
-from streaming.gateway.app import GatewayConfig, make_app
+from streaming.gateway.app import make_app
+from streaming.gateway.gateway import GatewayConfig
 from streaming.gateway.server import Listener, serve
 from streaming.partners.keys import secrets_of
-from streaming.partners.registry import Registry, load_registry
-from streaming.token_keys import kms_decrypt, made_token_keys, token_keys
+from streaming.partners.registry import load_registry
 from streaming.topics import require_durable
 
 
@@ -56,7 +54,7 @@ def gateway_config(settings: Settings) -> GatewayConfig:
         settings.kafka_properties(),
         registry,
         secrets_of(registry, settings.dev_keys),
-        _token_keys(settings, registry),
+        token_keys_of(settings, list(registry.partners.values())),
         max_body_bytes=ours.max_body_bytes,
         max_events=ours.max_events,
         max_in_flight_bytes=ours.max_in_flight_bytes,
@@ -86,19 +84,3 @@ def make_worker_app(config: GatewayConfig, level: int) -> Any:
     start_logs(level)
     start_telemetry()
     return make_app(config, prometheus_page())
-
-
-def _token_keys(settings: Settings, registry: Registry) -> tuple[TokenKey, ...]:
-    """Read the keys of card tokens; none are needed where every partner's card numbers are refused."""
-    ours = settings.gateway
-    if ours.token_keys:
-        return token_keys(ours.token_keys, kms_decrypt(ours.kms_region) if ours.kms_region else None)
-    if all(p.card_numbers == "refuse" for p in registry.partners.values()):
-        return ()
-    made: Path | None = settings.dev_keys
-    if made is None:
-        raise StreamingError(
-            "a partner's card numbers are to be tokenised, and there are no keys for it",
-            "set gateway.token_keys, and gateway.kms_region if KMS opens them",
-        )
-    return made_token_keys(made / "card-tokens.toml")

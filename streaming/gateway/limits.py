@@ -5,6 +5,7 @@ Belongs here: the arithmetic of both. Does not: clocks, HTTP.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -39,20 +40,28 @@ class TokenBucket:
 
 
 class InFlight:
-    """The bytes of the requests that are being worked on: never more than the limit."""
+    """The bytes of the requests that are being worked on: never more than the limit.
+
+    One partner has half of it at most, so that nobody can keep the others out.
+    """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.bytes = 0
+        self._by_partner: Counter[str] = Counter()
 
     @contextmanager
-    def reserve(self, size: int) -> Iterator[None]:
-        """Hold room for a request while the block runs. Raises Refusal 503 if there is none."""
+    def reserve(self, partner: str, size: int) -> Iterator[None]:
+        """Hold room for a partner's request while the block runs. Raises Refusal 503 if there is none."""
         size += _BYTES_PER_REQUEST
-        if self.bytes + size > self.limit:
+        if self.bytes + size > self.limit or self._by_partner[partner] + size > self.limit / 2:
             raise Refusal(503, "busy", "the gateway has as much in hand as it can; send it again", _RETRY_S)
-        self.bytes += size
+        self._add(partner, size)
         try:
             yield
         finally:
-            self.bytes -= size
+            self._add(partner, -size)
+
+    def _add(self, partner: str, size: int) -> None:
+        self.bytes += size
+        self._by_partner[partner] += size

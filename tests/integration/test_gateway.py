@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
+import shutil
+import signal
 import socket
+import ssl
+import subprocess
 import time
 import uuid
 from collections.abc import Iterator
@@ -31,7 +36,7 @@ LIMITS = {
     "gateway__body_timeout_s": "1",
     "gateway__idle_timeout_s": "1",
     "gateway__max_body_bytes": "1000000",
-    "gateway__max_in_flight_bytes": "3000000",
+    "gateway__max_in_flight_bytes": "6000000",
 }
 
 
@@ -176,7 +181,10 @@ def test_no_card_number_gets_past_the_gateway(
         assert client.post(body).status in {400, 422}
     told = client.post(hidden[2], key="shop-1")
     assert told.status == 202
-    answers = [client.post(event(), idempotency_key=PAN), client.post(event(), traceparent=PAN), told]
+    trace = f"00-{PAN:0>32}-00f067aa0ba902b7-01"
+    answers = [client.post(event(), idempotency_key=PAN), client.post(event(), traceparent=trace), told]
+    answers.append(client.post(event(), baggage=f"card={PAN}", tracestate=f"card={PAN}"))
+    answers.append(client.post(event(amount=PAN), traceparent=trace))
     answers.append(client.ask("POST", f"/{PAN}", b"", {"paywave-key": PAN, "paywave-signature": PAN}))
     answers.append(client.post(event(), paywave_key=PAN))
     answers.append(client.get("/metrics"))
@@ -333,6 +341,57 @@ def test_a_gateway_that_is_told_to_end_answers_what_it_was_sent(
         assert event_id("drained") in ids_in(stack, topic)
     finally:
         gateway.end()
+
+
+def test_a_worker_does_not_outlive_the_process_that_watches_over_it(stack: Settings, tmp_path: Path) -> None:
+    gateway = GatewayProcess(tmp_path, stack.kafka_properties())
+    try:
+        os.kill(gateway.process.pid, signal.SIGKILL)
+        gateway.process.wait(60)  # fails if anything of it is left
+    finally:
+        gateway.end()
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="certificates are made with openssl")
+def test_callers_without_a_certificate_of_the_authority_are_not_heard(
+    stack: Settings, tmp_path: Path
+) -> None:
+    authority, gateway_pair, caller_pair = (
+        _certificate(tmp_path, name) for name in ("ca", "gateway", "caller")
+    )
+    tls = ssl.create_default_context(cafile=str(authority[0]))
+    tls.load_cert_chain(*caller_pair)
+    process = GatewayProcess(
+        tmp_path,
+        stack.kafka_properties(),
+        tls=tls,
+        gateway__tls_certificate=str(gateway_pair[0]),
+        gateway__tls_key=str(gateway_pair[1]),
+        gateway__tls_client_ca=str(authority[0]),
+    )
+    try:
+        assert process.client.post(event()).status == 202
+        stranger = Client(
+            process.port, process.client.secrets, ssl.create_default_context(cafile=str(authority[0]))
+        )
+        with pytest.raises((OSError, http.client.HTTPException)):
+            stranger.post(event())
+    finally:
+        process.end()
+
+
+def _certificate(folder: Path, name: str) -> tuple[Path, Path]:
+    """Make a certificate by the authority `ca`, which makes its own; returns it and its key."""
+    certificate, key = folder / f"{name}.pem", folder / f"{name}.key"
+    signed_by = [] if name == "ca" else ["-CA", str(folder / "ca.pem"), "-CAkey", str(folder / "ca.key")]
+    extension = "basicConstraints=critical,CA:" + ("TRUE" if name == "ca" else "FALSE")
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+         "-days", "2", "-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1", "-addext", extension,
+         "-out", str(certificate), "-keyout", str(key), *signed_by],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return certificate, key
 
 
 def _signed(client: Client, body: bytes, at: float = 0) -> dict[str, str]:

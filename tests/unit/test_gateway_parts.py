@@ -140,12 +140,16 @@ def test_a_rate_holds_in_the_long_run(rate: float, burst: int, asked: list[tuple
 
 
 def test_no_more_bytes_are_in_flight_than_the_limit() -> None:
-    room = InFlight(100_000)
-    with room.reserve(50_000):
-        with refused(503), room.reserve(50_000):
+    room = InFlight(200_000)
+    with room.reserve("bank", 80_000):
+        with refused(503), room.reserve("bank", 1):  # half of it is a partner's share
             pass
-        with room.reserve(10_000):
+        with room.reserve("shop", 80_000):
             assert room.bytes <= room.limit
+            with refused(503), room.reserve("third", 1):
+                pass
+    with room.reserve("bank", 80_000):
+        pass
     assert room.bytes == 0
 
 

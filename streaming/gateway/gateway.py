@@ -1,0 +1,158 @@
+"""One gateway: the order in which a request is looked at, from its headers to Kafka's acknowledgement.
+
+Belongs here: that order, and the state it needs. Does not: each look itself (the modules beside it), how
+answers leave (`app.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from opentelemetry import trace
+from starlette.requests import Request
+
+from quality.card_tokens import TokenKey
+from streaming.gateway import telemetry
+from streaming.gateway.answers import results_of
+from streaming.gateway.batch import Batch, batch_of
+from streaming.gateway.body import Body, too_large
+from streaming.gateway.idempotency import Answer, Answers
+from streaming.gateway.intake import IngestClock, Intake, Taken, Verdict
+from streaming.gateway.limits import InFlight, TokenBucket
+from streaming.gateway.link import KafkaLink, unavailable
+from streaming.gateway.refusal import Refusal
+from streaming.gateway.signature import Caller, SeenSignatures, caller_of, verify
+from streaming.partners.registry import Registry
+
+_EVENTS_PER_TURN = 50
+_SIGNATURES = 500_000
+
+
+@dataclass(frozen=True)
+class GatewayConfig:
+    """Everything that a gateway needs, as plain values; bytes and seconds as named."""
+
+    topic: str
+    kafka: Mapping[str, str] = field(repr=False)
+    registry: Registry
+    secrets: Mapping[str, bytes] = field(repr=False)
+    token_keys: Sequence[TokenKey] = ()
+    max_body_bytes: int = 4 * 1024 * 1024
+    max_events: int = 10_000
+    max_in_flight_bytes: int = 64 * 1024 * 1024
+    body_timeout_s: float = 10
+    delivery_timeout_s: float = 10
+    signature_window_s: float = 300
+    idempotency_s: float = 24 * 3600
+    idempotency_bytes: int = 32 * 1024 * 1024
+    drain_s: float = 20
+
+
+class Gateway:
+    """The state of one gateway: its link to Kafka, its limits, its short memory."""
+
+    def __init__(self, config: GatewayConfig) -> None:
+        self.config = config
+        self.link = KafkaLink(config.topic, config.kafka, config.delivery_timeout_s)
+        self.in_flight = InFlight(config.max_in_flight_bytes)
+        self.is_draining = False
+        self._intake = Intake(IngestClock(), config.token_keys)
+        self._buckets = {
+            name: TokenBucket(p.rate, p.burst, time.monotonic())
+            for name, p in config.registry.partners.items()
+        }
+        # Accepted timestamps lie up to one window before now and one after.
+        self._seen = SeenSignatures(2 * config.signature_window_s, _SIGNATURES)
+        self._answers = Answers(config.idempotency_s, config.idempotency_bytes)
+        self.instruments = telemetry.Instruments(
+            config.topic,
+            {
+                "paywave.gateway.in_flight": lambda: self.in_flight.bytes,
+                "paywave.gateway.unacknowledged": lambda: self.link.waiting,
+                "paywave.gateway.ready": lambda: int(self.is_ready),
+            },
+        )
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether events are taken in."""
+        return self.link.is_ready and not self.is_draining
+
+    async def answer(self, request: Request, read: Body, request_id: str) -> Answer:
+        """Take in the events of one request. Raises Refusal, SenderGone."""
+        config, headers = self.config, request.headers
+        caller = caller_of(headers, config.registry, config.secrets, time.time(), config.signature_window_s)
+        self._admit(caller)
+        with self.in_flight.reserve(caller.name, _announced_size(headers, config.max_body_bytes)):
+            body = await read.read(config.max_body_bytes, config.body_timeout_s)
+            verify(caller, body)
+            return await self._once(caller, request, body, request_id)
+
+    def _admit(self, caller: Caller) -> None:
+        """Refuse what can be refused before the body is read."""
+        self._refuse_over_rate(caller)
+        if not self.is_ready:
+            raise unavailable("the gateway ends" if self.is_draining else "Kafka cannot be reached")
+
+    def _refuse_over_rate(self, caller: Caller) -> None:
+        if wait := self._buckets[caller.name].wait_s(time.monotonic()):
+            said = f"more than {caller.partner.rate:g} events a second"
+            raise Refusal(429, "rate", said, wait)
+
+    async def _once(self, caller: Caller, request: Request, body: bytes, request_id: str) -> Answer:
+        """Answer a request that came before as it was answered then; see that others come once."""
+        key, now = request.headers.get("idempotency-key"), time.monotonic()
+        if key is not None and (known := self._answers.begin(caller.name, key, body, now)):
+            return known
+        answer = None
+        try:
+            if not self._seen.add(caller.signature, now):
+                raise Refusal(
+                    401, "replayed", "this signature was taken in before; sign it anew to send it again"
+                )
+            try:
+                answer = await self._take_in(caller, request, body, request_id)
+            finally:
+                if answer is None or answer.status != 202:  # nothing came of it
+                    self._seen.forget(caller.signature)
+        finally:
+            if key is not None:
+                self._answers.end(caller.name, key, answer)
+        return answer
+
+    async def _take_in(self, caller: Caller, request: Request, body: bytes, request_id: str) -> Answer:
+        batch = batch_of(body, request.headers.get("content-type", ""), self.config.max_events)
+        self._refuse_over_rate(caller)
+        self._buckets[caller.name].take(len(batch.events))
+        verdicts = await self._judge(batch, caller)
+        taken = [verdict.message for verdict in verdicts if isinstance(verdict, Taken)]
+        if taken:
+            attributes = telemetry.sending_attributes(self.config.topic, len(taken))
+            with telemetry.tracer().start_as_current_span(
+                f"send {self.config.topic}", kind=trace.SpanKind.PRODUCER, attributes=attributes
+            ):
+                self.instruments.sent(await self.link.send(taken, telemetry.trace_headers()))
+        self.instruments.judged(caller.name, len(taken), len(verdicts) - len(taken))
+        return results_of(verdicts, request_id, batch.is_single)
+
+    async def _judge(self, batch: Batch, caller: Caller) -> list[Verdict]:
+        """Judge the events, a few at a time: other requests get their turn."""
+        partner, verdicts = caller.partner, list[Verdict]()
+        for number, raw in enumerate(batch.events, start=1):
+            verdicts.append(self._intake.take(raw, partner.source, partner.card_numbers))
+            if number % _EVENTS_PER_TURN == 0:
+                await asyncio.sleep(0)
+        return verdicts
+
+
+def _announced_size(headers: Mapping[str, str], most: int) -> int:
+    """What the sender says is to come; the most that is taken, where it says nothing."""
+    text = headers.get("content-length", "")
+    if not text.isdecimal():
+        return most
+    if len(text) > 12 or int(text) > most:
+        raise too_large(most)
+    return int(text)
