@@ -20,6 +20,7 @@ COMMANDS = {
     "demo": "cli.commands.demo:demo",
     "doctor": "cli.commands.stack:doctor",
     "down": "cli.commands.stack:down",
+    "dropzone": "cli.commands.dropzone:dropzone",
     "events": "cli.commands.events:events",
     "gateway": "cli.commands.gateway:gateway",
     "hash": "cli.commands.hash:content_hash",

@@ -264,7 +264,6 @@ TABLES: tuple[Table, ...] = (
             Column("received_at", _TIME, "When reading began; rows are judged as of then", required=False),
             Column("owner", _TEXT, "Dropzone that is reading it", required=False),
             Column("claimed_until", _TIME, "Until when other dropzones leave it alone", required=False),
-            Column("promised_rows", _LONG, "Rows that its manifest promised", required=False),
             Column("reason", _TEXT, "Why it waits, or was rejected", required=False),
         ),
         key=("partner", "name", "seq"),

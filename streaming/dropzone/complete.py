@@ -42,6 +42,15 @@ class Promise:
 
 
 @dataclass(frozen=True)
+class Copy:
+    """What a file held when it was copied."""
+
+    digest: str
+    size: int
+    ends_a_line: bool
+
+
+@dataclass(frozen=True)
 class Rules:
     """When a partner's files count as complete. `marker`: never without a word of the partner's."""
 
@@ -59,10 +68,14 @@ class Ready:
 
 @dataclass(frozen=True)
 class Waiting:
-    """A file that is not complete, and why. Overdue: it has not changed for so long that people must know."""
+    """A file that is not complete, and why. Overdue: it has not changed for so long that people must know.
+
+    `copied` is the digest of a copy that was made to find out.
+    """
 
     why: str
     is_overdue: bool
+    copied: str | None = None
 
 
 def look(
@@ -95,18 +108,21 @@ def look(
 
 
 def breach(
-    promise: Promise, digest: str, size: int, ends_a_line: bool, seen: Seen, now: datetime, rules: Rules
+    promise: Promise, copy: Copy, rows: int | None, seen: Seen, now: datetime, rules: Rules
 ) -> Waiting | None:
     """Decide by the content whether a file that is ready is cut off all the same; None: it is complete.
 
-    A file without a promise must end with a line's end: else its last row may be cut in two.
+    A file without a promise must end with a line's end: else its last row may be cut in two. `rows` need
+    only be counted where they were promised.
     """
-    if promise.digest not in (None, digest):
+    if promise.digest not in (None, copy.digest):
         why = "its sha256 is not the one that was promised"
-    elif size != seen.size:
+    elif copy.size != seen.size:
         why = "it changed while it was read"
-    elif promise == Promise() and rules.complete == "stable" and not ends_a_line:
+    elif promise == Promise() and rules.complete == "stable" and not copy.ends_a_line:
         why = "its last line has no end"
+    elif promise.rows not in (None, rows):
+        why = f"{rows} rows, the manifest says {promise.rows}"
     else:
         return None
     return Waiting(why, now - seen.changed_at >= rules.overdue)

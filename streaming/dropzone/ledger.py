@@ -60,7 +60,6 @@ class Entry:
     received_at: datetime | None = None
     owner: str | None = None
     claimed_until: datetime | None = None
-    promised_rows: int | None = None
     reason: str | None = None
 
 
@@ -72,7 +71,6 @@ class Found(NamedTuple):
     fingerprint: str
     bytes: int
     digest: str
-    promised_rows: int | None = None
 
 
 class Claim(NamedTuple):
@@ -193,7 +191,6 @@ def _begun(entries: Sequence[Entry], found: Found, claim: Claim) -> Entry:
         received_at=claim.now,
         owner=claim.owner,
         claimed_until=claim.now + claim.lease,
-        promised_rows=found.promised_rows,
     )
 
 

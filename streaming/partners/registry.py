@@ -64,6 +64,20 @@ class SigningKey(Strict):
         return self.not_before <= moment < self.not_after
 
 
+class FileRules(Strict):
+    """How a partner's files come to the dropzone, one folder of that partner's name.
+
+    `complete`: `marker` waits for a manifest, a checksum or a `.done` beside the file; `stable` also takes a
+    file that has not changed for `stable_minutes`. One that is not complete for `overdue_minutes` is an alert.
+    `ssh_keys` are public keys, as in OpenSSH's authorized_keys, that may upload over SFTP.
+    """
+
+    complete: Literal["marker", "stable"] = "marker"
+    stable_minutes: Annotated[float, Field(ge=0)] = 5
+    overdue_minutes: Annotated[float, Field(ge=0)] = 60
+    ssh_keys: tuple[Annotated[str, Field(pattern=r"^(ssh|ecdsa|sk)-\S+ \S+")], ...] = ()
+
+
 class Partner(Strict):
     """One partner. `source` goes into every record's `ce_source`; rate and burst are events (per second)."""
 
@@ -75,6 +89,7 @@ class Partner(Strict):
     card_numbers: CardPolicy
     active: bool = True
     profile: str | None = None
+    files: FileRules | None = None
     samples: tuple[Path, ...] = ()
     keys: Annotated[tuple[SigningKey, ...], Field(min_length=1)]
 

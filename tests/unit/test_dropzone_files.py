@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from streaming.dropzone.complete import (
     BadSidecar,
+    Copy,
     Promise,
     Ready,
     Rules,
@@ -114,17 +115,20 @@ def test_a_cut_off_file_never_keeps_the_promise_of_the_whole(content: bytes, dat
     part = content[: data.draw(st.integers(0, len(content) - 1))]
     found = hashlib.sha256(part).hexdigest()
     for promise in (Promise(digest), Promise(digest, len(content))):
-        assert breach(promise, found, len(part), True, seen(part), NOW, MARKER)
-        assert breach(promise, digest, len(content), True, seen(content), NOW, MARKER) is None
+        assert breach(promise, Copy(found, len(part), True), None, seen(part), NOW, MARKER)
+        assert breach(promise, Copy(digest, len(content), True), None, seen(content), NOW, MARKER) is None
     manifest = beside(".manifest.json", json.dumps({"bytes": len(content)}).encode())
     assert isinstance(look(seen(part), manifest, MARKER, NOW), Waiting)
 
 
 def test_without_a_promise_a_file_must_end_its_last_line_and_hold_still() -> None:
     cut = CONTENT[:-1]
-    assert breach(Promise(), "d", len(cut), False, seen(cut), NOW, STABLE)
-    assert breach(Promise(), "d", len(cut), False, seen(cut), NOW, MARKER) is None
-    assert breach(Promise(), "d", len(CONTENT) + 1, True, seen(), NOW, STABLE)
+    assert breach(Promise(), Copy("d", len(cut), False), None, seen(cut), NOW, STABLE)
+    assert breach(Promise(), Copy("d", len(cut), False), None, seen(cut), NOW, MARKER) is None
+    assert breach(Promise(), Copy("d", len(CONTENT) + 1, True), None, seen(), NOW, STABLE)
+    whole = Copy("d", len(CONTENT), True)
+    assert breach(Promise(rows=2), whole, 2, seen(), NOW, MARKER) is None
+    assert breach(Promise(rows=2), whole, 1, seen(), NOW, MARKER)
 
 
 def claim(owner: str, at: float, lease: float = 30) -> Claim:
