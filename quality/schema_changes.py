@@ -111,8 +111,12 @@ def _all_of(wanted: list[Schema], old: Schema, where: str) -> Iterator[str]:
 
 def _conditions(members: list[Schema]) -> Iterator[tuple[tuple[tuple[str, Any], ...], Schema]]:
     for member in members:
-        fields = member.get("if", {}).get("properties", {})
-        if set(member) == {"if", "then"} and all(set(f) == {"enum"} for f in fields.values()):
+        condition = member.get("if", {})
+        fields = condition.get("properties", {})
+        is_of_values = set(condition.get("required", ())) == set(fields) and all(
+            set(field) == {"enum"} for field in fields.values()
+        )
+        if set(member) == {"if", "then"} and is_of_values:
             choices = [[(name, value) for value in field["enum"]] for name, field in sorted(fields.items())]
             for case in product(*choices):
                 yield case, member["then"]

@@ -135,12 +135,14 @@ def _show(console: Console, value: dict[str, Any]) -> None:
 
 def _show_drift(console: Console, value: dict[str, Any]) -> None:
     table = Table(box=None, pad_edge=False)
-    for column in ("field", "source", "type", "first seen", "last seen"):
+    for column in ("field", "source", "type"):
         table.add_column(column, overflow="fold")
-    table.add_column("records", justify="right", no_wrap=True)
+    for column in ("first seen (UTC)", "last seen (UTC)", "records"):
+        table.add_column(column, justify="right" if column == "records" else "left", no_wrap=True)
     for row in value["fields"]:
-        words = (row["field"], row["source"], row["json_type"], row["first_seen"], row["last_seen"])
-        table.add_row(*(Text(word) for word in words), f"{row['records']:,}")
+        words = (row["field"], row["source"], row["json_type"])
+        times = (row[name][:19].replace("T", " ") for name in ("first_seen", "last_seen"))
+        table.add_row(*map(Text, words), *times, f"{row['records']:,}")
     console.print(table if value["fields"] else "no field beside the contract")
     if value["behind_raw"]:
         console.print(f"{value['behind_raw']:,} records are not counted yet: `paywave stream drift --once`")

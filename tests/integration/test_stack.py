@@ -23,7 +23,7 @@ from local.state import remembered_ports
 from streaming.client import EventProducer, Failure
 from streaming.errors import WeakTopic
 from streaming.topic_plan import Topic
-from streaming.topics import ensure_topics
+from streaming.topics import ensure_topics, payments_topic, require_durable
 from tests.events import wire
 from tests.stacks import TOPIC, assert_there, consume, kill, leave_traces, produce
 
@@ -92,7 +92,7 @@ def test_a_killed_server_comes_back_alone_with_its_data(home: Path, name: str) -
 def test_a_service_gets_back_what_a_stopped_broker_did_not_acknowledge(home: Path) -> None:
     settings = start(home)
     failures: list[Failure] = []
-    told = {"source": "ledger", "topic": TOPIC, "on_failure": failures.append, "delivery_seconds": 2}
+    told = {"source": "ledger", "topic": TOPIC, "on_failure": failures.append, "delivery_seconds": 1}
     kafka = settings.kafka_properties()
     with pytest.raises(WeakTopic, match="replication factor is 1"):
         EventProducer(kafka, **told)
@@ -188,6 +188,8 @@ def test_three_brokers_acknowledge_while_one_is_dead(tmp_path: Path) -> None:
     try:
         settings = start(tmp_path, brokers=3)
         assert (settings.kafka.replication_factor, settings.kafka.min_insync_replicas) == (3, 2)
+        ensure_topics(settings.kafka_properties(), payments_topic("production", 4, 3, 2, 30))
+        require_durable(settings.kafka_properties(), "production")
         produce(settings, b"before")
         kill(settings, "kafka-2")
         produce(settings, b"without")
