@@ -14,8 +14,8 @@ from starlette.types import Receive
 from streaming.gateway.refusal import Refusal
 
 # A refusal that comes while the sender is still writing would reach it as a broken connection.
-_DISCARDED_BYTES = 1024 * 1024
-_DISCARD_S = 1.0
+_DISCARDED_BYTES = 4 * 1024 * 1024
+_DISCARD_S = 2.0
 
 
 class SenderGone(Exception):

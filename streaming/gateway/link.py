@@ -102,10 +102,9 @@ class KafkaLink:
 
     def stop(self, seconds: float) -> int:
         """Send what is left, at most this long, and end; returns the number of messages given up."""
-        left = self._producer.flush(seconds)
         self._ended.set()
-        self._thread.join(_PROBE_S + _POLL_S)
-        return left
+        self._thread.join()  # first: two threads that serve callbacks would count past each other
+        return self._producer.flush(seconds)
 
     async def send(self, messages: Iterable[Message], extra: Headers) -> int:
         """Hand over messages and wait for the acknowledgement of each by all in-sync replicas.

@@ -33,8 +33,6 @@ pytestmark = pytest.mark.integration
 PARTITIONS = 4
 PAN = "4111111111111111"
 LIMITS = {
-    "gateway__body_timeout_s": "1",
-    "gateway__idle_timeout_s": "1",
     "gateway__max_body_bytes": "1000000",
     "gateway__max_in_flight_bytes": "6000000",
 }
@@ -234,14 +232,19 @@ def test_ten_megabytes_without_a_length_are_cut_off(client: Client) -> None:
     assert client.get("/readyz").status == 200
 
 
-def test_slow_senders_are_not_waited_for(client: Client) -> None:
-    with _connected(client) as slow:
-        slow.sendall(b"POST /v1/events HTTP/1.1\r\nhost: x\r\n")
-        assert not slow.recv(1000) or b"408" in slow.recv(1000)
-    with _connected(client) as slow:
-        slow.sendall(_head(client, b"{}", 100) + b"{")
-        assert slow.recv(1000).startswith(b"HTTP/1.1 408")
-    assert client.post(event()).status == 202
+def test_slow_senders_are_not_waited_for(stack: Settings, topic: str, tmp_path: Path) -> None:
+    impatient = {"gateway__body_timeout_s": "1", "gateway__idle_timeout_s": "1"}
+    gateway = GatewayProcess(tmp_path, stack.kafka_properties(), kafka__topic=topic, **impatient)
+    try:
+        with _connected(gateway.client) as slow:
+            slow.sendall(b"POST /v1/events HTTP/1.1\r\nhost: x\r\n")
+            assert not slow.recv(1000) or b"408" in slow.recv(1000)
+        with _connected(gateway.client) as slow:
+            slow.sendall(_head(gateway.client, b"{}", 100) + b"{")
+            assert slow.recv(1000).startswith(b"HTTP/1.1 408")
+        assert gateway.new_client().get("/readyz").status == 200
+    finally:
+        gateway.end()
 
 
 def test_pages_for_people_and_programs(client: Client) -> None:
@@ -332,9 +335,12 @@ def test_a_gateway_that_is_told_to_end_answers_what_it_was_sent(
         body = event("drained")
         with _connected(gateway.client) as sender:
             sender.sendall(_head(gateway.client, body, len(body)) + body[:10])
-            time.sleep(0.3)  # so that the request is under way
+            while b"paywave_gateway_in_flight{" not in (page := gateway.client.get("/metrics").body) or (
+                re.search(rb"paywave_gateway_in_flight{.*} 0.0", page)
+            ):
+                assert gateway.process.is_alive  # until the request is under way
             gateway.process.signal_end()
-            time.sleep(0.3)
+            time.sleep(1)
             sender.sendall(body[10:])
             assert sender.recv(1000).startswith(b"HTTP/1.1 202")
         assert gateway.process.wait(60).code == 0

@@ -106,6 +106,7 @@ def test_a_sample_that_does_not_fit_is_named(tmp_path: Path) -> None:
         "1,2019-03-05 00:20:15,20,145,58.03,0\n"
         "2,2019-03-05 00:20:15,20,145,58.033,0\n"
         "3,yesterday,20,145,58.03,0\n"
+        "4,2019-03-05 00:20:15,4111 1111 1111 1111,145,58.03,0\n"
     )
     text = BANK.replace("rate", 'profile = "card-transactions"\nsamples = ["bad.csv"]\nrate')
     wrong_source = load_registry(written(tmp_path, text))
@@ -114,6 +115,7 @@ def test_a_sample_that_does_not_fit_is_named(tmp_path: Path) -> None:
     said = _problems(registry, tmp_path)
     assert said[0].startswith("bad.csv: event 2: amount")
     assert said[1] == "bad.csv: event 3: line 4 does not fit the profile"
+    assert said[2] == "bad.csv: event 4: holds a card number: samples are made up"
 
 
 def test_the_command_exits_1_where_a_check_falls_short(tmp_path: Path) -> None:
