@@ -6,6 +6,7 @@ Belongs here: what one of its users does. Does not: running it (`gateway.py`).
 from __future__ import annotations
 
 import os
+import random
 import time
 from pathlib import Path
 
@@ -25,6 +26,10 @@ class Partner(FastHttpUser):
 
     if _PER_USER:
         wait_time = constant_throughput(_PER_USER)
+
+        def on_start(self) -> None:
+            """Begin at a moment of its own: users in step would send their requests all at once."""
+            time.sleep(random.random() / _PER_USER)  # noqa: S311  # no secret
 
     @task
     def post(self) -> None:

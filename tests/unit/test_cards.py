@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +20,7 @@ from quality.canonical import canonical_json, parse_json
 from quality.card_tokens import TokenKey, key_for, token
 from quality.cards import card_numbers, holds_card_number, may_hold_card_number, without_card_numbers
 from streaming.errors import TokenKeyError
-from streaming.token_keys import made_token_keys, token_keys
+from streaming.token_keys import kms_decrypt, made_token_keys, token_keys
 
 # Numbers that the networks publish for tests.
 KNOWN = [
@@ -183,6 +185,25 @@ def test_keys_that_kms_closed_are_opened_by_it(tmp_path: Path) -> None:
     assert token_keys(path, lambda closed: closed * 11)[0].secret == b"abc" * 11
     with pytest.raises(TokenKeyError, match="names no KMS"):
         token_keys(path)
+
+
+def test_kms_is_asked_and_its_failures_tell_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Kms:
+        def decrypt(self, CiphertextBlob: bytes) -> dict[str, bytes]:
+            if CiphertextBlob == b"good":
+                return {"Plaintext": b"p" * 32}
+            raise PermissionError("c0ffee")
+
+    boto3 = SimpleNamespace(client=lambda name, region_name: {("kms", "eu-west-1"): Kms()}[name, region_name])
+    monkeypatch.setitem(sys.modules, "boto3", boto3)
+    decrypt = kms_decrypt("eu-west-1")
+    assert decrypt(b"good") == b"p" * 32
+    with pytest.raises(TokenKeyError, match="PermissionError") as raised:
+        decrypt(b"bad")
+    assert "c0ffee" not in str(raised.value)
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    with pytest.raises(TokenKeyError, match="boto3"):
+        kms_decrypt("eu-west-1")
 
 
 @pytest.mark.parametrize(
