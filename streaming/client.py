@@ -27,7 +27,7 @@ from streaming.errors import BufferFull, EventRefused, SendError
 from streaming.gateway.intake import IngestClock, Intake, Rejected
 from streaming.message import Headers, Message
 from streaming.producer import PINNED
-from streaming.topics import require_durable
+from streaming.topics import partitions_of, require_durable, settled
 
 _DEFAULTS: Mapping[str, Any] = {"client.id": "paywave-client", "linger.ms": 20}
 _POLL_S = 0.1
@@ -173,14 +173,13 @@ class EventProducer:
         time.sleep(_POLL_S / 10)
 
     def _look_for_topic(self) -> None:
-        """Look for Kafka and the topic. Asks for all topics: asking for one by name could create it."""
         try:
-            topics = self._producer.list_topics(timeout=_PROBE_S).topics
+            is_there = settled(lambda: partitions_of(self._producer, self._topic, _PROBE_S))
         except KafkaException as error:
             raise SendError(
                 f"no Kafka within {_PROBE_S:g} s: {error.args[0].str()}", "check its address"
             ) from None
-        if self._topic not in topics:
+        if not is_there:
             raise SendError(f"Kafka has no topic {self._topic}", "`paywave topics apply` creates it")
 
     def _refuse_if_over(self) -> None:

@@ -7,11 +7,11 @@ what is in their records (`message.py`).
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, TypeVar
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its names are not declared public
     AdminClient,
     AlterConfigOpType,
@@ -26,6 +26,8 @@ from streaming.topic_plan import CREATE, DAY_MS, GROW, IMPOSSIBLE, Change, Topic
 
 _TIMEOUT_S = 30.0
 _POLL_S = 0.05
+SETTLE_S = 3.0
+T = TypeVar("T")
 
 
 def payments_topic(
@@ -102,7 +104,8 @@ def refuse_impossible(changes: Sequence[Change]) -> None:
 
 def require_durable(kafka_properties: Mapping[str, str], name: str, timeout_s: float = _TIMEOUT_S) -> None:
     """Raise WeakTopic unless the topic keeps what it acknowledges. For the start of jobs and producers."""
-    topic = describe(_client(kafka_properties), name, timeout_s)
+    client = _client(kafka_properties)
+    topic = settled(lambda: describe(client, name, timeout_s))
     if topic is None:
         raise WeakTopic(f"there is no topic {name}", hint="`paywave topics apply` creates it")
     problems = durability_problems(topic)
@@ -124,6 +127,8 @@ def describe(client: AdminClient, name: str, timeout_s: float = _TIMEOUT_S) -> T
         resource = ConfigResource(ConfigResource.Type.TOPIC, name)
         entries = client.describe_configs([resource])[resource].result(timeout_s)
     except KafkaException as error:
+        if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:  # another broker, which lags behind
+            return None
         raise _unanswered(f"the topic {name} could not be looked at", error) from error
     config = {key: entry.value for key, entry in entries.items()}
     replicas = min(len(partition.replicas) for partition in found.partitions.values())
@@ -148,17 +153,25 @@ def apply(client: AdminClient, change: Change) -> None:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise _unanswered(f"{change.action} of topic {topic.name} failed", error) from error
     if change.action in (CREATE, GROW):
-        _await_partitions(client, topic)
+        settled(lambda: partitions_of(client, topic.name) >= topic.partitions, _TIMEOUT_S)
 
 
-def _await_partitions(client: AdminClient, topic: Topic) -> None:
-    """Wait until the broker that we ask has learnt what the controller decided, which takes a moment."""
-    deadline = time.monotonic() + _TIMEOUT_S
-    while time.monotonic() < deadline:
-        found = client.list_topics(timeout=_TIMEOUT_S).topics.get(topic.name)
-        if found is not None and len(found.partitions) >= topic.partitions:
-            return
+def partitions_of(client: AdminClient | Producer, name: str, timeout_s: float = _TIMEOUT_S) -> int:
+    """The number of a topic's partitions, 0 if there is none. Raises KafkaException."""
+    # A request for all topics: asking for one by name could create it where brokers allow that.
+    found = client.list_topics(timeout=timeout_s).topics.get(name)
+    return 0 if found is None else len(found.partitions)
+
+
+def settled(look: Callable[[], T], seconds: float = SETTLE_S) -> T:
+    """Look again for a while until something is there.
+
+    A new topic is the controller's decision first; each broker learns of it a moment later, by itself.
+    """
+    deadline = time.monotonic() + seconds
+    while not (found := look()) and time.monotonic() < deadline:
         time.sleep(_POLL_S)
+    return found
 
 
 def _client(kafka_properties: Mapping[str, str]) -> AdminClient:
