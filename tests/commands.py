@@ -42,7 +42,8 @@ def paywave(*arguments: str, seconds: float = 200, **environment: str) -> Done:
         [PAYWAVE, *arguments],
         env={**os.environ, **environment},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="surrogateescape",  # generated events may hold bytes that are no text
         timeout=seconds,
         check=False,
     )

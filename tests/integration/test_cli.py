@@ -138,7 +138,7 @@ def test_sending_and_both_jobs_give_one_json_object_each(pipeline: Pipeline, tmp
         "--span", "1h", "--expect", str(wanted), **environment,
     )  # fmt: skip
     assert generated.code == 0, generated.stderr
-    file.write_text(generated.stdout)
+    file.write_text(generated.stdout, encoding="utf-8", errors="surrogateescape")
     sent = paywave("events", "send", str(file), "--output", "json", **environment)
     assert (sent.code, sent.json["sent"], sent.json["failed"], sent.json["format"]) == (0, 300, 0, "jsonl")
     for job in ("raw", "curated"):
