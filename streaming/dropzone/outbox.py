@@ -6,6 +6,7 @@ Belongs here: the producer with its offsets, and looking up what a kill left. Do
 from __future__ import annotations
 
 import logging
+import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 
@@ -106,9 +107,12 @@ def records_of(
     )
     try:
         consumer.assign([TopicPartition(state.topic, p, _start(state, look_from, p)) for p in ends])
+        answered = time.monotonic()
         while ends:
-            batch = consumer.consume(1000, _ANSWER_S)
-            if not batch:
+            batch = consumer.consume(1000, _POLL_S)  # waits for so many, or this long
+            if batch:
+                answered = time.monotonic()
+            elif time.monotonic() - answered > _ANSWER_S:
                 raise SendError(
                     f"Kafka does not give back what {state.topic} holds",
                     "see whether it runs: `paywave status`; the file is gone on with, nothing is lost",

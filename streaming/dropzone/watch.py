@@ -122,7 +122,6 @@ class Dropzone:
         found: Counter[str] = Counter()
         for begun in open_versions(self._book.open_entries(name)):
             if self._is_held(begun):
-                found["held"] += 1
                 continue
             claim = self._reader.claim()
             ours = self._book.add(name, [begun.name], [], partial(_taken_over, begun=begun, claim=claim))
@@ -161,7 +160,7 @@ class Dropzone:
     ) -> tuple[Counter[str], bool]:
         """Returns what became of a file, and whether it is overdue."""
         if is_known(known, masked_text(seen.name), seen.fingerprint):
-            self._settled[name, seen.name] = seen.fingerprint
+            self._leave(name, seen)
             return Counter(), False
         if any(e.fingerprint == seen.fingerprint and self._is_held(e) for e in open_versions(known)):
             return Counter({"held": 1}), False
@@ -172,6 +171,11 @@ class Dropzone:
                 self._drop_unread(name, verdict.copied)
             return Counter({"waiting": 1}), verdict.is_overdue
         return self._take(name, partner, seen, verdict), False
+
+    def _leave(self, name: str, seen: Seen) -> None:
+        """Remember that nothing is to be done with a file as long as it stays as it is."""
+        self._settled[name, seen.name] = seen.fingerprint
+        self._noted.pop((name, seen.name), None)
 
     def _is_held(self, begun: Entry) -> bool:
         """Tell whether another dropzone is reading this version."""
@@ -215,7 +219,7 @@ class Dropzone:
             self._repeat(name, seen, entry)
             return Counter({"repeated": 1})
         if is_refused:
-            self._settled[name, seen.name] = seen.fingerprint
+            self._leave(name, seen)
             self._reader.settle(entry, State.REJECTED, Tally(), _CARD_NUMBER)
             return Counter({"rejected": 1})
         return self._read(name, partner, entry, seen)
@@ -240,7 +244,7 @@ class Dropzone:
             telemetry.log.warning("claim lost", partner=name, why=str(error))
             return Counter({"held": 1})
         if seen is not None and settled.fingerprint == seen.fingerprint:
-            self._settled[name, seen.name] = seen.fingerprint
+            self._leave(name, seen)
         return Counter(
             {settled.state.value: 1, "rows": settled.rows or 0, "rejected_rows": settled.rejected or 0}
         )
@@ -257,14 +261,14 @@ class Dropzone:
         ):
             self._landing.write_receipt(name, receipt_of(entry.name), receipt(entry, self._settings.topic))
         self._landing.drop_copy(name, entry.digest or "")
-        self._settled[name, seen.name] = seen.fingerprint
+        self._leave(name, seen)
         telemetry.settled(entry)
 
     def _left_alone(self, name: str, seen: Seen, called: str, copy: Copy) -> Counter[str]:
         """Leave a file to another dropzone, or to what the ledger says of it already."""
         last = newest(self._book.entries(name, [called]), called)
         if last is not None and last.state in SETTLED and last.fingerprint == seen.fingerprint:
-            self._settled[name, seen.name] = seen.fingerprint
+            self._leave(name, seen)
             self._drop_unread(name, copy.digest)
             return Counter()
         return Counter({"held": 1})

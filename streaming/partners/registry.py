@@ -68,8 +68,8 @@ class FileRules(Strict):
     """How a partner's files come to the dropzone, one folder of that partner's name.
 
     `complete`: `marker` waits for a manifest, a checksum or a `.done` beside the file; `stable` also takes a
-    file that has not changed for `stable_minutes`. One that is not complete for `overdue_minutes` is an alert.
-    `ssh_keys` are public keys, as in OpenSSH's authorized_keys, that may upload over SFTP.
+    file that has not changed for `stable_minutes`. One that is not complete for `overdue_minutes` is an
+    alert. `ssh_keys` are public keys, as in OpenSSH's authorized_keys, that may upload over SFTP.
     """
 
     complete: Literal["marker", "stable"] = "marker"
