@@ -189,6 +189,7 @@ def test_settings_cannot_weaken_the_guarantees(kafka: MockKafka, monkeypatch: py
 def test_no_kafka_and_no_topic_are_said_at_the_start(
     kafka: MockKafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(client_module, "settled", lambda look: look())
     with pytest.raises(SendError, match="no topic elsewhere"), producer(kafka, [], topic="elsewhere"):
         pass
     monkeypatch.setattr(client_module, "_PROBE_S", 0.5)

@@ -41,7 +41,16 @@ def ids_of(schema: Schema) -> list[int]:
 
 
 def test_the_tables_of_the_design_are_there() -> None:
-    assert set(BY_NAME) == {RAW, VERSIONS, PAYMENTS, QUARANTINE, TRANSACTIONS, PARTNER_FILES, PUBLISH_LOG, DRIFT}
+    assert set(BY_NAME) == {
+        RAW,
+        VERSIONS,
+        PAYMENTS,
+        QUARANTINE,
+        TRANSACTIONS,
+        PARTNER_FILES,
+        PUBLISH_LOG,
+        DRIFT,
+    }
     assert len(BY_NAME) == len(TABLES)
 
 
