@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import structlog
@@ -39,16 +39,16 @@ class EventsEndpoint:
         self._gateway = gateway
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request, started = Request(scope, receive), time.perf_counter()
-        request_id = new_request_id()
+        started, request_id = time.perf_counter(), new_request_id()
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         with telemetry.tracer().start_as_current_span(
             telemetry.SERVER_SPAN,
-            context=telemetry.parent_of(request.headers),
+            context=telemetry.parent_of(headers),
             kind=trace.SpanKind.SERVER,
             attributes=telemetry.server_attributes(scope["scheme"]),
         ) as span:
             try:
-                response, code = await self._respond(request, request_id)
+                response, code = await self._respond(headers, Body(receive), request_id)
             except SenderGone:
                 return
             span.set_attribute(telemetry.STATUS_CODE, response.status_code)
@@ -58,10 +58,11 @@ class EventsEndpoint:
                 _log.info("refused", request_id=request_id, status=response.status_code, code=code)
             await response(scope, receive, send)
 
-    async def _respond(self, request: Request, request_id: str) -> tuple[Response, str | None]:
-        body = Body(request.receive)
+    async def _respond(
+        self, headers: Mapping[str, str], body: Body, request_id: str
+    ) -> tuple[Response, str | None]:
         try:
-            answer = await self._gateway.answer(request, body, request_id)
+            answer = await self._gateway.answer(headers, body, request_id)
         except Refusal as refusal:
             await body.discard()
             response = problem(refusal, request_id)

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from opentelemetry import trace
-from starlette.requests import Request
 
 from quality.card_tokens import TokenKey
 from streaming.gateway import telemetry
@@ -64,6 +63,7 @@ class Gateway:
             name: TokenBucket(p.rate, p.burst, time.monotonic())
             for name, p in config.registry.partners.items()
         }
+        self._large_batch = asyncio.Lock()
         # Accepted timestamps lie up to one window before now and one after.
         self._seen = SeenSignatures(2 * config.signature_window_s, _SIGNATURES)
         self._answers = Answers(config.idempotency_s, config.idempotency_bytes)
@@ -81,15 +81,15 @@ class Gateway:
         """Whether events are taken in."""
         return self.link.is_ready and not self.is_draining
 
-    async def answer(self, request: Request, read: Body, request_id: str) -> Answer:
-        """Take in the events of one request. Raises Refusal, SenderGone."""
-        config, headers = self.config, request.headers
+    async def answer(self, headers: Mapping[str, str], read: Body, request_id: str) -> Answer:
+        """Take in the events of one request, its headers by lower-case name. Raises Refusal, SenderGone."""
+        config = self.config
         caller = caller_of(headers, config.registry, config.secrets, time.time(), config.signature_window_s)
         self._admit(caller)
         with self.in_flight.reserve(caller.name, _announced_size(headers, config.max_body_bytes)):
             body = await read.read(config.max_body_bytes, config.body_timeout_s)
             verify(caller, body)
-            return await self._once(caller, request, body, request_id)
+            return await self._once(caller, headers, body, request_id)
 
     def _admit(self, caller: Caller) -> None:
         """Refuse what can be refused before the body is read."""
@@ -102,9 +102,9 @@ class Gateway:
             said = f"more than {caller.partner.rate:g} events a second"
             raise Refusal(429, "rate", said, wait)
 
-    async def _once(self, caller: Caller, request: Request, body: bytes, request_id: str) -> Answer:
+    async def _once(self, caller: Caller, headers: Mapping[str, str], body: bytes, request_id: str) -> Answer:
         """Answer a request that came before as it was answered then; see that others come once."""
-        key, now = request.headers.get("idempotency-key"), time.monotonic()
+        key, now = headers.get("idempotency-key"), time.monotonic()
         if key is not None and (known := self._answers.begin(caller.name, key, body, now)):
             return known
         answer = None
@@ -114,7 +114,7 @@ class Gateway:
                     401, "replayed", "this signature was taken in before; sign it anew to send it again"
                 )
             try:
-                answer = await self._take_in(caller, request, body, request_id)
+                answer = await self._take_in(caller, headers.get("content-type", ""), body, request_id)
             finally:
                 if answer is None or answer.status != 202:  # nothing came of it
                     self._seen.forget(caller.signature)
@@ -123,8 +123,8 @@ class Gateway:
                 self._answers.end(caller.name, key, answer)
         return answer
 
-    async def _take_in(self, caller: Caller, request: Request, body: bytes, request_id: str) -> Answer:
-        batch = batch_of(body, request.headers.get("content-type", ""), self.config.max_events)
+    async def _take_in(self, caller: Caller, content_type: str, body: bytes, request_id: str) -> Answer:
+        batch = batch_of(body, content_type, self.config.max_events)
         self._refuse_over_rate(caller)
         self._buckets[caller.name].take(len(batch.events))
         verdicts = await self._judge(batch, caller)
@@ -139,13 +139,20 @@ class Gateway:
         return results_of(verdicts, request_id, batch.is_single)
 
     async def _judge(self, batch: Batch, caller: Caller) -> list[Verdict]:
-        """Judge the events, a few at a time: other requests get their turn."""
-        partner, verdicts = caller.partner, list[Verdict]()
-        for number, raw in enumerate(batch.events, start=1):
-            verdicts.append(self._intake.take(raw, partner.source, partner.card_numbers))
-            if number % _EVENTS_PER_TURN == 0:
+        """Judge the events. A large batch lets smaller requests pass, and the next large one wait."""
+        if len(batch.events) <= _EVENTS_PER_TURN:
+            return self._judge_some(batch.events, caller)
+        verdicts = list[Verdict]()
+        # One after the other: judged side by side, all of them would be answered when the last one is.
+        async with self._large_batch:
+            for start in range(0, len(batch.events), _EVENTS_PER_TURN):
+                verdicts += self._judge_some(batch.events[start : start + _EVENTS_PER_TURN], caller)
                 await asyncio.sleep(0)
         return verdicts
+
+    def _judge_some(self, events: list[bytes], caller: Caller) -> list[Verdict]:
+        partner = caller.partner
+        return [self._intake.take(raw, partner.source, partner.card_numbers) for raw in events]
 
 
 def _announced_size(headers: Mapping[str, str], most: int) -> int:
