@@ -39,7 +39,7 @@ test-unit: setup-dev ## the fast tests alone: no servers, no Spark
 	@$(BIN)/pytest tests/unit
 
 test-faults: setup-dev ## kill the jobs again and again; takes long
-	@PAYWAVE_LONG_FAULTS=1 $(BIN)/pytest -m faults tests/faults
+	@PAYWAVE_LONG_FAULTS=1 $(BIN)/pytest $(TWO_AT_A_TIME) -m faults tests/faults
 
 lock: lock-python lock-jars ## resolve all dependencies anew: Python's and the jars
 

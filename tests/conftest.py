@@ -41,6 +41,15 @@ hypothesis.settings.load_profile("paywave")
 signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Stop what the workers of an interrupted run (xdist) left: they are ended in the midst of a test."""
+    folder = getattr(config, "_tmp_path_factory", None)
+    if hasattr(config, "workerinput") or folder is None:
+        return
+    for run in folder.getbasetemp().glob("popen-*/*/run"):
+        down(load_settings(home=run.parent))
+
+
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """Settings of a running stack with the topic `payments.events`; the tables are not created."""
