@@ -141,6 +141,12 @@ class DropzoneSettings(Group):
     sftp_port: Port = 18022
     sftp_host_key: Path | None = None
 
+    @model_validator(mode="after")
+    def _outlasts_what_is_on_its_way(self) -> Self:
+        if self.lease_s < self.delivery_timeout_s:
+            raise ValueError("lease_s must not be less than delivery_timeout_s")
+        return self
+
 
 class StackSettings(Group):
     """The embedded servers. A port that is taken is replaced by a free one when the stack starts."""

@@ -21,12 +21,12 @@ from uuid import UUID
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import Message as Delivered
-from opentelemetry import metrics, propagate
+from opentelemetry import metrics
 
 from streaming.errors import BufferFull, EventRefused, SendError
 from streaming.gateway.intake import IngestClock, Intake, Rejected
-from streaming.message import Headers, Message
-from streaming.producer import PINNED
+from streaming.message import Message
+from streaming.producer import PINNED, trace_headers
 from streaming.topics import partitions_of, require_durable, settled
 
 _DEFAULTS: Mapping[str, Any] = {"client.id": "paywave-client", "linger.ms": 20}
@@ -113,7 +113,7 @@ class EventProducer:
             SendError: the producer is closed, or Kafka said that it can never send again.
         """
         raw = event if isinstance(event, bytes) else _encoded(event)
-        verdict = self._intake.take(raw, self._source, "refuse", _trace_headers())
+        verdict = self._intake.take(raw, self._source, "refuse", trace_headers())
         if isinstance(verdict, Rejected):
             listed = "; ".join(f"{r.rule} {r.field}".strip() + f" ({r.message})" for r in verdict.reasons)
             raise EventRefused(f"the event breaks the contract: {listed}", "see docs/partner-contract.md")
@@ -228,9 +228,3 @@ def _text(value: Any) -> str:
     if isinstance(value, UUID):
         return str(value)
     raise TypeError(f"a {type(value).__name__} cannot be written as JSON")
-
-
-def _trace_headers() -> Headers:
-    carrier: dict[str, str] = {}
-    propagate.inject(carrier)
-    return tuple((name, value.encode()) for name, value in carrier.items())

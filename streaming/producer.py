@@ -159,16 +159,16 @@ class _Sending:
         return SendReport(self._acknowledged, self._failed, time.monotonic() - started, self._first_failure)
 
     def _produce_all(self, messages: Iterable[Message], rate: float | None, started: float) -> None:
-        trace_headers = _trace_headers()
+        extra = trace_headers()
         for number, message in enumerate(messages):
             if rate:
                 self._wait_until(started + number / rate)
-            self._produce(message, trace_headers)
+            self._produce(message, extra)
             if number % _POLL_EVERY == 0:
                 self._poll(0)
 
-    def _produce(self, message: Message, trace_headers: Headers) -> None:
-        headers: list[tuple[str, str | bytes | None]] = [*message.headers, *trace_headers]
+    def _produce(self, message: Message, extra: Headers) -> None:
+        headers: list[tuple[str, str | bytes | None]] = [*message.headers, *extra]
         while True:
             try:
                 self._producer.produce(
@@ -244,7 +244,8 @@ class _Sending:
         self._uncounted.clear()
 
 
-def _trace_headers() -> Headers:
+def trace_headers() -> Headers:
+    """Headers that carry the trace context of the span at hand; none where there is no span."""
     carrier: dict[str, str] = {}
     propagate.inject(carrier)
     return tuple((name, value.encode()) for name, value in carrier.items())

@@ -122,6 +122,7 @@ class Place:
             "PAYWAVE_PARTNERS__REGISTRY": str(self.registry_file),
             "PAYWAVE_DROPZONE__LANDING": str(self.root),
             "PAYWAVE_DROPZONE__LEASE_S": str(LEASE_S),
+            "PAYWAVE_DROPZONE__DELIVERY_TIMEOUT_S": str(LEASE_S),
             "PAYWAVE_DROPZONE__SCAN_S": "0.5",
         }
         return {**own, **more}

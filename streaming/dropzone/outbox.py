@@ -15,8 +15,8 @@ from confluent_kafka import Message as Delivered
 
 from streaming.dropzone.rows import FILE_DIGEST, LINE
 from streaming.errors import SendError
-from streaming.message import Headers, Message
-from streaming.producer import PINNED
+from streaming.message import Message
+from streaming.producer import PINNED, trace_headers
 from streaming.topic_state import TopicState
 
 _DEFAULTS: Mapping[str, str] = {
@@ -41,9 +41,10 @@ class Outbox:
         self._producer = Producer({**_DEFAULTS, **kafka, **PINNED, **own}, logger=_quiet)
         self._topic = topic
         self._on_stored = on_stored
+        self._trace = trace_headers()
         self._failure: KafkaError | None = None
 
-    def put(self, message: Message, extra: Headers = ()) -> None:
+    def put(self, message: Message) -> None:
         """Hand a record over, waiting while the queue is full. Raises SendError once Kafka refused any."""
         while True:
             try:
@@ -51,7 +52,7 @@ class Outbox:
                     self._topic,
                     message.value,
                     message.key,
-                    headers=[*message.headers, *extra],
+                    headers=[*message.headers, *self._trace],
                     on_delivery=self._settle,
                 )
                 break

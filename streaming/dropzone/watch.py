@@ -12,9 +12,11 @@ import threading
 import time
 import uuid
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
+from lakehouse.errors import LakehouseError
 from quality.card_tokens import key_for, token
 from quality.cards import card_numbers, without_card_numbers
 from streaming.dropzone import telemetry
@@ -40,9 +42,12 @@ from streaming.dropzone.progress import Tally
 from streaming.dropzone.reader import LostClaim, Reader, Settings, Stopped
 from streaming.dropzone.receipt import receipt
 from streaming.dropzone.rows import masked_text
+from streaming.errors import StreamingError
+from streaming.partners import find_profile
 from streaming.partners.registry import Partner, Registry
 
 _RETRY_S = 5.0
+_PUT_OFF_S = 60.0
 _CARD_NUMBER = "its name holds a card number in clear"
 
 
@@ -67,6 +72,7 @@ class Dropzone:
         # What was found out in this process, so that the ledger is not asked again at every look.
         self._settled: dict[tuple[str, str], str] = {}
         self._noted: dict[tuple[str, str], tuple[str, bool]] = {}
+        self._retry_at: dict[tuple[str, str], float] = {}
         self._looked_for_open = 0.0
 
     def stop(self) -> None:
@@ -76,7 +82,9 @@ class Dropzone:
     def prepare(self) -> None:
         """Make the folders, and clear away what dropzones that were killed left behind."""
         self._book.tidy()
-        for name in self._partners:
+        for name, partner in self._partners.items():
+            if partner.profile:
+                find_profile(partner.profile)  # a wrong one is an error now, and not in the middle of a file
             self._landing.prepare(name)
             self._drop_old_copies(name)
 
@@ -121,7 +129,7 @@ class Dropzone:
         """Go on with files whose dropzone was killed, even if their partner has removed them since."""
         found: Counter[str] = Counter()
         for begun in open_versions(self._book.open_entries(name)):
-            if self._is_held(begun):
+            if self._is_held(begun) or self._is_put_off(name, begun.name):
                 continue
             claim = self._reader.claim()
             ours = self._book.add(name, [begun.name], [], partial(_taken_over, begun=begun, claim=claim))
@@ -164,6 +172,8 @@ class Dropzone:
             return Counter(), False
         if any(e.fingerprint == seen.fingerprint and self._is_held(e) for e in open_versions(known)):
             return Counter({"held": 1}), False
+        if self._is_put_off(name, masked_text(seen.name)):
+            return Counter({"unreadable": 1}), False
         verdict = self._arrivals.verdict(name, partner, seen, listed)
         if isinstance(verdict, Waiting):
             self._wait(name, seen, verdict)
@@ -171,6 +181,10 @@ class Dropzone:
                 self._drop_unread(name, verdict.copied)
             return Counter({"waiting": 1}), verdict.is_overdue
         return self._take(name, partner, seen, verdict), False
+
+    def _is_put_off(self, name: str, file: str) -> bool:
+        """Tell whether a file made reading fail so lately that it is not tried again yet."""
+        return time.monotonic() < self._retry_at.get((name, file), 0.0)
 
     def _leave(self, name: str, seen: Seen) -> None:
         """Remember that nothing is to be done with a file as long as it stays as it is."""
@@ -243,6 +257,12 @@ class Dropzone:
         except LostClaim as error:
             telemetry.log.warning("claim lost", partner=name, why=str(error))
             return Counter({"held": 1})
+        except (StreamingError, LakehouseError, Stopped):
+            raise
+        except Exception as error:  # of this file: the others shall not wait for it
+            self._retry_at[name, ours.name] = time.monotonic() + _PUT_OFF_S
+            telemetry.alert("unreadable", replace(ours, reason=type(error).__name__))
+            return Counter({"unreadable": 1})
         if seen is not None and settled.fingerprint == seen.fingerprint:
             self._leave(name, seen)
         return Counter(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import time
 import uuid
@@ -13,9 +14,11 @@ from typing import Any
 
 import asyncssh
 import pytest
+from click.testing import CliRunner
 from pyiceberg.catalog.rest import RestCatalog
 from structlog.testing import capture_logs
 
+from cli.main import paywave
 from config.settings import Settings
 from lakehouse.definitions import BY_NAME, PARTNER_FILES
 from lakehouse.tables import ensure_tables
@@ -173,7 +176,7 @@ def test_rejected_rows_go_out_as_they_came_and_the_receipt_says_which(place: Pla
     assert "TX_AMOUNT" in place.receipt("none.csv")["reason"]
 
 
-def test_a_file_that_stays_cut_off_is_an_alert_once(place: Place) -> None:
+def test_a_file_that_stays_cut_off_is_an_alert_once(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     place.overdue = 0
     place.__post_init__()
     content = rows_of(range(9))
@@ -192,7 +195,11 @@ def test_a_file_that_stays_cut_off_is_an_alert_once(place: Place) -> None:
     ]
     assert place.size() == 0
     place.put("day.csv", content)
-    assert place.zone().scan_once()["done"] == 1
+    for name, value in place.environment().items():
+        monkeypatch.setenv(name, value)
+    result = CliRunner().invoke(paywave, ["dropzone", "--once", "--output", "json"])
+    counts = json.loads(result.stdout)
+    assert (result.exit_code, counts["done"], counts["overdue"], counts["rows"]) == (1, 1, 1, 9)
 
 
 def test_no_card_number_gets_out_of_the_folder(place: Place) -> None:
@@ -265,6 +272,32 @@ def test_a_file_that_another_one_reads_is_left_alone(place: Place, monkeypatch: 
     place.put("copy.csv", rows_of(range(10)))
     assert place.zone().scan_once() == {"held": 2}
     assert place.size() == there
+
+
+def test_a_file_that_cannot_be_read_does_not_keep_others_waiting(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.put("a.csv", rows_of(range(5)))
+    place.put("b.csv", rows_of(range(5, 10)))
+    with monkeypatch.context() as patch, capture_logs() as said:
+        patch.setattr(Outbox, "flush", failing_once(RecursionError()))
+        zone = place.zone()
+        assert zone.scan_once() == {"unreadable": 1, "done": 1, "rows": 5}
+        assert zone.scan_once() == {"unreadable": 1}
+    assert [s["file"] for s in said if s["event"] == "file unreadable"] == ["a.csv"]
+    until(lambda: place.zone().scan_once()["done"] == 1)
+    assert set(place.by_line().values()) == {1}
+
+
+def failing_once(error: Exception) -> Callable[[Outbox], None]:
+    flush, left = Outbox.flush, [error]
+
+    def fail_or_flush(self: Outbox) -> None:
+        flush(self)
+        if left:
+            raise left.pop()
+
+    return fail_or_flush
 
 
 def test_a_dropzone_that_is_told_to_end_leaves_the_file_to_the_next_at_once(
