@@ -10,7 +10,7 @@ import random
 import time
 from pathlib import Path
 
-from locust import FastHttpUser, constant_throughput, task
+from locust import FastHttpUser, task
 
 from bench.load import Bodies
 from streaming.gateway.signature import signed_headers
@@ -19,17 +19,16 @@ _KEY = Path(os.environ["BENCH_KEY"])
 _SECRET = _KEY.read_bytes().strip()
 _PER_USER = float(os.environ["BENCH_RATE"]) / int(os.environ["BENCH_USERS"])
 _BODIES = Bodies(int(os.environ["BENCH_BATCH"]))
+MEASURED = "measured"
+_MEASURED_FROM = time.monotonic() + float(os.environ["BENCH_WARM"])
 
 
 class Partner(FastHttpUser):
     """Posts signed batches, paced or as fast as the answers come."""
 
-    if _PER_USER:
-        wait_time = constant_throughput(_PER_USER)
-
-        def on_start(self) -> None:
-            """Begin at a moment of its own: users in step would send their requests all at once."""
-            time.sleep(random.random() / _PER_USER)  # noqa: S311  # no secret
+    def wait_time(self) -> float:
+        """Wait as chance has it: Locust starts its users together, and paced evenly they stay in step."""
+        return random.expovariate(_PER_USER) if _PER_USER else 0.0
 
     @task
     def post(self) -> None:
@@ -40,6 +39,7 @@ class Partner(FastHttpUser):
             "/v1/events",
             data=body,  # type: ignore[arg-type]  # bytes go out as they are
             headers={"content-type": "application/json", **headers},
+            name=MEASURED if time.monotonic() > _MEASURED_FROM else "warming up",
             catch_response=True,
         ) as answer:
             if answer.status_code != 202:
