@@ -50,13 +50,6 @@ class FileLedger:
         """Read a partner's rows that have one of these names or digests, in no order."""
         return _rows(self._catalog.load_table(PARTNER_FILES), partner, list(names), list(digests))
 
-    def open(self, partner: str) -> list[Row]:
-        """Read the rows of every name of which some version was being read at some time."""
-        table = self._catalog.load_table(PARTNER_FILES)
-        reading = And(_equal("partner", partner), _equal("state", "reading"))
-        names = {row["name"] for row in _scan(table, reading)}
-        return _rows(table, partner, list(names), [])
-
     def change(
         self,
         partner: str,

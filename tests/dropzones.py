@@ -27,7 +27,8 @@ from streaming.partners.registry import Registry, load_registry
 from streaming.token_keys import made_token_keys
 from streaming.topic_state import inspect_topic
 
-LEASE_S = 2.0
+# Long enough that a loaded machine does not spend it on renewing claims.
+LEASE_S, PROCESS_LEASE_S = 2.0, 6.0
 _PARTNER = """
 [partners.{name}]
 source = "{name}"
@@ -121,8 +122,8 @@ class Place:
             "PAYWAVE_KAFKA__TOPIC": self.topic,
             "PAYWAVE_PARTNERS__REGISTRY": str(self.registry_file),
             "PAYWAVE_DROPZONE__LANDING": str(self.root),
-            "PAYWAVE_DROPZONE__LEASE_S": str(LEASE_S),
-            "PAYWAVE_DROPZONE__DELIVERY_TIMEOUT_S": str(LEASE_S),
+            "PAYWAVE_DROPZONE__LEASE_S": str(PROCESS_LEASE_S),
+            "PAYWAVE_DROPZONE__DELIVERY_TIMEOUT_S": str(PROCESS_LEASE_S),
             "PAYWAVE_DROPZONE__SCAN_S": "0.5",
         }
         return {**own, **more}

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from lakehouse.file_ledger import FileLedger
-from streaming.dropzone.ledger import Entry, State
+from streaming.dropzone.ledger import Entry, State, open_versions
 
 Choose = Callable[[list[Entry]], Entry | None]
 
@@ -26,9 +26,10 @@ class Book:
         """All entries with one of these names or digests."""
         return [_entry(row) for row in self._ledger.read(partner, names, digests)]
 
-    def open_entries(self, partner: str) -> list[Entry]:
-        """All entries of the names of which some version was being read at some time."""
-        return [_entry(row) for row in self._ledger.open(partner)]
+    def open_versions(self, partner: str, digests: Sequence[str]) -> list[Entry]:
+        """List the versions with one of these contents that were begun and not settled."""
+        begun = {e.name for e in open_versions(self.entries(partner, [], digests))} if digests else set()
+        return [e for e in open_versions(self.entries(partner, begun)) if e.digest in digests]
 
     def add(self, partner: str, names: Sequence[str], digests: Sequence[str], choose: Choose) -> Entry | None:
         """Add the entry that `choose` makes of the entries with these names or digests, if it makes one.

@@ -85,15 +85,15 @@ class Landing:
         for path in (self._copy_of(partner, digest), self._journal_of(partner, digest)):
             self._delete(path)
 
-    def copies(self, partner: str) -> list[str]:
-        """List the digests of copies that have stood for long; remove what a kill left of making one."""
+    def copies(self, partner: str, standing_s: float = 0.0) -> list[str]:
+        """List the digests of copies that have stood for so long; remove what a kill left of making one."""
         digests = []
         for info in self._list(self._spool(partner)):
-            if time.time() - info.mtime.timestamp() < _LEFT_BEHIND_SECONDS:
-                continue
+            age = time.time() - info.mtime.timestamp()
             if info.base_name.endswith(_UNDER_WAY):
-                self._delete(info.path)
-            elif not info.base_name.endswith(_JOURNAL):
+                if age > _LEFT_BEHIND_SECONDS:
+                    self._delete(info.path)
+            elif age >= standing_s and not info.base_name.endswith(_JOURNAL):
                 digests.append(info.base_name)
         return digests
 

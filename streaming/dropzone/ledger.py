@@ -135,6 +135,8 @@ def take(entries: Sequence[Entry], found: Found, claim: Claim) -> Decision:
     if is_known(entries, found.name, found.fingerprint):
         return Decision(None, is_ours=False)
     begun = [e for e in open_versions(entries) if e.digest == found.digest]
+    if begun and begun[0].name != found.name:  # it is gone on with under its own name first
+        return Decision(None, is_ours=False)
     if begun:
         return take_over(entries, begun[0], claim)
     done = next((e for e in entries if e.digest == found.digest and e.state == State.DONE), None)

@@ -48,6 +48,7 @@ from streaming.partners.registry import Partner, Registry
 
 _RETRY_S = 5.0
 _PUT_OFF_S = 60.0
+_LEFT_BEHIND_S = 3600.0
 _CARD_NUMBER = "its name holds a card number in clear"
 
 
@@ -126,9 +127,12 @@ class Dropzone:
         return found
 
     def _resume(self, name: str, partner: Partner) -> Counter[str]:
-        """Go on with files whose dropzone was killed, even if their partner has removed them since."""
+        """Go on with files whose dropzone was killed, even if their partner has removed them since.
+
+        Their copies tell which they are: to search the whole ledger would cost more by the day.
+        """
         found: Counter[str] = Counter()
-        for begun in open_versions(self._book.open_entries(name)):
+        for begun in self._book.open_versions(name, self._landing.copies(name)):
             if self._is_held(begun) or self._is_put_off(name, begun.name):
                 continue
             claim = self._reader.claim()
@@ -295,11 +299,11 @@ class Dropzone:
 
     def _drop_unread(self, name: str, digest: str) -> None:
         """Remove a copy unless somebody is reading it."""
-        if not any(e.digest == digest for e in open_versions(self._book.entries(name, [], [digest]))):
+        if not self._book.open_versions(name, [digest]):
             self._landing.drop_copy(name, digest)
 
     def _drop_old_copies(self, name: str) -> None:
-        for digest in self._landing.copies(name):
+        for digest in self._landing.copies(name, standing_s=_LEFT_BEHIND_S):
             self._drop_unread(name, digest)
 
 

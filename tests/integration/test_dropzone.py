@@ -35,7 +35,7 @@ from tests.events import wire
 pytestmark = pytest.mark.integration
 
 VISA = "4111111111111111"
-WAIT_S = 60.0
+WAIT_S = 180.0
 
 
 @pytest.fixture

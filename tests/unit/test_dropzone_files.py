@@ -182,6 +182,7 @@ def test_a_claim_holds_until_it_runs_out_and_is_lost_to_who_takes_over() -> None
     first = taken(entries, found("d1"), claim("a", 0))
     assert take(entries, found("d1", fingerprint="g"), claim("b", 29)) == (None, False)
     assert take_over(entries, first, claim("b", 29)) == (None, False)
+    assert take(entries, found("d1", "copy.csv"), claim("b", 31)) == (None, False)
     assert take_over(entries, first, claim("a", 29)).is_ours
     assert is_still_ours(entries, first)
     second = take_over(entries, first, claim("b", 31)).entry

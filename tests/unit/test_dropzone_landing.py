@@ -65,11 +65,12 @@ def test_only_what_a_kill_left_long_ago_is_cleared_away(landing: Landing, tmp_pa
     digest = put(landing, b"a\n")
     ours = tmp_path / "landing" / ".dropzone" / "bank"
     (ours / "x.copying").touch()
-    assert landing.copies("bank") == []
+    assert landing.copies("bank") == [digest]
+    assert landing.copies("bank", standing_s=60) == []
     assert (ours / "x.copying").exists()
     for path in ours.iterdir():
         os.utime(path, (0, 0))
-    assert landing.copies("bank") == [digest]
+    assert landing.copies("bank", standing_s=60) == [digest]
     assert not (ours / "x.copying").exists()
 
 
