@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from pyiceberg.catalog.rest import RestCatalog
 from rich.console import Console
 from rich.table import Table
 
+from cli.commands.partners import registry_file
 from cli.commands.stream import curated_settings, raw_settings
 from cli.context import bring_up, catalog_of, spark_of
 from cli.output import Output, with_output
@@ -30,6 +33,7 @@ from lakehouse.refs import read_head
 from streaming.curated_job import CURATED_TABLES, CuratedJob
 from streaming.event_file import open_event_file
 from streaming.message import message_of
+from streaming.partners.registry import load_registry
 from streaming.producer import send
 from streaming.raw_job import RawJob
 from streaming.simulate import PRESETS, Plan, Simulation
@@ -53,6 +57,7 @@ _NEXT = (
     'paywave query "SELECT unnest(violations).rule, count(*) FROM quarantine.payment_events GROUP BY 1"',
     "paywave replay verify --all     fold everything again from raw, and compare",
     "paywave demo            run it again: the tables go on from where they are",
+    "paywave demo --front-door      through the HTTP gateway and the SFTP dropzone",
     "paywave status          the servers; `paywave down` stops them and keeps the data",
 )
 
@@ -63,9 +68,14 @@ _NEXT = (
 )
 @click.option("--events", type=click.IntRange(min=1), default=_EVENTS, show_default=True, help="How many.")
 @click.option("--seed", type=int, help="Seed of the generator [default: a new one each run].")
+@click.option(
+    "--front-door", is_flag=True, help="Send them over HTTP to the gateway, and a partner's file over SFTP."
+)
 @with_output
-def demo(file: str | None, events: int, seed: int | None, out: Output) -> None:
+def demo(file: str | None, events: int, seed: int | None, front_door: bool, out: Output) -> None:
     """Bring the stack up, send events, run raw and curated, read back, check, sum up."""
+    if file and front_door:
+        raise click.UsageError("--front-door makes its own events and file; leave --input away")
     started = time.monotonic()
     start_telemetry()
     settings, _ = bring_up(load_settings(), out.log)
@@ -73,7 +83,7 @@ def demo(file: str | None, events: int, seed: int | None, out: Output) -> None:
     before, waiting = take_stock(catalog, properties), _waiting(catalog, settings)
     with ThreadPoolExecutor(1) as pool:
         session = pool.submit(spark_of, settings, "demo")  # takes a while: meanwhile, send
-        sent, simulation = _send(settings, out, file, events, seed)
+        sent, outcome = _send(settings, out, file, events, seed, front_door)
         with _step(out, "starting Spark"):
             spark = session.result()
     try:
@@ -87,7 +97,7 @@ def demo(file: str | None, events: int, seed: int | None, out: Output) -> None:
         spark.stop()
     # A seed given again is sent again, and records that waited count too: then nothing is known beforehand.
     is_known = waiting == 0 and (seed is None or before.raw == 0)
-    expected = simulation.outcome.as_dict() if simulation is not None and is_known else None
+    expected = outcome if is_known else None
     differences = _differences(before, after, expected) if expected else []
     value = {"sent": sent, **after.as_json(), "seconds": round(time.monotonic() - started, 1)}
     if expected:
@@ -105,18 +115,51 @@ def _waiting(catalog: RestCatalog, settings: Settings) -> int:
 
 
 def _send(
-    settings: Settings, out: Output, file: str | None, events: int, seed: int | None
-) -> tuple[int, Simulation | None]:
-    """Send the file, or generated events; returns what Kafka acknowledged, and what generated it."""
+    settings: Settings, out: Output, file: str | None, events: int, seed: int | None, front_door: bool
+) -> tuple[int, dict[str, Any] | None]:
+    """Send the file, or generated events; returns what Kafka acknowledged, and what must come of it."""
     to = settings.kafka.topic, settings.kafka_properties()
     if file is not None:
         with _step(out, f"sending {file}"), open_event_file(Path(file)) as opened:
             return send(opened.messages(), *to).acknowledged, None
     seed = secrets.randbits(32) if seed is None else seed
+    if front_door:
+        return _send_through_the_door(settings, out, events, seed)
     simulation = Simulation(Plan.recent(events, seed, PRESETS["demo"]))
     with _step(out, f"sending {events:,} generated events (seed {seed})"):
         messages = (message_of(line, source="demo") for line in simulation.lines())
-        return send(messages, *to).acknowledged, simulation
+        return send(messages, *to).acknowledged, simulation.outcome.as_dict()
+
+
+def _send_through_the_door(
+    settings: Settings, out: Output, events: int, seed: int
+) -> tuple[int, dict[str, Any]]:
+    """Let one partner post events, and another upload a file: cut off at first, then whole, then again."""
+    from cli import front_door  # SSH and the gateway take their time to load
+
+    began = _written(settings)
+    # What breaks the contract, the gateway refuses; the file brings some of that.
+    simulation = Simulation(Plan.recent(events, seed, replace(PRESETS["demo"], malformed=0.0)))
+    with _step(out, "starting the gateway"), front_door.running_gateway(settings) as port:
+        with _step(out, f"posting {events:,} generated events (seed {seed})"):
+            posted = front_door.post(settings, port, simulation.lines())
+        with _step(out, "posting what breaks the contract"):
+            refused = front_door.post(settings, port, [b"{}", b'{"event_id": 1}', b"no JSON"])
+    out.log.print(f"         gateway: {posted['accepted']:,} accepted, {refused['rejected']} refused")
+    file = front_door.partner_file()
+    with _step(out, f"uploading {file.name} over SFTP: cut off, whole, again"):
+        looks = front_door.upload(settings, load_registry(registry_file(settings)), file)
+    said = ["; ".join(f"{name} {count}" for name, count in sorted(look.items())) for look in looks]
+    out.log.print(f"         dropzone: {' | '.join(said)}", markup=False)
+    expected = simulation.outcome.as_dict()
+    for name, count in file.expected.items():
+        expected[name] = str(Decimal(expected[name]) + count) if name == "amount" else expected[name] + count
+    return _written(settings) - began, expected
+
+
+def _written(settings: Settings) -> int:
+    """Count the records that the topic ever took."""
+    return sum(inspect_topic(settings.kafka_properties(), settings.kafka.topic).latest.values())
 
 
 @contextmanager
