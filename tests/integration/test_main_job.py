@@ -230,7 +230,8 @@ def test_poison_lands_byte_by_byte_and_in_quarantine_with_its_reason(pipeline: P
     pipeline.run()
 
     def told(value: bytes | None, key: bytes | None, headers: Any) -> Any:
-        return value, key, tuple(headers)
+        # the trace aside: whether there is one depends on the tests that ran before in this process
+        return value, key, tuple(header for header in headers if header[0] != "traceparent")
 
     stored = [
         told(r["value"], r["key"], ((h["key"], h["value"]) for h in r["headers"] or ()))
