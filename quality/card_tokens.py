@@ -10,6 +10,7 @@ import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 _LETTERS = str.maketrans("0123456789abcdef", "abcdefghijklmnop")
 _HEX_DIGITS = 32
@@ -36,7 +37,20 @@ def key_for(keys: Sequence[TokenKey], event_ts: datetime | None) -> TokenKey:
     return next((key for key in reversed(ordered) if key.effective_from <= event_ts), ordered[0])
 
 
+def key_at(keys: Sequence[TokenKey], event_ts: Any) -> TokenKey:
+    """Choose the key by an event's time as it is written; one that cannot be read stands for the newest."""
+    return key_for(keys, _moment(event_ts))
+
+
 def token(key: TokenKey, digits: str) -> str:
     """Return the token of a card number: 128 bits of HMAC-SHA256 in letters: it looks like no number."""
     mac = hmac.new(key.secret, digits.encode(), hashlib.sha256).hexdigest()[:_HEX_DIGITS]
     return f"tok_{key.id}_{mac.translate(_LETTERS)}"
+
+
+def _moment(text: Any) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        return None
+    return moment if moment.tzinfo else None

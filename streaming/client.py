@@ -7,7 +7,6 @@ How to use it is in docs/producing.md.
 from __future__ import annotations
 
 import json
-import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -26,15 +25,13 @@ from opentelemetry import metrics
 from streaming.errors import BufferFull, EventRefused, SendError
 from streaming.gateway.intake import IngestClock, Intake, Rejected
 from streaming.message import Message
-from streaming.producer import PINNED, trace_headers
+from streaming.producer import LIBRDKAFKA_LOG, PINNED, trace_headers
 from streaming.topics import partitions_of, require_durable, settled
 
 _DEFAULTS: Mapping[str, Any] = {"client.id": "paywave-client", "linger.ms": 20}
 _POLL_S = 0.1
 _PROBE_S = 10.0
 _log = structlog.get_logger(__name__)
-_librdkafka = logging.getLogger("paywave.librdkafka")
-_librdkafka.addHandler(logging.NullHandler())
 _sent = metrics.get_meter(__name__).create_counter("messaging.client.sent.messages", "{message}")
 
 
@@ -87,7 +84,7 @@ class EventProducer:
             "delivery.timeout.ms": int(delivery_seconds * 1000),
             "error_cb": self._on_error,
         }
-        self._producer = Producer({**_DEFAULTS, **kafka, **PINNED, **own}, logger=_librdkafka)
+        self._producer = Producer({**_DEFAULTS, **kafka, **PINNED, **own}, logger=LIBRDKAFKA_LOG)
         self._attributes = {"messaging.system": "kafka", "messaging.destination.name": topic}
         self._intake = Intake(IngestClock(), ())
         self._fatal: str | None = None

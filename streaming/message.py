@@ -6,6 +6,7 @@ Belongs here: how a record's bytes become a message. Does not: files (`event_fil
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 ARCHIVE = "archive"
@@ -38,6 +39,17 @@ def message_from(line: bytes, fields: dict[str, Any], source: str, extra: Header
     return Message(
         line, _readable(fields.get("account_id")), (*headers, ("ce_source", source.encode()), *extra)
     )
+
+
+def with_fields(raw: bytes, added: Mapping[str, str]) -> bytes:
+    """Put fields before the others of an object's bytes, and leave all other bytes as they are.
+
+    Names and values are plain text, which needs no escapes.
+    """
+    start = raw.index(b"{") + 1
+    is_empty = raw[start:].lstrip().startswith(b"}")
+    text = ",".join(f'"{name}":"{value}"' for name, value in added.items())
+    return raw[:start] + text.encode() + (b"" if is_empty else b",") + raw[start:]
 
 
 def _readable(value: Any) -> bytes | None:

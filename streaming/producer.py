@@ -42,8 +42,8 @@ _DEFAULTS: Mapping[str, str] = {
 # Failures that say Kafka is gone, not that one record is bad.
 _LOST = frozenset({KafkaError._MSG_TIMED_OUT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT})
 
-_log = logging.getLogger("paywave.librdkafka")
-_log.addHandler(logging.NullHandler())  # librdkafka would write to stderr by itself
+LIBRDKAFKA_LOG = logging.getLogger("paywave.librdkafka")
+LIBRDKAFKA_LOG.addHandler(logging.NullHandler())  # librdkafka would write to stderr by itself
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class _Sending:
         self._last_error = ""
         timeout = {"delivery.timeout.ms": str(int(delivery_seconds * 1000)), "error_cb": self._on_error}
         self._delivery_seconds = delivery_seconds
-        self._producer = Producer({**_DEFAULTS, **kafka, **PINNED, **timeout}, logger=_log)
+        self._producer = Producer({**_DEFAULTS, **kafka, **PINNED, **timeout}, logger=LIBRDKAFKA_LOG)
         self.attributes = {
             "messaging.system": "kafka",
             "messaging.operation.name": "send",

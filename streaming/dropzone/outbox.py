@@ -5,7 +5,6 @@ Belongs here: the producer with its offsets, and looking up what a kill left. Do
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -16,7 +15,7 @@ from confluent_kafka import Message as Delivered
 from streaming.dropzone.rows import FILE_DIGEST, LINE
 from streaming.errors import SendError
 from streaming.message import Message
-from streaming.producer import PINNED, trace_headers
+from streaming.producer import LIBRDKAFKA_LOG, PINNED, trace_headers
 from streaming.topic_state import TopicState
 
 _DEFAULTS: Mapping[str, str] = {
@@ -28,8 +27,6 @@ _DEFAULTS: Mapping[str, str] = {
 }
 _ANSWER_S = 20.0
 _POLL_S = 0.2
-_quiet = logging.getLogger("paywave.librdkafka")
-_quiet.addHandler(logging.NullHandler())
 OnStored = Callable[[int, int], None]
 
 
@@ -38,7 +35,7 @@ class Outbox:
 
     def __init__(self, topic: str, kafka: Mapping[str, str], delivery_s: float, on_stored: OnStored) -> None:
         own = {"delivery.timeout.ms": str(int(delivery_s * 1000))}
-        self._producer = Producer({**_DEFAULTS, **kafka, **PINNED, **own}, logger=_quiet)
+        self._producer = Producer({**_DEFAULTS, **kafka, **PINNED, **own}, logger=LIBRDKAFKA_LOG)
         self._topic = topic
         self._on_stored = on_stored
         self._trace = trace_headers()
@@ -104,7 +101,7 @@ def records_of(
     ends = {p: end for p, end in state.latest.items() if end > _start(state, look_from, p)}
     found: dict[int, list[tuple[int, int]]] = defaultdict(list)
     consumer = Consumer(
-        {**kafka, "group.id": "paywave-dropzone", "enable.auto.commit": "false"}, logger=_quiet
+        {**kafka, "group.id": "paywave-dropzone", "enable.auto.commit": "false"}, logger=LIBRDKAFKA_LOG
     )
     try:
         consumer.assign([TopicPartition(state.topic, p, _start(state, look_from, p)) for p in ends])

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 from uuid import UUID, uuid5
 
 from quality.canonical import MAX_BYTES, UnreadableJson, canonical_json, parse_json
-from quality.card_tokens import TokenKey, key_for, token
+from quality.card_tokens import TokenKey, key_at, token
 from quality.cards import card_numbers, holds_card_number, may_hold_card_number, without_card_numbers
 from quality.contract import Event, in_force
 from quality.judge import judge
 from streaming.dropzone.progress import Reason
-from streaming.message import ARCHIVE, Headers, Message, message_from
+from streaming.message import ARCHIVE, Headers, Message, message_from, with_fields
 from streaming.partners.registry import CardPolicy
 from streaming.partners.rows import RowMapper, UnmappableRow, event_bytes
 
@@ -125,7 +125,7 @@ class RowIntake:
             content = canonical_json({name: fields[name] for name in fields if name != "ingest_ts"})
             key = f"{self._origin.source}\n{content}".encode("utf-8", "replace").decode()
             added["event_id"] = str(uuid5(_NAMESPACE, key))
-        return (_with(raw, added) if added else raw), {**added, **fields}
+        return (with_fields(raw, added) if added else raw), {**added, **fields}
 
     def _without_card_numbers(self, raw: bytes) -> tuple[bytes, bool]:
         """Replace card numbers by tokens. Returns the row's bytes, and whether it is refused for them."""
@@ -153,7 +153,7 @@ class RowIntake:
         return canonical_json(clean).encode("utf-8", "replace"), False
 
     def _token_of(self, event_ts: Any) -> Callable[[str], str]:
-        key = key_for(self._token_keys, _moment(event_ts))
+        key = key_at(self._token_keys, event_ts)
         return lambda digits: token(key, digits)
 
     def _time_of(self, mapper: RowMapper, raw: bytes) -> Any:
@@ -205,19 +205,3 @@ def _object(raw: bytes) -> dict[str, Any]:
     if not isinstance(fields, dict):
         raise UnreadableJson("not_an_object", "a JSON object is wanted")
     return fields
-
-
-def _with(raw: bytes, added: dict[str, str]) -> bytes:
-    """Put fields before the others of an object's bytes, and leave all other bytes as they are."""
-    start = raw.index(b"{") + 1
-    is_empty = raw[start:].lstrip().startswith(b"}")
-    text = ",".join(f'"{name}":"{value}"' for name, value in added.items())
-    return raw[:start] + text.encode() + (b"" if is_empty else b",") + raw[start:]
-
-
-def _moment(text: Any) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat(text)
-    except (TypeError, ValueError):
-        return None
-    return moment if moment.tzinfo else None

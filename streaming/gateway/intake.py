@@ -12,11 +12,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from quality.canonical import UnreadableJson, canonical_json, parse_json
-from quality.card_tokens import TokenKey, key_for, token
+from quality.card_tokens import TokenKey, key_at, token
 from quality.cards import holds_card_number, may_hold_card_number, without_card_numbers
 from quality.contract import Contract, Event, in_force
 from quality.judge import judge
-from streaming.message import Headers, Message, message_from
+from streaming.message import Headers, Message, message_from, with_fields
 from streaming.partners.registry import CardPolicy
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -97,7 +97,7 @@ class Intake:
         return _judged(raw, fields, now, in_force(now), source, extra)
 
     def _tokenised(self, fields: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
-        key = key_for(self._token_keys, _moment(fields.get("event_ts")))
+        key = key_at(self._token_keys, fields.get("event_ts"))
         clean = without_card_numbers(fields, lambda digits: token(key, digits))
         # What cannot be written as UTF-8 is rejected by the contract in any case.
         return clean, canonical_json(clean).encode("utf-8", "replace")
@@ -116,16 +116,5 @@ def _judged(
 
 
 def _stamped(raw: bytes, now: datetime) -> bytes:
-    """Put `ingest_ts` before the other fields, and leave all other bytes as they are."""
-    start = raw.index(b"{") + 1
-    comma = b"" if raw[start:].lstrip().startswith(b"}") else b","
     text = now.isoformat(timespec="microseconds").replace("+00:00", "Z")
-    return raw[:start] + b'"ingest_ts":"' + text.encode() + b'"' + comma + raw[start:]
-
-
-def _moment(text: Any) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat(text)
-    except (TypeError, ValueError):
-        return None
-    return moment if moment.tzinfo else None
+    return with_fields(raw, {"ingest_ts": text})

@@ -6,7 +6,6 @@ Belongs here: the producer, its thread, and whether Kafka can be reached. Does n
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
 
@@ -16,7 +15,7 @@ from confluent_kafka import Message as Delivered
 
 from streaming.gateway.refusal import Refusal
 from streaming.message import Headers, Message
-from streaming.producer import PINNED
+from streaming.producer import LIBRDKAFKA_LOG, PINNED
 
 _DEFAULTS: Mapping[str, str] = {
     "client.id": "paywave-gateway",
@@ -31,8 +30,6 @@ _PROBE_S = 1.0
 _RETRY_S = 2.0
 
 _log = structlog.get_logger("paywave.gateway")
-_librdkafka = logging.getLogger("paywave.librdkafka")
-_librdkafka.addHandler(logging.NullHandler())
 
 
 class _Delivery:
@@ -79,7 +76,7 @@ class KafkaLink:
     def __init__(self, topic: str, kafka: Mapping[str, str], delivery_s: float) -> None:
         self._topic = topic
         own = {"delivery.timeout.ms": str(int(delivery_s * 1000)), "error_cb": self._on_error}
-        self._producer = Producer({**_DEFAULTS, **kafka, **PINNED, **own}, logger=_librdkafka)
+        self._producer = Producer({**_DEFAULTS, **kafka, **PINNED, **own}, logger=LIBRDKAFKA_LOG)
         self._is_reachable = False
         self._is_doubtful = True
         self.is_broken = False
