@@ -18,7 +18,7 @@ HOUR = timedelta(hours=1)
 # Delays of this long before the newest publish tell what to expect.
 _RECENT = "INTERVAL 24 HOURS"
 
-# The names are those of lakehouse/definitions.py, nothing from outside.
+# The names are those of lakehouse/definitions/, nothing from outside.
 _PUBLISHES = f"""
 publishes AS (  -- of the table that there is now, in case it was dropped and built again
   SELECT published_at, complete_to, arrivals FROM {PUBLISH_LOG}

@@ -18,7 +18,7 @@ from lakehouse.refs import read_head
 from quality.contract import REVERSED
 
 # A notice is a version of the event that it names and no event itself: `fold.fold_events`, said in SQL.
-# The names are those of lakehouse/definitions.py, nothing from outside.
+# The names are those of lakehouse/definitions/, nothing from outside.
 _COUNTS = f"""
     WITH told AS (
         SELECT account_id, event_ts, event_type, event_id, original_event_id,

@@ -1,6 +1,6 @@
 """Creating and evolving tables: one function brings the catalog to the definitions, or refuses and says why.
 
-Belongs here: DDL. Does not: what the tables are (`definitions.py`), writing rows (`publish.py`).
+Belongs here: DDL. Does not: what the tables are (`definitions/`), writing rows (`publish.py`).
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def _evolve(table: IcebergTable, definition: Table, buckets: int) -> str:
         raise TableMismatch(
             f"table {definition.name} differs from its definition:\n  {listed}",
             "only new optional columns are added to a table in use; undo the change in "
-            "lakehouse/definitions.py, or move the data into a new table",
+            "lakehouse/definitions/, or move the data into a new table",
         )
     known = {f.name: f for f in table.schema().fields}
     added = [f for f in definition.schema().fields if f.name not in known]

@@ -1,0 +1,29 @@
+"""The tables as data: columns with their meaning, partitions, sort order, properties.
+
+Belongs here: which tables there are. Does not: creating or evolving them (`tables.py`), filling them
+(`streaming/`).
+"""
+
+from lakehouse.definitions.ledgers import DRIFT, LEDGER_TABLES, PARTNER_FILES, PUBLISH_LOG
+from lakehouse.definitions.payments import PAYMENT_TABLES, PAYMENTS, QUARANTINE, RAW, TRANSACTIONS, VERSIONS
+from lakehouse.definitions.table import FIRST_PARTITION_ID, SNAPSHOTS_KEPT, Column, Table
+
+__all__ = [
+    "BY_NAME",
+    "DRIFT",
+    "FIRST_PARTITION_ID",
+    "PARTNER_FILES",
+    "PAYMENTS",
+    "PUBLISH_LOG",
+    "QUARANTINE",
+    "RAW",
+    "SNAPSHOTS_KEPT",
+    "TABLES",
+    "TRANSACTIONS",
+    "VERSIONS",
+    "Column",
+    "Table",
+]
+
+TABLES: tuple[Table, ...] = (*PAYMENT_TABLES, *LEDGER_TABLES)
+BY_NAME = {table.name: table for table in TABLES}
