@@ -11,7 +11,7 @@ UV = $(shell command -v uv || echo $(VENV)-lock/bin/uv)
 # Each of the two has a stack and a Spark session of its own, and mostly waits for one core.
 TWO_AT_A_TIME = --numprocesses 2 --dist worksteal
 
-.PHONY: help setup setup-dev demo test check test-unit test-faults lock lock-python lock-jars bench-fold bench-gateway clean
+.PHONY: help setup setup-dev demo test check test-unit test-faults lock lock-python lock-jars bench-fold bench-rules bench-gateway clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ lock-jars: setup
 
 bench-fold: setup ## what the curated fold costs beside the textbook version; ARGS=--quick for a look
 	@$(BIN)/python -m bench.fold $(ARGS)
+
+bench-rules: setup ## what judging a record costs on top of decoding it
+	@$(BIN)/python -m bench.rules $(ARGS)
 
 bench-gateway: setup-dev ## what the gateway takes in, by our load generator and Locust, beside a bare server
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock

@@ -59,9 +59,9 @@ class Lake:
         self._objects = data_of(settings.home, "s3")
         self.bytes_per_event = 0.0
 
-    def fill_raw(self, records: int, seed: int) -> Plan:
-        """Send generated events with the usual dirt through Kafka, and bring them into raw."""
-        plan = Plan.recent(records, seed, PRESETS["demo"])
+    def fill_raw(self, records: int, seed: int, preset: str = "demo") -> Plan:
+        """Send generated events, with the usual dirt or another preset's, through Kafka, and into raw."""
+        plan = Plan.recent(records, seed, PRESETS[preset])
         size = 0
 
         def messages() -> Iterator[Any]:

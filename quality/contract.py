@@ -15,6 +15,7 @@ from typing import NamedTuple
 from quality.errors import UnknownContract
 
 DECLINED, REVERSED = "DECLINED", "REVERSED"
+REFERENCE = "reference"  # the rule that an event says which transaction it belongs to
 EVENT_TYPES = frozenset({"AUTH", "CAPTURE", "REFUND", "CHARGEBACK"})
 NETWORKS = frozenset({"VISA", "MC", "AMEX"})
 STATUSES = frozenset({"APPROVED", DECLINED, REVERSED})
@@ -22,6 +23,10 @@ MAX_ID_BYTES = 128
 AMOUNT_SCALE = 4
 AMOUNT_LIMIT = Decimal(10) ** 15  # DECIMAL(19,4) holds less than this
 MAX_REVISION = 2**63 - 1
+# Two events that agree in these, each in its original version, are the same payment.
+BUSINESS_KEY = (
+    "event_type", "account_id", "card_id", "merchant_id", "network", "currency", "amount", "event_ts",
+)  # fmt: skip
 
 
 class Event(NamedTuple):
@@ -66,6 +71,12 @@ class Contract:
     `more_than_zero` names the event types whose amount must be more than 0, unless they are REVERSED: some
     partners take back an event by setting its amount to 0.
 
+    `refers` names the event types that must say which transaction they belong to, by `transaction_ref` or
+    `original_event_id`, unless they are REVERSED: nobody should be kept from taking an event back.
+
+    `warns` names the rules that this version only warns of (`quality/warnings.py`): a record that breaks no
+    other is an event. All other rules are severe: a record that breaks one goes to quarantine.
+
     `announced_break` says what this version refuses though an earlier one allowed it, in words for partners.
     Without such words it must not refuse anything more (`paywave schemas check`).
     """
@@ -82,18 +93,30 @@ class Contract:
         }
     )
     more_than_zero: frozenset[str] = frozenset()
+    refers: frozenset[str] = frozenset()
+    warns: frozenset[str] = frozenset()
     announced_break: str = ""
 
 
 # Oldest first, each in force until the next. A version that was in force is never edited: old records must
 # go on being judged as they were.
 HISTORY: tuple[Contract, ...] = (
-    Contract(1, datetime(1970, 1, 1, tzinfo=UTC)),
+    # It has never refused a refund without a reference. That it warns of one changes no verdict.
+    Contract(
+        1,
+        datetime(1970, 1, 1, tzinfo=UTC),
+        refers=frozenset({"REFUND"}),
+        warns=frozenset({REFERENCE}),
+    ),
     Contract(
         2,
         datetime(2027, 1, 1, tzinfo=UTC),
         more_than_zero=frozenset({"REFUND", "CHARGEBACK"}),
-        announced_break="A REFUND or CHARGEBACK of 0 is refused, unless it is REVERSED.",
+        refers=frozenset({"REFUND"}),
+        announced_break=(
+            "A REFUND or CHARGEBACK of 0 is refused, and so is a REFUND with neither `transaction_ref` nor "
+            "`original_event_id`, unless it is REVERSED."
+        ),
     ),
 )
 

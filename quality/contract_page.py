@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
-from quality.contract import Contract
+from quality.contract import BUSINESS_KEY, Contract
 from quality.currencies import MINOR_UNITS
 from quality.event_schema import BEYOND_SCHEMA, Schema, event_schema
 
@@ -28,6 +29,13 @@ They are allowed and kept, under `attributes`. So are other attributes than thos
 {attributes}.
 We note what comes, from whom and since when (`paywave schemas drift`), and ask. Please tell us first: a field
 that becomes part of the contract later has one type.
+"""
+_SEVERITY = """\
+## What a breach leads to
+
+A record that breaks a rule goes to quarantine, whichever rule it is. Of some rules a version only warns: a
+record that breaks no other counts.
+
 """
 _EXAMPLE: dict[str, Any] = {
     "event_id": "6f1c2f0e-2f43-4c8e-9c53-0d6f3f1f8a11",
@@ -56,6 +64,8 @@ def contract_page(history: tuple[Contract, ...]) -> str:
         _fields(newest),
         "## Rules that the table cannot say\n\n" + "".join(f"- {text}\n" for text in _beyond()),
         _limits(history[-1]),
+        _SEVERITY + "".join(_warned(c) for c in history if c.warns),
+        f"## When two events are the same payment\n\nWhen they agree in {_names(BUSINESS_KEY)}.\n",
         _currencies(),
         _UNKNOWN.format(attributes=_attributes(newest)),
         f"## An example\n\n```json\n{json.dumps(_EXAMPLE, indent=2)}\n```\n",
@@ -107,6 +117,14 @@ def _wanted(field: Schema) -> str:
     if "maxLength" in field:
         return f"text, {field['minLength']} to {field['maxLength']} bytes"
     return "whole number, 0 or more" if "maximum" in field else "object"
+
+
+def _warned(contract: Contract) -> str:
+    return f"- Version {contract.version} warns of: {_names(sorted(contract.warns))}.\n"
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def _attributes(schema: Schema) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from itertools import groupby
 from typing import Any
 
-from quality import judge as rules  # its patterns and required fields: no rule is written twice
+from quality import fields as rules  # its patterns and required fields: no rule is written twice
 from quality.contract import (
     AMOUNT_LIMIT,
     AMOUNT_SCALE,
@@ -17,6 +17,7 @@ from quality.contract import (
     MAX_ID_BYTES,
     MAX_REVISION,
     NETWORKS,
+    REFERENCE,
     REVERSED,
     STATUSES,
     Contract,
@@ -60,7 +61,7 @@ KNOWN_ATTRIBUTES = {
     "three_ds": "object",
     "transaction_id": "string",
 }
-FIELDS = frozenset(name for name, _, _ in rules._RULES)
+FIELDS = frozenset(name for name, _, _ in rules.FIELDS)
 
 _EXPONENT = r"[eE][+-]?[0-9]+"
 _AMOUNT_DIGITS = AMOUNT_LIMIT.adjusted()
@@ -90,7 +91,7 @@ def event_schema(contract: Contract) -> Schema:
     Fields that it does not name are allowed: they are kept under `attributes`.
     """
     fragments = _fragments()
-    required = [name for name, _, is_required in rules._RULES if is_required]
+    required = [name for name, _, is_required in rules.FIELDS if is_required]
     return {
         "$schema": DRAFT,
         "$id": f"urn:paywave:{NAME}:{contract.version}",
@@ -101,16 +102,16 @@ def event_schema(contract: Contract) -> Schema:
         "required": required,
         "properties": {
             name: {"description": _MEANINGS[name], **_optional(fragments[name], name not in required)}
-            for name, _, _ in rules._RULES
+            for name, _, _ in rules.FIELDS
         },
         "additionalProperties": True,
-        "allOf": [*_scales(), *_more_than_zero(contract)],
+        "allOf": [*_scales(), *_more_than_zero(contract), *_refers(contract)],
     }
 
 
 def _fragments() -> dict[str, Schema]:
-    uuid = {"type": "string", "pattern": _whole(rules._UUID.pattern)}
-    time = {"type": "string", "pattern": _whole(rules._TIME.pattern)}
+    uuid = {"type": "string", "pattern": _whole(rules.UUID.pattern)}
+    time = {"type": "string", "pattern": _whole(rules.TIME.pattern)}
     identifier = {"type": "string", "minLength": 1, "maxLength": MAX_ID_BYTES}
     return {
         "event_id": uuid,
@@ -174,12 +175,24 @@ def _more_than_zero(contract: Contract) -> list[Schema]:
     return [_when({"event_type": types, "status": statuses}, not_zero)]
 
 
+def _refers(contract: Contract) -> list[Schema]:
+    if not contract.refers or REFERENCE in contract.warns:
+        return []
+    types, statuses = sorted(contract.refers), sorted(STATUSES - {REVERSED})
+    named = [
+        {"properties": {name: {"type": "string"}}, "required": [name]}
+        for name in ("transaction_ref", "original_event_id")
+    ]
+    return [{"if": _where({"event_type": types, "status": statuses}), "then": {"anyOf": named}}]
+
+
 def _when(values: dict[str, list[str]], amount: Schema) -> Schema:
+    return {"if": _where(values), "then": {"properties": {"amount": amount}}}
+
+
+def _where(values: dict[str, list[str]]) -> Schema:
     condition = {name: {"enum": allowed} for name, allowed in values.items()}
-    return {
-        "if": {"properties": condition, "required": list(condition)},
-        "then": {"properties": {"amount": amount}},
-    }
+    return {"properties": condition, "required": list(condition)}
 
 
 def _whole(pattern: str) -> str:

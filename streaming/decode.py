@@ -37,7 +37,7 @@ _EVENT_TYPES = {
     "revision": LongType(),
 }
 _VIOLATION = StructType([StructField(name, _TEXT, False) for name in Violation._fields])
-_SCHEMA = StructType(
+SCHEMA = StructType(
     [
         StructField("topic_id", _TEXT, False),
         StructField("topic", _TEXT, False),
@@ -67,7 +67,7 @@ def decode(raw: DataFrame, version: int | None = None) -> DataFrame:
     what it would change. Raises `UnknownContract`.
     """
     only = None if version is None else contract(version)
-    return to_judge(raw).mapInArrow(partial(_judge_batches, only), _SCHEMA)
+    return to_judge(raw).mapInArrow(partial(_judge_batches, only), SCHEMA)
 
 
 def to_judge(raw: DataFrame) -> DataFrame:
@@ -95,7 +95,7 @@ def _judge_batches(only: Contract | None, batches: Iterable[pa.RecordBatch]) -> 
         columns = dict(zip(batch.schema.names, batch.columns, strict=True))
         values, is_archive = columns["value"].to_pylist(), columns["is_archive"].to_pylist()
         rows = zip(values, _moments(columns["kafka_ts"]), is_archive, strict=True)
-        yield _batch(columns, [_judge(only, *row) for row in rows])
+        yield judged_batch(columns, [_judge(only, *row) for row in rows])
 
 
 def _moments(column: pa.Array) -> list[datetime]:
@@ -115,7 +115,8 @@ def _judge(
     return (by.version, *_NO_EVENT, [v._asdict() for v in verdict])
 
 
-def _batch(columns: dict[str, pa.Array], judged: list[tuple[Any, ...]]) -> pa.RecordBatch:
+def judged_batch(columns: dict[str, pa.Array], judged: list[tuple[Any, ...]]) -> pa.RecordBatch:
+    """Put verdicts beside their records' coordinates: contract version, the fields of `Event`, violations."""
     nothing = [()] * (2 + len(Event._fields))
     contract_versions, *events, violations = zip(*judged, strict=True) if judged else nothing
     arrays = [columns[name] for name in _COORDINATES]
@@ -125,4 +126,4 @@ def _batch(columns: dict[str, pa.Array], judged: list[tuple[Any, ...]]) -> pa.Re
         for name, values in zip(Event._fields, events, strict=True)
     ]
     arrays.append(pa.array(violations, _ARROW_VIOLATIONS))
-    return pa.RecordBatch.from_arrays(arrays, names=_SCHEMA.names)
+    return pa.RecordBatch.from_arrays(arrays, names=SCHEMA.names)

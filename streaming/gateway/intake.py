@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from quality.canonical import UnreadableJson, canonical_json, parse_json
+from quality.canonical import MAX_BYTES, UnreadableJson, canonical_json, parse_json
 from quality.card_tokens import TokenKey, key_at, token
 from quality.cards import holds_card_number, may_hold_card_number, without_card_numbers
 from quality.contract import Contract, Event, in_force
-from quality.judge import judge
+from quality.judge import judge_fields
 from streaming.message import Headers, Message, message_from, with_fields
 from streaming.partners.registry import CardPolicy
 
@@ -50,6 +50,7 @@ class Rejected:
 Verdict = Taken | Rejected
 
 _CARD_NUMBER = Reason("card_number", "", "the event holds a card number in clear")
+_TOO_LARGE = Reason("too_large", "", f"{MAX_BYTES} bytes at most, with the time of arrival and tokens put in")
 
 
 class IngestClock:
@@ -93,28 +94,26 @@ class Intake:
                 return Rejected((_CARD_NUMBER,))
             fields, raw = self._tokenised(fields)
         if "ingest_ts" not in fields:
-            raw = _stamped(raw, now)
+            added = {"ingest_ts": now.isoformat(timespec="microseconds").replace("+00:00", "Z")}
+            fields, raw = {**added, **fields}, with_fields(raw, added)
+        if len(raw) > MAX_BYTES:  # it was not before something was put in: the contract would refuse it
+            return Rejected((_TOO_LARGE,))
         return _judged(raw, fields, now, in_force(now), source, extra)
 
     def _tokenised(self, fields: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         key = key_at(self._token_keys, fields.get("event_ts"))
         clean = without_card_numbers(fields, lambda digits: token(key, digits))
-        # What cannot be written as UTF-8 is rejected by the contract in any case.
+        # What cannot be written as UTF-8 is rejected: by the fields, which keep what the bytes cannot.
         return clean, canonical_json(clean).encode("utf-8", "replace")
 
 
 def _judged(
     raw: bytes, fields: dict[str, Any], now: datetime, contract: Contract, source: str, extra: Headers
 ) -> Verdict:
-    verdict = judge(raw, now, contract)
+    verdict = judge_fields(fields, now, contract)
     if isinstance(verdict, Event):
         return Taken(verdict.event_id, message_from(raw, fields, source, extra))
     reasons = tuple(Reason(v.rule, v.field, v.message) for v in verdict)
     broken = {v.field for v in verdict}
     is_good_id = not broken & {"event_id", ""}
     return Rejected(reasons, str(fields["event_id"]).lower() if is_good_id else None)
-
-
-def _stamped(raw: bytes, now: datetime) -> bytes:
-    text = now.isoformat(timespec="microseconds").replace("+00:00", "Z")
-    return with_fields(raw, {"ingest_ts": text})

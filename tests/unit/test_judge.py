@@ -11,10 +11,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quality.contract import HISTORY, MAX_REVISION, Contract, Event, Violation, contract, in_force
+from quality.contract import (
+    BUSINESS_KEY,
+    HISTORY,
+    MAX_REVISION,
+    Contract,
+    Event,
+    Violation,
+    contract,
+    in_force,
+)
 from quality.currencies import MINOR_UNITS
 from quality.errors import UnknownContract
 from quality.judge import judge, micros
+from quality.warnings import warnings
 from tests.events import KAFKA_TS, event_id, valid, wire
 
 CONTRACT = HISTORY[0]
@@ -408,8 +418,8 @@ def test_from_2027_a_refund_or_chargeback_is_more_than_zero(event_type: str) -> 
     start = datetime(2027, 1, 1, tzinfo=UTC)
 
     def verdict(kafka_ts: datetime, **changes: Any) -> Event | list[Violation]:
-        data = at(start, **({"event_type": event_type, "amount": "0.00"} | changes))
-        return judge(data, kafka_ts, in_force(kafka_ts))
+        fields = {"event_type": event_type, "amount": "0.00", "transaction_ref": "T-1"}
+        return judge(at(start, **(fields | changes)), kafka_ts, in_force(kafka_ts))
 
     before = start - timedelta(microseconds=1)
     assert isinstance(verdict(before), Event)
@@ -418,6 +428,41 @@ def test_from_2027_a_refund_or_chargeback_is_more_than_zero(event_type: str) -> 
     assert isinstance(verdict(start, amount="0.01"), Event)
     assert isinstance(verdict(start, status="REVERSED"), Event), "a reversal may set the amount to nothing"
     assert isinstance(verdict(start, event_type="AUTH"), Event), "a card is verified with an AUTH of nothing"
+
+
+def test_from_2027_a_refund_says_which_transaction_and_until_then_is_warned_of() -> None:
+    start = datetime(2027, 1, 1, tzinfo=UTC)
+    before = start - timedelta(microseconds=1)
+
+    def verdict(kafka_ts: datetime, **changes: Any) -> Event | list[Violation]:
+        return judge(at(start, **({"event_type": "REFUND"} | changes)), kafka_ts, in_force(kafka_ts))
+
+    def warned(kafka_ts: datetime, **changes: Any) -> list[str]:
+        event = verdict(kafka_ts, **changes)
+        assert isinstance(event, Event)
+        return [v.rule for v in warnings(event, in_force(kafka_ts))]
+
+    refused = verdict(start)
+    assert [(v.rule, v.field) for v in refused if isinstance(v, Violation)] == [
+        ("reference", "transaction_ref")
+    ]
+    assert warned(before) == ["reference"]
+    named: list[dict[str, Any]] = [{"transaction_ref": "T-1"}, {"original_event_id": event_id("e0")}]
+    for changes in (*named, {"status": "REVERSED"}, {"event_type": "CAPTURE"}, {"event_type": "CHARGEBACK"}):
+        assert warned(before, **changes) == warned(start, **changes) == []
+
+
+@pytest.mark.parametrize("field", Event._fields)
+def test_the_business_key_is_made_of_the_fields_that_the_contract_names(field: str) -> None:
+    changed_to: dict[str, Any] = {
+        "event_id": event_id("other"), "event_type": "AUTH", "event_ts": "2026-11-20T12:00:00.000002Z",
+        "ingest_ts": "2026-11-20T12:30:00Z", "account_id": "a", "card_id": "c", "merchant_id": "m",
+        "amount": "100.01", "currency": "EUR", "network": "MC", "status": "DECLINED", "revision": 1,
+        "original_event_id": event_id("e0"), "transaction_ref": "T", "attributes": {"a": 1},
+    }  # fmt: skip
+    if field in changed_to:
+        is_other = valid(wire()).business_key != valid(changed(field, changed_to[field])).business_key
+        assert is_other == (field in BUSINESS_KEY)
 
 
 def test_an_unknown_contract_version_is_refused_with_those_there_are() -> None:
