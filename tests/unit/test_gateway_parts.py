@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quality.canonical import parse_json
+from quality.canonical import MAX_BYTES, parse_json
 from quality.card_tokens import TokenKey
 from quality.cards import holds_card_number
 from streaming.gateway.answers import results_of
@@ -289,6 +289,21 @@ def test_a_card_number_in_the_key_of_a_record_is_replaced_too() -> None:
     assert isinstance(taken, Taken)
     assert taken.message.key is not None
     assert taken.message.key.startswith(b"tok_a_")
+
+
+def test_replacing_a_card_number_does_not_mend_what_the_contract_refuses() -> None:
+    verdict = intake().take(event(merchant_id="shop-\ud83d", card_id=PAN), "shop", "tokenise")
+    assert isinstance(verdict, Rejected) and [r.rule for r in verdict.reasons] == ["not_unicode"]
+
+
+def test_what_grows_beyond_the_limit_by_what_we_put_in_is_refused_at_the_door() -> None:
+    def padded(size: int) -> bytes:
+        empty = event(ingest_ts=..., attributes={"x": ""})
+        return event(ingest_ts=..., attributes={"x": "a" * (size - len(empty))})
+
+    assert isinstance(intake().take(padded(MAX_BYTES - 100), "shop", "refuse"), Taken)
+    verdict = intake().take(padded(MAX_BYTES), "shop", "refuse")
+    assert isinstance(verdict, Rejected) and [r.rule for r in verdict.reasons] == ["too_large"]
 
 
 def test_an_event_sent_again_after_a_rotation_of_keys_has_the_same_tokens() -> None:
