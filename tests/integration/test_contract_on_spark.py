@@ -40,7 +40,7 @@ def event(**changes: Any) -> bytes:
 @pytest.fixture(scope="module")
 def raw(spark: SparkSession) -> DataFrame:
     """Records on both sides of the moment from which a refund must be more than 0, as rows of raw."""
-    refund = event(event_type="REFUND", amount="0", currency="EUR")
+    refund = event(event_type="REFUND", amount="0", currency="EUR", transaction_ref="T-1")
     chargeback = event(event_type="CHARGEBACK", amount="0")
     told = [(BEFORE, refund)] * 4 + [(START, refund), (BEFORE, chargeback), (BEFORE, event()), (START, b"{]")]
     rows = [

@@ -203,6 +203,13 @@ def poison() -> dict[str, tuple[Message, str]]:
             "unreadable",
         ),
         "a header without a value": (Message(b"{]", None, (("ce_source", None),)), "unreadable"),  # type: ignore[arg-type]
+        "1970": (message_of(event("p1", event_ts="1970-01-01T00:00:00Z"), "bank"), "age"),
+        "2100": (message_of(event("p2", event_ts="2100-01-01T00:00:00Z"), "bank"), "future"),
+        "a naive time": (message_of(event("p3", event_ts="2026-10-25T02:30:00"), "bank"), "format"),
+        "yen with decimals": (message_of(event("p4", currency="JPY", amount="100.5"), "bank"), "scale"),
+        "dinars with four": (message_of(event("p5", currency="BHD", amount="1.2345"), "bank"), "scale"),
+        "a negative amount": (message_of(event("p6", amount="-1"), "bank"), "range"),
+        "a type that a partner changed": (message_of(event("p7", amount={"value": "1"}), "changed"), "type"),
     }
 
 
@@ -215,7 +222,18 @@ def neighbours() -> dict[str, Message]:
         "200 KB": Message(_padded("n4", 200_000), None, (("ce_source", b"bank"),)),
         "an empty header": Message(event("n5"), None, (("ce_source", b""), ("", b"nameless"))),
         "text beyond ASCII": message_of(event("n6", merchant_id="café 東京 \U0001f4b3"), "bänk"),
+        "three decimals": message_of(event("n7", currency="BHD", amount="1.234"), "bank"),
+        "a number by its text": message_of(event("n8").replace(b'"100.00"', b"0.1"), "bank"),
+        "the partner that changed a type, as before": message_of(event("n9"), "changed"),
+        **{
+            f"an account like others: {account!r}": message_of(event(f"n{n}", account_id=account), "bank")
+            for n, account in enumerate(LOOKALIKES, 10)
+        },
     }
+
+
+# NFC and NFD, a zero-width space, another case: no two of these are one account.
+LOOKALIKES = ("caf\u00e9", "cafe\u0301", "caf\u200b\u00e9", "CAF\u00c9")
 
 
 def _padded(name: str, size: int) -> bytes:
@@ -251,7 +269,10 @@ def test_poison_lands_byte_by_byte_and_in_quarantine_with_its_reason(pipeline: P
 
     payments = {row["event_id"]: row for row in pipeline.rows(PAYMENTS)}
     members = {member for row in payments.values() for member in row["event_ids"]}
-    assert members == {event_id(f"n{i}") for i in range(1, 7)}
+    assert members == {event_id(f"n{i}") for i in range(1, len(good) + 1)}
+    assert {row["account_id"] for row in payments.values()} >= set(LOOKALIKES)
+    amounts = (str(payments[event_id(name)]["amount"]) for name in ("n7", "n8"))
+    assert tuple(amounts) == ("1.2340", "0.1000")
     assert_the_law(pipeline)
     assert_readers_agree(pipeline)
 
