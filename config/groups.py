@@ -41,6 +41,7 @@ class KafkaSettings(Group):
     min_insync_replicas: int = Field(default=1, ge=1)
     retention_days: int = Field(default=30, ge=1)
     security: KafkaSecurity = "plaintext"
+    region: str = "us-east-1"  # of MSK, for msk-iam
     username: str | None = None
     password: SecretStr | None = None
 

@@ -57,7 +57,7 @@ def spark_conf(
 
 
 def kafka_properties(kafka: KafkaSettings) -> dict[str, str]:
-    """librdkafka's properties. With `msk-iam` the caller adds `oauth_cb`, which signs tokens in process."""
+    """librdkafka's properties. With `msk-iam`, `streaming.kafka_client` adds what signs tokens in process."""
     return _given({"bootstrap.servers": kafka.bootstrap_servers, **_librdkafka_security(kafka)})
 
 
@@ -121,7 +121,12 @@ def _librdkafka_security(kafka: KafkaSettings) -> dict[str, str | None]:
     if kafka.security == "tls":
         return {"security.protocol": "SSL"}
     if kafka.security == "msk-iam":
-        return {"security.protocol": "SASL_SSL", "sasl.mechanism": "OAUTHBEARER"}
+        return {
+            "security.protocol": "SASL_SSL",
+            "sasl.mechanism": "OAUTHBEARER",
+            # Handed to whoever signs the tokens: the region that they are for.
+            "sasl.oauthbearer.config": kafka.region,
+        }
     return {
         "security.protocol": "SASL_SSL",
         "sasl.mechanism": "SCRAM-SHA-512",

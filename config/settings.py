@@ -30,6 +30,7 @@ from config.groups import (
 )
 from config.sources import Layer, env_name
 
+_LOOPBACK = ("127.", "localhost:", "[::1]")
 _NEEDED = {
     "aws": (("kafka", "bootstrap_servers"), ("catalog", "uri"), ("catalog", "warehouse")),
     "local": (),
@@ -76,6 +77,12 @@ class Settings(BaseSettings):
         """Whether the embedded stack is what these settings speak of."""
         return self.profile == "local"
 
+    @property
+    def is_embedded(self) -> bool:
+        """Whether Kafka is the embedded one: with another address the profile `local` may be an oversight."""
+        given = self.kafka.bootstrap_servers or ""
+        return self.is_local and all(host.startswith(_LOOPBACK) for host in given.split(",") if host.strip())
+
     def need(self, *path: str) -> Any:
         """The value at `path`; raises MissingSetting, naming every place looked at, when there is none."""
         value: Any = self
@@ -88,7 +95,7 @@ class Settings(BaseSettings):
     @property
     def dev_keys(self) -> Path | None:
         """Folder of the keys that the embedded stack makes for itself; None where there is no such stack."""
-        return self.home / "run" / "keys" if self.is_local else None
+        return self.home / "run" / "keys" if self.is_embedded else None
 
     def catalog_properties(self) -> dict[str, str]:
         """Properties for `pyiceberg.catalog.load_catalog("lake", **properties)`. Not for logs."""

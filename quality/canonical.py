@@ -21,7 +21,8 @@ MAX_DEPTH = 32
 _PLAIN_DIGITS = 40
 # The same limit for an integer that is written in digits and one that is written with an exponent.
 _LONG_INT = 300
-_IN_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+# A string that has no end goes to the end of all: looked for from each quote anew, it would take for ever.
+_IN_STRINGS = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
 
 
 class Number(Decimal):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -21,15 +22,19 @@ _ISSUERS: tuple[tuple[str, str, frozenset[int]], ...] = (
     ("34", "34", frozenset({15})),  # AMEX
     ("37", "37", frozenset({15})),
 )
+_OF_LENGTH = {
+    length: tuple((low, high) for low, high, lengths in _ISSUERS if length in lengths)
+    for length in frozenset().union(*(lengths for _, _, lengths in _ISSUERS))
+}
 # In UTF-8 each byte beyond ASCII may belong to a digit or a space of another alphabet.
 _DIGITS_ALIKE = bytes(ord("0") if byte in b"0123456789" or byte > 127 else ord(".") for byte in range(256))
-_SEPARATORS = b" -"
+_SEPARATORS = b" -._/\t\n\r\x0b\x0c\x1c\x1d\x1e\x1f"  # those of `_RUN` that are ASCII: all of them
 _LONG_RUN = b"0" * _SHORTEST
-# Spaces and hyphens of any alphabet between the digits, up to three in a row (`4111 - 1111`).
-_RUN = re.compile(r"\d(?:[\s\u00ad\u200b\u2010-\u2015\u2212\ufeff-]{0,3}\d){12,}")
+# Spaces, hyphens, dots and what cannot be seen between the digits, up to three in a row (`4111 - 1111`).
+_RUN = re.compile(r"\d(?:[\s._/\u00ad\u200b-\u200d\u2010-\u2015\u2060\u2212\ufeff-]{0,3}\d){12,}")
 _GROUP = re.compile(r"\d+")
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
-_DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
+_DOUBLED = bytes.maketrans(b"0123456789", b"0246813579")
 
 
 class CardNumber(NamedTuple):
@@ -73,20 +78,26 @@ def holds_card_number(value: Any) -> bool:
 def without_card_numbers(value: Any, token: Callable[[str], str]) -> Any:
     """Copy a value of `parse_json` with each card number replaced by `token(digits)`.
 
-    A number becomes a string. Two field names that become equal are told apart by a leading `~`.
+    A number becomes a string. Field names that become equal are told apart by a leading `~`, `~2~` and so on.
     """
     if isinstance(value, dict):
-        replaced: dict[str, Any] = {}
-        for key, inner in value.items():
-            name = _replace(key, token)
-            while name in replaced:
-                name = "~" + name
-            replaced[name] = without_card_numbers(inner, token)
-        return replaced
+        return _fields_without(value, token)
     if isinstance(value, list):
         return [without_card_numbers(inner, token) for inner in value]
     text = _text_of(value)
     return value if text is None or not card_numbers(text) else _replace(text, token)
+
+
+def _fields_without(fields: dict[str, Any], token: Callable[[str], str]) -> dict[str, Any]:
+    replaced: dict[str, Any] = {}
+    equal: Counter[str] = Counter()
+    for key, inner in fields.items():
+        name = clean = _replace(key, token)
+        while name in replaced:
+            equal[clean] += 1  # a partner may have thousands of them: never begin at one again
+            name = f"~{equal[clean]}~{clean}" if equal[clean] > 1 else f"~{clean}"
+        replaced[name] = without_card_numbers(inner, token)
+    return replaced
 
 
 def _text_of(value: Any) -> str | None:
@@ -94,9 +105,11 @@ def _text_of(value: Any) -> str | None:
         return value
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
         return None
-    # 1e999999999 must not be written out
-    is_long = isinstance(value, Decimal) and abs(value.adjusted()) > _LONGEST
-    return None if is_long else format(value, "f" if isinstance(value, Decimal) else "d")
+    if isinstance(value, int):
+        return format(value, "d")
+    # 1e999999999 must not be written out, and the zeros of an exponent are nobody's digits
+    is_long = abs(value.adjusted()) > _LONGEST
+    return None if is_long or len(value.as_tuple().digits) < _SHORTEST else format(value, "f")
 
 
 def _replace(text: str, token: Callable[[str], str]) -> str:
@@ -129,7 +142,9 @@ def _longest_from(groups: list[tuple[int, int, str]], first: int) -> tuple[int |
     best: tuple[int | None, str] = (None, "")
     for last in range(first, len(groups)):
         digits = (digits + groups[last][2]).lstrip("0")
-        if len(digits) > _LONGEST:
+        # Without a digit of its own the first group begins no number: the next one does. Else every group
+        # adds one at least, so that few are looked at from each.
+        if not digits or len(digits) > _LONGEST:
             break
         if _is_card_number(digits):
             best = (last, digits)
@@ -141,11 +156,10 @@ def _ascii(digits: str) -> str:
 
 
 def _is_card_number(digits: str) -> bool:
-    return any(
-        len(digits) in lengths and low <= digits[: len(low)] <= high for low, high, lengths in _ISSUERS
-    ) and _passes_luhn(digits)
+    ranges = _OF_LENGTH.get(len(digits), ())
+    return any(low <= digits[: len(low)] <= high for low, high in ranges) and _passes_luhn(digits.encode())
 
 
-def _passes_luhn(digits: str) -> bool:
-    numbers = [int(digit) for digit in reversed(digits)]
-    return (sum(numbers[::2]) + sum(_DOUBLED[n] for n in numbers[1::2])) % 10 == 0
+def _passes_luhn(digits: bytes) -> bool:
+    doubled = digits[-2::-2].translate(_DOUBLED)
+    return (sum(digits[::-2]) + sum(doubled) - ord("0") * len(digits)) % 10 == 0

@@ -24,9 +24,10 @@ from opentelemetry import metrics
 
 from streaming.errors import BufferFull, EventRefused, SendError
 from streaming.gateway.intake import IngestClock, Intake, Rejected
+from streaming.kafka_client import LIBRDKAFKA_LOG, producer_config
 from streaming.message import Message
-from streaming.producer import LIBRDKAFKA_LOG, PINNED, trace_headers
 from streaming.topics import partitions_of, require_durable, settled
+from streaming.trace import trace_headers
 
 _DEFAULTS: Mapping[str, Any] = {"client.id": "paywave-client", "linger.ms": 20}
 _POLL_S = 0.1
@@ -84,7 +85,7 @@ class EventProducer:
             "delivery.timeout.ms": int(delivery_seconds * 1000),
             "error_cb": self._on_error,
         }
-        self._producer = Producer({**_DEFAULTS, **kafka, **PINNED, **own}, logger=LIBRDKAFKA_LOG)
+        self._producer = Producer(producer_config(_DEFAULTS, kafka, own), logger=LIBRDKAFKA_LOG)
         self._attributes = {"messaging.system": "kafka", "messaging.destination.name": topic}
         self._intake = Intake(IngestClock(), ())
         self._fatal: str | None = None

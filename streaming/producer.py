@@ -5,7 +5,6 @@ Belongs here: the producer's guarantees, pace and telemetry. Does not: what is s
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -13,24 +12,17 @@ from dataclasses import dataclass
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import Message as Delivered
-from opentelemetry import metrics, propagate, trace
+from opentelemetry import metrics, trace
 
 from streaming.errors import SendError, StreamingError
+from streaming.kafka_client import LIBRDKAFKA_LOG, producer_config
 from streaming.message import Headers, Message
+from streaming.trace import trace_headers
 
 PROBE_SECONDS = 10.0
 DELIVERY_SECONDS = 60.0
 _POLL_EVERY = 64
 
-# Not to be overridden by settings: the guarantees, the partition of an account's events, and the codec.
-PINNED: Mapping[str, str] = {
-    "acks": "all",
-    "enable.idempotence": "true",
-    # Java's default for keyed records, so that every client puts an account into the same partition.
-    "partitioner": "murmur2",
-    # The topic's own (docs/topics.md): batches of any other codec would be compressed anew by the broker.
-    "compression.type": "zstd",
-}
 _DEFAULTS: Mapping[str, str] = {
     "client.id": "paywave-send",
     "linger.ms": "20",
@@ -41,9 +33,6 @@ _DEFAULTS: Mapping[str, str] = {
 }
 # Failures that say Kafka is gone, not that one record is bad.
 _LOST = frozenset({KafkaError._MSG_TIMED_OUT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT})
-
-LIBRDKAFKA_LOG = logging.getLogger("paywave.librdkafka")
-LIBRDKAFKA_LOG.addHandler(logging.NullHandler())  # librdkafka would write to stderr by itself
 
 
 @dataclass(frozen=True)
@@ -112,9 +101,9 @@ class _Sending:
         self._first_failure: str | None = None
         self._lost: str | None = None
         self._last_error = ""
-        timeout = {"delivery.timeout.ms": str(int(delivery_seconds * 1000)), "error_cb": self._on_error}
         self._delivery_seconds = delivery_seconds
-        self._producer = Producer({**_DEFAULTS, **kafka, **PINNED, **timeout}, logger=LIBRDKAFKA_LOG)
+        own = {"delivery.timeout.ms": int(delivery_seconds * 1000), "error_cb": self._on_error}
+        self._producer = Producer(producer_config(_DEFAULTS, kafka, own), logger=LIBRDKAFKA_LOG)
         self.attributes = {
             "messaging.system": "kafka",
             "messaging.operation.name": "send",
@@ -242,10 +231,3 @@ class _Sending:
         for partition, count in self._uncounted.items():
             self._sent.add(count, self.attributes | {"messaging.destination.partition.id": partition})
         self._uncounted.clear()
-
-
-def trace_headers() -> Headers:
-    """Headers that carry the trace context of the span at hand; none where there is no span."""
-    carrier: dict[str, str] = {}
-    propagate.inject(carrier)
-    return tuple((name, value.encode()) for name, value in carrier.items())

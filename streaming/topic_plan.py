@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from math import ceil
+from math import ceil, inf
 
 DAY_MS = 24 * 60 * 60 * 1000
 MIN_REPLICATION = 3
@@ -37,7 +37,7 @@ class Topic:
 class Change:
     """One step of a plan: `create`, `grow` (more partitions), `configure` (`topic` holds only what differs).
 
-    `impossible` is no step: something differs that Kafka cannot change in place.
+    `impossible` is no step: something differs that Kafka cannot change in place, or that would lose records.
     """
 
     action: str
@@ -54,7 +54,8 @@ def partitions_for(events_per_s: float, event_bytes: float) -> int:
 def plan(desired: Topic, existing: Topic | None) -> list[Change]:
     """The steps from `existing` (None: there is none) to `desired`; empty when nothing differs.
 
-    Nothing is ever taken away: fewer partitions and another replication factor come out as `impossible`.
+    Nothing is ever taken away: fewer partitions, another replication factor, and a setting that would delete
+    records or keep fewer copies in sync come out as `impossible`.
     """
     if existing is None:
         said = f"{desired.partitions} partitions, replication factor {desired.replication_factor}"
@@ -87,6 +88,7 @@ def _is(wanted: str) -> Callable[[str], bool]:
     return lambda text: text == wanted
 
 
+_NEVER_LOWERED = ("retention.ms", "retention.bytes", "min.insync.replicas")
 # A rule holds for the text of a setting; unlimited retention is more than enough.
 _RULES: dict[str, tuple[Callable[[str], bool], str]] = {
     "min.insync.replicas": (
@@ -111,15 +113,27 @@ _RULES: dict[str, tuple[Callable[[str], bool], str]] = {
 
 
 def _impossible(desired: Topic, existing: Topic) -> list[Change]:
-    found = []
+    found: list[tuple[str, object, object]] = []
     if desired.partitions < existing.partitions:
         found.append(("partitions", existing.partitions, desired.partitions))
     if desired.replication_factor != existing.replication_factor:
         found.append(("replication factor", existing.replication_factor, desired.replication_factor))
+    found += [(key, existing.config[key], desired.config[key]) for key in _lowered(desired, existing)]
     return [
         Change(IMPOSSIBLE, desired, f"{what} is {now}, the settings say {wanted}")
         for what, now, wanted in found
     ]
+
+
+def _lowered(desired: Topic, existing: Topic) -> list[str]:
+    """List the settings that would let the broker delete records, or acknowledge what fewer copies hold."""
+    pairs = ((key, desired.config.get(key), existing.config.get(key)) for key in _NEVER_LOWERED)
+    return [key for key, wanted, now in pairs if wanted and now and _room(wanted) < _room(now)]
+
+
+def _room(text: str) -> float:
+    """A setting as a number, -1 as no limit; one that is not known limits all."""
+    return inf if text == "-1" else float(text) if text.isdecimal() else 0.0
 
 
 def _growth(desired: Topic, existing: Topic) -> list[Change]:
@@ -129,7 +143,12 @@ def _growth(desired: Topic, existing: Topic) -> list[Change]:
 
 
 def _drift(desired: Topic, existing: Topic) -> list[Change]:
-    drift = {key: value for key, value in desired.config.items() if existing.config.get(key) != value}
+    lowered = _lowered(desired, existing)
+    drift = {
+        key: value
+        for key, value in desired.config.items()
+        if existing.config.get(key) != value and key not in lowered
+    }
     if not drift:
         return []
     said = ", ".join(f"{key} {existing.config.get(key)} -> {value}" for key, value in drift.items())

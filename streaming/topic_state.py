@@ -5,7 +5,6 @@ Belongs here: looking at the cluster, and the checks that never skip a record. D
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,14 +15,11 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 
 from lakehouse.offsets import OffsetVector
 from streaming.errors import StreamingError
+from streaming.kafka_client import LIBRDKAFKA_LOG, connection
 
 ANSWER_SECONDS = 15.0
 _EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 _LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-# librdkafka would write connection trouble to stderr; the error that we raise says it once.
-_QUIET = logging.getLogger(f"{__name__}.librdkafka")
-_QUIET.addHandler(logging.NullHandler())
-_QUIET.propagate = False
 
 
 class TopicGone(StreamingError):
@@ -106,7 +102,7 @@ def start_offsets(table: str, progress: OffsetVector, state: TopicState) -> dict
 @contextmanager
 def _asking(kafka_properties: Mapping[str, str], topic: str, seconds: float) -> Iterator[AdminClient]:
     try:
-        yield AdminClient(dict(kafka_properties), logger=_QUIET)
+        yield AdminClient(connection(kafka_properties), logger=LIBRDKAFKA_LOG)
     except (KafkaException, TimeoutError) as error:
         raise StreamingError(
             f"Kafka at {kafka_properties.get('bootstrap.servers')} does not tell about topic {topic} "

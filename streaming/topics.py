@@ -22,6 +22,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its names a
 )
 
 from streaming.errors import StreamingError, WeakTopic
+from streaming.kafka_client import LIBRDKAFKA_LOG, connection
 from streaming.topic_plan import CREATE, DAY_MS, GROW, IMPOSSIBLE, Change, Topic, durability_problems, plan
 
 _TIMEOUT_S = 30.0
@@ -175,7 +176,7 @@ def settled(look: Callable[[], T], seconds: float = SETTLE_S) -> T:
 
 
 def _client(kafka_properties: Mapping[str, str]) -> AdminClient:
-    return AdminClient({**kafka_properties, "log_level": 0})
+    return AdminClient(connection(kafka_properties), logger=LIBRDKAFKA_LOG)
 
 
 def _alteration(topic: Topic) -> ConfigResource:

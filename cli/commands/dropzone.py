@@ -51,7 +51,7 @@ def dropzone(out: Output, landing: str | None, sftp: bool, port: int | None, onc
     registry, where = load_registry(registry_file(settings)), _where(settings, landing)
     if sftp and where.startswith("s3://"):
         raise click.UsageError("--sftp serves a folder; for S3 it is AWS Transfer Family that does")
-    if not settings.is_local:
+    if not settings.is_embedded:
         require_durable(settings.kafka_properties(), settings.kafka.topic)
     start_logs(logging.DEBUG if out.debug else logging.INFO)
     start_telemetry()

@@ -170,7 +170,7 @@ def send(out: Output, file: str, rate: float | None, source: str | None, profile
 
     settings = load_settings()
     start_telemetry()
-    if not settings.is_local:
+    if not settings.is_embedded:
         require_durable(settings.kafka_properties(), settings.kafka.topic)
     opened = (
         standard_input(_stdin(), profile=profile, source=source)

@@ -36,7 +36,7 @@ def gateway(out: Output, port: int | None) -> None:
     """
     settings = load_settings()
     config, level = gateway_config(settings), logging.DEBUG if out.debug else logging.INFO
-    if not settings.is_local:
+    if not settings.is_embedded:
         require_durable(settings.kafka_properties(), settings.kafka.topic)
     start_logs(level)
     listener = listener_of(settings, port)

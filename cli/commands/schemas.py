@@ -32,7 +32,7 @@ def schemas() -> None:
 @click.option(
     "--released",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Schema files as they were released: versions in force must be the same.",
+    help="Schema files as they were released, if not those in quality/schemas/released.",
 )
 @click.option(
     "--folder",
@@ -44,13 +44,13 @@ def check(released: Path | None, folder: Path | None, out: Output) -> None:
     """Refuse a version that breaks with any earlier one (BACKWARD_TRANSITIVE). Exits 1 then.
 
     A break that the contract announces to partners is shown and allowed. The files, and the partners' page,
-    must be what the contract's code makes.
+    must be what the contract's code makes, and each version what was released of it.
     """
     found = files.read_schemas(folder or files.FOLDER)
     breaks = files.find_breaks(found)
     problems = [] if folder else files.find_drift()
-    if released:
-        problems += files.find_rewritten(found, files.read_schemas(released), datetime.now(UTC))
+    if released or not folder:
+        problems += files.find_rewritten(found, files.read_schemas(released or files.RELEASED))
     is_good = not problems and all(one.announced for one in breaks)
     value = {
         "versions": list(found),
@@ -64,9 +64,23 @@ def check(released: Path | None, folder: Path | None, out: Output) -> None:
 
 @schemas.command()
 @with_output
+def release(out: Output) -> None:
+    """Keep copies of the schema files, so that later releases are held to them (in a checkout).
+
+    A version that is in force can only be kept as it was.
+    """
+    _tell_changed(files.release(datetime.now(UTC)), out)
+
+
+@schemas.command()
+@with_output
 def write(out: Output) -> None:
     """Write the schema files and the partners' page anew from the contract's code (in a checkout)."""
-    changed = [path.name for path in files.write()]
+    _tell_changed(files.write(), out)
+
+
+def _tell_changed(paths: list[Path], out: Output) -> None:
+    changed = [path.name for path in paths]
     said = "\n".join(changed) or "nothing changed"
     out.result({"changed": changed}, lambda console: console.print(said, markup=False))
 

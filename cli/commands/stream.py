@@ -102,7 +102,7 @@ def raw_settings(settings: Settings) -> RawSettings:
         settings.kafka.topic,
         settings.kafka_properties(),
         settings.kafka_source_options(),
-        needs_durable=not settings.is_local,
+        needs_durable=not settings.is_embedded,
     )
 
 

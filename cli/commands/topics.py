@@ -49,7 +49,7 @@ def apply(dry_run: bool, out: Output) -> None:
 
 
 def _refuse_weak(settings: Settings) -> None:
-    problems = [] if settings.is_local else durability_problems(topic_of(settings))
+    problems = [] if settings.is_embedded else durability_problems(topic_of(settings))
     if problems:
         listed = "".join(f"\n  {problem}" for problem in problems)
         raise WeakTopic(

@@ -14,9 +14,10 @@ from confluent_kafka import Message as Delivered
 
 from streaming.dropzone.rows import FILE_DIGEST, LINE
 from streaming.errors import SendError
+from streaming.kafka_client import LIBRDKAFKA_LOG, connection, producer_config
 from streaming.message import Message
-from streaming.producer import LIBRDKAFKA_LOG, PINNED, trace_headers
 from streaming.topic_state import TopicState
+from streaming.trace import trace_headers
 
 _DEFAULTS: Mapping[str, str] = {
     "client.id": "paywave-dropzone",
@@ -35,7 +36,7 @@ class Outbox:
 
     def __init__(self, topic: str, kafka: Mapping[str, str], delivery_s: float, on_stored: OnStored) -> None:
         own = {"delivery.timeout.ms": str(int(delivery_s * 1000))}
-        self._producer = Producer({**_DEFAULTS, **kafka, **PINNED, **own}, logger=LIBRDKAFKA_LOG)
+        self._producer = Producer(producer_config(_DEFAULTS, kafka, own), logger=LIBRDKAFKA_LOG)
         self._topic = topic
         self._on_stored = on_stored
         self._trace = trace_headers()
@@ -100,9 +101,8 @@ def records_of(
     """
     ends = {p: end for p, end in state.latest.items() if end > _start(state, look_from, p)}
     found: dict[int, list[tuple[int, int]]] = defaultdict(list)
-    consumer = Consumer(
-        {**kafka, "group.id": "paywave-dropzone", "enable.auto.commit": "false"}, logger=LIBRDKAFKA_LOG
-    )
+    own = {"group.id": "paywave-dropzone", "enable.auto.commit": "false"}
+    consumer = Consumer({**connection(kafka), **own}, logger=LIBRDKAFKA_LOG)
     try:
         consumer.assign([TopicPartition(state.topic, p, _start(state, look_from, p)) for p in ends])
         answered = time.monotonic()

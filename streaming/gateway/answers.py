@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import msgspec
 
 from streaming.gateway.idempotency import Answer
-from streaming.gateway.intake import Rejected, Taken, Verdict
+from streaming.gateway.intake import TOO_LARGE, Taken, Verdict
 from streaming.gateway.refusal import Refusal
 
 _TITLES = {
@@ -63,7 +63,8 @@ _JSON = msgspec.json.Encoder()
 def results_of(verdicts: Sequence[Verdict], request_id: str, is_single: bool) -> Answer:
     """Say what became of each event.
 
-    202 if at least one was accepted; else 422, or 400 for a single event that is no readable JSON object.
+    202 if at least one was accepted; else 422. A single event has 400 if it is no JSON object, 413 if it is too
+    large.
     """
     results = [_result(index, verdict) for index, verdict in enumerate(verdicts)]
     accepted = sum(isinstance(verdict, Taken) for verdict in verdicts)
@@ -83,7 +84,11 @@ def _status(verdicts: Sequence[Verdict], accepted: int, is_single: bool) -> int:
     if accepted:
         return 202
     first = verdicts[0]
-    return 400 if is_single and isinstance(first, Rejected) and first.is_unreadable else 422
+    if not is_single or isinstance(first, Taken):
+        return 422
+    if any(reason.rule == TOO_LARGE for reason in first.reasons):
+        return 413
+    return 400 if first.is_unreadable else 422
 
 
 def _result(index: int, verdict: Verdict) -> Result:

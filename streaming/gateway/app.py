@@ -27,6 +27,7 @@ from streaming.gateway.gateway import Gateway, GatewayConfig
 from streaming.gateway.link import unavailable
 from streaming.gateway.openapi import document, page
 from streaming.gateway.refusal import Refusal
+from streaming.trace import parent_of
 
 _PROMETHEUS = "text/plain; version=0.0.4"
 _log = structlog.get_logger("paywave.gateway")
@@ -43,7 +44,7 @@ class EventsEndpoint:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         with telemetry.tracer().start_as_current_span(
             telemetry.SERVER_SPAN,
-            context=telemetry.parent_of(headers),
+            context=parent_of(headers),
             kind=trace.SpanKind.SERVER,
             attributes=telemetry.server_attributes(scope["scheme"]),
         ) as span:

@@ -13,6 +13,8 @@ from streaming.gateway.refusal import Refusal
 
 JSON_TYPES = frozenset({"application/json"})
 NDJSON_TYPES = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
+# An event has a comma in some 30 bytes. Millions of values of a byte would take a hundred times their room.
+_BYTES_PER_COMMA = 8
 _WHITESPACE = b" \t\r\n"
 _ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
 
@@ -43,7 +45,7 @@ def batch_of(body: bytes, content_type: str, most: int) -> Batch:
     elif kind and kind not in JSON_TYPES:
         raise Refusal(415, "media_type", "application/json or application/x-ndjson is wanted")
     else:
-        events = _elements(body) if is_array else [alone] if (alone := body.strip(_WHITESPACE)) else []
+        events = _elements(body, most) if is_array else [alone] if (alone := body.strip(_WHITESPACE)) else []
     if not events:
         raise Refusal(400, "empty", "there is no event in the body")
     if len(events) > most:
@@ -57,7 +59,10 @@ def _lines(body: bytes, most: int) -> list[bytes]:
     return [line for raw in body.split(b"\n") if (line := raw.strip(_WHITESPACE))]
 
 
-def _elements(body: bytes) -> list[bytes]:
+def _elements(body: bytes, most: int) -> list[bytes]:
+    commas = body.count(b",")
+    if commas >= most and commas > len(body) // _BYTES_PER_COMMA:  # before a list of them is made
+        raise _too_many(most)
     try:
         return [bytes(value) for value in _ARRAY.decode(body)]
     except (msgspec.MsgspecError, ValueError, RecursionError):

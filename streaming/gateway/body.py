@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from starlette.types import Receive
 
@@ -29,11 +29,12 @@ class Body:
         self._receive = receive
         self.is_over = False
 
-    async def read(self, most: int, seconds: float) -> bytes:
-        """Read all of it.
+    async def read(self, most: int, seconds: float, take_room: Callable[[int], None]) -> bytes:
+        """Read all of it; `take_room` is told of each part's bytes before they are kept.
 
         Raises:
-            Refusal: 413 for more than `most` bytes, 408 if it takes longer than `seconds`.
+            Refusal: 413 for more than `most` bytes, 408 if it takes longer than `seconds`; what `take_room`
+                raises.
             SenderGone: there is nobody left to answer.
         """
         parts, size = [], 0
@@ -43,6 +44,7 @@ class Body:
                     size += len(part)
                     if size > most:
                         raise too_large(most)
+                    take_room(len(part))
                     parts.append(part)
         except TimeoutError:
             raise Refusal(408, "slow_body", f"the body did not come within {seconds:g} s") from None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from opentelemetry import trace
@@ -25,8 +25,10 @@ from streaming.gateway.link import KafkaLink, unavailable
 from streaming.gateway.refusal import Refusal
 from streaming.gateway.signature import Caller, SeenSignatures, caller_of, verify
 from streaming.partners.registry import Registry
+from streaming.trace import trace_headers
 
 _EVENTS_PER_TURN = 50
+_BYTES_PER_TURN = 128 * 1024
 _SIGNATURES = 500_000
 
 
@@ -86,8 +88,9 @@ class Gateway:
         config = self.config
         caller = caller_of(headers, config.registry, config.secrets, time.time(), config.signature_window_s)
         self._admit(caller)
-        with self.in_flight.reserve(caller.name, _announced_size(headers, config.max_body_bytes)):
-            body = await read.read(config.max_body_bytes, config.body_timeout_s)
+        _refuse_announced(headers, config.max_body_bytes)
+        with self.in_flight.reserve(caller.name) as take_room:
+            body = await read.read(config.max_body_bytes, config.body_timeout_s, take_room)
             verify(caller, body)
             return await self._once(caller, headers, body, request_id)
 
@@ -105,8 +108,9 @@ class Gateway:
     async def _once(self, caller: Caller, headers: Mapping[str, str], body: bytes, request_id: str) -> Answer:
         """Answer a request that came before as it was answered then; see that others come once."""
         key, now = headers.get("idempotency-key"), time.monotonic()
-        if key is not None and (known := self._answers.begin(caller.name, key, body, now)):
-            return known
+        kept = None if key is None else self._answers.begin(caller.name, key, body, now)
+        if kept is not None and kept.answer is not None:
+            return kept.answer
         answer = None
         try:
             if not self._seen.add(caller.signature, now):
@@ -119,14 +123,15 @@ class Gateway:
                 if answer is None or answer.status != 202:  # nothing came of it
                     self._seen.forget(caller.signature)
         finally:
-            if key is not None:
-                self._answers.end(caller.name, key, answer)
+            if kept is not None:
+                self._answers.end(kept, answer)
         return answer
 
     async def _take_in(self, caller: Caller, content_type: str, body: bytes, request_id: str) -> Answer:
-        batch = batch_of(body, content_type, self.config.max_events)
         self._refuse_over_rate(caller)
-        self._buckets[caller.name].take(len(batch.events))
+        self._buckets[caller.name].take(1)  # for the work of looking, also where no event comes of it
+        batch = batch_of(body, content_type, self.config.max_events)
+        self._buckets[caller.name].take(len(batch.events) - 1)
         verdicts = await self._judge(batch, caller)
         taken = [verdict.message for verdict in verdicts if isinstance(verdict, Taken)]
         if taken:
@@ -134,19 +139,20 @@ class Gateway:
             with telemetry.tracer().start_as_current_span(
                 f"send {self.config.topic}", kind=trace.SpanKind.PRODUCER, attributes=attributes
             ):
-                self.instruments.sent(await self.link.send(taken, telemetry.trace_headers()))
+                self.instruments.sent(await self.link.send(taken, trace_headers()))
         self.instruments.judged(caller.name, len(taken), len(verdicts) - len(taken))
         return results_of(verdicts, request_id, batch.is_single)
 
     async def _judge(self, batch: Batch, caller: Caller) -> list[Verdict]:
         """Judge the events. A large batch lets smaller requests pass, and the next large one wait."""
-        if len(batch.events) <= _EVENTS_PER_TURN:
-            return self._judge_some(batch.events, caller)
+        turns = list(_turns(batch.events))
+        if len(turns) == 1:
+            return self._judge_some(turns[0], caller)
         verdicts = list[Verdict]()
         # One after the other: judged side by side, all of them would be answered when the last one is.
         async with self._large_batch:
-            for start in range(0, len(batch.events), _EVENTS_PER_TURN):
-                verdicts += self._judge_some(batch.events[start : start + _EVENTS_PER_TURN], caller)
+            for events in turns:
+                verdicts += self._judge_some(events, caller)
                 await asyncio.sleep(0)
         return verdicts
 
@@ -155,11 +161,20 @@ class Gateway:
         return [self._intake.take(raw, partner.source, partner.card_numbers) for raw in events]
 
 
-def _announced_size(headers: Mapping[str, str], most: int) -> int:
-    """What the sender says is to come; the most that is taken, where it says nothing."""
+def _turns(events: list[bytes]) -> Iterator[list[bytes]]:
+    """Cut a batch into what is judged without letting others pass: few events, and few bytes of them."""
+    turn, size = list[bytes](), 0
+    for event in events:
+        if turn and (len(turn) == _EVENTS_PER_TURN or size + len(event) > _BYTES_PER_TURN):
+            yield turn
+            turn, size = [], 0
+        turn.append(event)
+        size += len(event)
+    yield turn
+
+
+def _refuse_announced(headers: Mapping[str, str], most: int) -> None:
+    """Refuse what the sender itself says is too large, before it comes."""
     text = headers.get("content-length", "")
-    if not text.isdecimal():
-        return most
-    if len(text) > 12 or int(text) > most:
+    if text.isdecimal() and (len(text) > 12 or int(text) > most):
         raise too_large(most)
-    return int(text)

@@ -26,7 +26,10 @@ class Answer:
 
 
 @dataclass
-class _Kept:
+class Kept:
+    """A request that came with a key; `answer` is None while it is under way."""
+
+    name: bytes
     digest: bytes
     since: float
     answer: Answer | None = None
@@ -39,10 +42,10 @@ class Answers:
         self._keep_s = keep_s
         self._limit = limit
         self._bytes = 0
-        self._kept: OrderedDict[bytes, _Kept] = OrderedDict()
+        self._kept: OrderedDict[bytes, Kept] = OrderedDict()
 
-    def begin(self, partner: str, key: str, body: bytes, now: float) -> Answer | None:
-        """Note that a request is being worked on; or return what it was answered before.
+    def begin(self, partner: str, key: str, body: bytes, now: float) -> Kept:
+        """Note that a request is being worked on, to `end` it; one that came before has its answer.
 
         Raises:
             Refusal: 400 for an unfit key, 409 while the first request of this key is under way, 422 if it had
@@ -56,23 +59,21 @@ class Answers:
         name, digest = _name(partner, key), hashlib.sha256(body).digest()
         kept = self._kept.get(name)
         if kept is None:
-            self._kept[name] = _Kept(digest, now)
+            kept = self._kept[name] = Kept(name, digest, now)
             self._bytes += _OVERHEAD
-            return None
+            return kept
         if kept.digest != digest:
             raise Refusal(422, "idempotency_key_reused", "this Idempotency-Key came with another body before")
         if kept.answer is None:
             raise Refusal(409, "in_progress", "the first request of this Idempotency-Key is under way", 1)
-        return kept.answer
+        return kept
 
-    def end(self, partner: str, key: str, answer: Answer | None) -> None:
+    def end(self, kept: Kept, answer: Answer | None) -> None:
         """Keep the answer; None stands for a request that was not taken in and may come again."""
-        name = _name(partner, key)
-        kept = self._kept.get(name)
-        if kept is None:
+        if self._kept.get(kept.name) is not kept:  # forgotten meanwhile, and perhaps begun by another request
             return
         if answer is None:
-            self._drop(name)
+            self._drop(kept.name)
         else:
             kept.answer = answer
             self._bytes += len(answer.body)

@@ -50,7 +50,8 @@ class Rejected:
 Verdict = Taken | Rejected
 
 _CARD_NUMBER = Reason("card_number", "", "the event holds a card number in clear")
-_TOO_LARGE = Reason("too_large", "", f"{MAX_BYTES} bytes at most, with the time of arrival and tokens put in")
+TOO_LARGE = "too_large"
+_GROWN = Reason(TOO_LARGE, "", f"{MAX_BYTES} bytes at most, with the time of arrival and tokens put in")
 
 
 class IngestClock:
@@ -97,7 +98,7 @@ class Intake:
             added = {"ingest_ts": now.isoformat(timespec="microseconds").replace("+00:00", "Z")}
             fields, raw = {**added, **fields}, with_fields(raw, added)
         if len(raw) > MAX_BYTES:  # it was not before something was put in: the contract would refuse it
-            return Rejected((_TOO_LARGE,))
+            return Rejected((_GROWN,))
         return _judged(raw, fields, now, in_force(now), source, extra)
 
     def _tokenised(self, fields: dict[str, Any]) -> tuple[dict[str, Any], bytes]:

@@ -6,7 +6,7 @@ Belongs here: the arithmetic of both. Does not: clocks, HTTP.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from streaming.gateway.refusal import Refusal
@@ -42,7 +42,8 @@ class TokenBucket:
 class InFlight:
     """The bytes of the requests that are being worked on: never more than the limit.
 
-    One partner has half of it at most, so that nobody can keep the others out.
+    One partner has half of it at most, so that nobody can keep the others out. What a request only announces
+    takes no room: whoever knows the name of a key could fill it without sending anything.
     """
 
     def __init__(self, limit: int) -> None:
@@ -51,16 +52,26 @@ class InFlight:
         self._by_partner: Counter[str] = Counter()
 
     @contextmanager
-    def reserve(self, partner: str, size: int) -> Iterator[None]:
-        """Hold room for a partner's request while the block runs. Raises Refusal 503 if there is none."""
-        size += _BYTES_PER_REQUEST
-        if self.bytes + size > self.limit or self._by_partner[partner] + size > self.limit / 2:
-            raise Refusal(503, "busy", "the gateway has as much in hand as it can; send it again", _RETRY_S)
-        self._add(partner, size)
+    def reserve(self, partner: str) -> Iterator[Callable[[int], None]]:
+        """Hold room for a partner's request while the block runs.
+
+        Yields what takes more room, in bytes, as they come. Both raise Refusal 503 if there is none.
+        """
+        held = 0
+
+        def take(size: int) -> None:
+            nonlocal held
+            if self.bytes + size > self.limit or self._by_partner[partner] + size > self.limit / 2:
+                said = "the gateway has as much in hand as it can; send it again"
+                raise Refusal(503, "busy", said, _RETRY_S)
+            held += size
+            self._add(partner, size)
+
         try:
-            yield
+            take(_BYTES_PER_REQUEST)
+            yield take
         finally:
-            self._add(partner, -size)
+            self._add(partner, -held)
 
     def _add(self, partner: str, size: int) -> None:
         self.bytes += size

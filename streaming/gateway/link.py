@@ -14,8 +14,8 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import Message as Delivered
 
 from streaming.gateway.refusal import Refusal
+from streaming.kafka_client import LIBRDKAFKA_LOG, producer_config
 from streaming.message import Headers, Message
-from streaming.producer import LIBRDKAFKA_LOG, PINNED
 
 _DEFAULTS: Mapping[str, str] = {
     "client.id": "paywave-gateway",
@@ -76,7 +76,7 @@ class KafkaLink:
     def __init__(self, topic: str, kafka: Mapping[str, str], delivery_s: float) -> None:
         self._topic = topic
         own = {"delivery.timeout.ms": str(int(delivery_s * 1000)), "error_cb": self._on_error}
-        self._producer = Producer({**_DEFAULTS, **kafka, **PINNED, **own}, logger=LIBRDKAFKA_LOG)
+        self._producer = Producer(producer_config(_DEFAULTS, kafka, own), logger=LIBRDKAFKA_LOG)
         self._is_reachable = False
         self._is_doubtful = True
         self.is_broken = False

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from functools import cache
 
 from opentelemetry import metrics, trace
-from opentelemetry.context import Context
 from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 from opentelemetry.semconv.attributes.http_attributes import (
@@ -21,14 +20,9 @@ from opentelemetry.semconv.attributes.http_attributes import (
 )
 from opentelemetry.semconv.attributes.url_attributes import URL_PATH, URL_SCHEME
 from opentelemetry.semconv.schemas import Schemas
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-
-from quality.cards import card_numbers
-from streaming.message import Headers
 
 SCHEMA_URL = Schemas.V1_40_0.value
 ROUTE = "/v1/events"
-_PROPAGATOR = TraceContextTextMapPropagator()
 SERVER_SPAN = f"POST {ROUTE}"
 _SERVER_ATTRIBUTES = {HTTP_REQUEST_METHOD: "POST", HTTP_ROUTE: ROUTE, URL_PATH: ROUTE}
 STATUS_CODE = HTTP_RESPONSE_STATUS_CODE
@@ -58,20 +52,6 @@ def sending_attributes(topic: str, count: int) -> dict[str, str | int]:
         "messaging.destination.name": topic,
         "messaging.batch.message_count": count,
     }
-
-
-def parent_of(headers: Mapping[str, str]) -> Context | None:
-    """Return the caller's span, from `traceparent` alone: other headers of a trace hold what callers like."""
-    given = headers.get("traceparent", "")
-    # An id of digits may be a card number: it would go on into logs and records.
-    return None if card_numbers(given) else _PROPAGATOR.extract({"traceparent": given}, Context())
-
-
-def trace_headers() -> Headers:
-    """Return the header `traceparent` of the current span, for records."""
-    carrier: dict[str, str] = {}
-    _PROPAGATOR.inject(carrier)
-    return (("traceparent", carrier["traceparent"].encode()),) if "traceparent" in carrier else ()
 
 
 class Instruments:

@@ -20,8 +20,10 @@ from quality.schema_changes import breaks, same_rules
 from streaming.errors import SchemaError
 
 FOLDER = Path(quality.__file__).parent / "schemas" / NAME
+RELEASED = FOLDER.parent / "released" / NAME
 PAGE = FOLDER.parents[2] / "docs" / "partner-contract.md"
 _FROM = "x-effective-from"
+_RELEASE = "`paywave schemas release` keeps a copy, to hold later ones to"
 _HINT = "`paywave schemas write` makes them anew from the contract's code; then look at the difference"
 
 
@@ -67,13 +69,35 @@ def line_of(version: int, history: tuple[Contract, ...] = HISTORY, before: bool 
     return max(begun, default=history[0].version)
 
 
-def find_rewritten(schemas: Mapping[int, Schema], released: Mapping[int, Schema], now: datetime) -> list[str]:
-    """Say which versions in force by now are not what was released: old records are judged by them."""
-    return [
-        f"v{version}.json is in force since {schema[_FROM]} and must stay as it was released"
+def find_rewritten(schemas: Mapping[int, Schema], released: Mapping[int, Schema]) -> list[str]:
+    """Say which versions are not what was released.
+
+    All are made of the same code: a change of a rule that they share changes those in force too, and none of
+    them breaks with another.
+    """
+    found = [
+        f"v{version}.json is not what was released; in force from {schema[_FROM]}, it must stay as it was"
         for version, schema in released.items()
-        if datetime.fromisoformat(schema[_FROM]) <= now and not _is_same(schemas.get(version), schema)
+        if not _is_same(schemas.get(version), schema)
     ]
+    return found + [
+        f"v{version}.json was never released: {_RELEASE}" for version in schemas if version not in released
+    ]
+
+
+def release(now: datetime, folder: Path = FOLDER, released: Path = RELEASED) -> list[Path]:
+    """Keep copies of the versions, to hold later releases to; returns those that changed.
+
+    Raises SchemaError, and changes nothing, where one that is in force by `now` would change.
+    """
+    mine, theirs = read_schemas(folder), read_schemas(released)
+    for version, schema in theirs.items():
+        if datetime.fromisoformat(schema[_FROM]) <= now and not _is_same(mine.get(version), schema):
+            raise SchemaError(
+                f"v{version}.json is in force since {schema[_FROM]}: old records are judged by it",
+                "append a new version to the contract instead (CONTRIBUTING.md, Add a rule to the contract)",
+            )
+    return _written({released / f"v{version}.json": schema_text(schema) for version, schema in mine.items()})
 
 
 def _is_same(mine: Schema | None, released: Schema) -> bool:
@@ -101,8 +125,12 @@ def find_drift(
 
 def write(folder: Path = FOLDER, page: Path = PAGE, history: tuple[Contract, ...] = HISTORY) -> list[Path]:
     """Write the schema files and the page of a checkout; returns those that changed."""
+    return _written(_texts(folder, page, history))
+
+
+def _written(texts: Mapping[Path, str]) -> list[Path]:
     changed = []
-    for path, text in _texts(folder, page, history).items():
+    for path, text in texts.items():
         if not path.exists() or path.read_text("utf-8") != text:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, "utf-8")

@@ -93,6 +93,9 @@ def register(
     """
     _refuse_breaks(schemas, history)
     done = []
+    if not dry_run:  # also those that have all: an earlier run may have ended while its rule was lifted
+        for subject in sorted({subject_of(topic, version, history) for version in schemas}):
+            _hold_to(registry, subject, COMPATIBILITY)
     for version, schema in schemas.items():
         subject = subject_of(topic, version, history)
         body = {"schemaType": "JSON", "schema": schema_text(schema)}
@@ -120,7 +123,8 @@ def _lookup(registry: Registry, subject: str, body: Mapping[str, Any]) -> int | 
 
 
 def _add(registry: Registry, subject: str, version: int, body: Mapping[str, Any], lift: bool) -> int:
-    _hold_to(registry, subject, "NONE" if lift else COMPATIBILITY)
+    if lift:
+        _hold_to(registry, subject, "NONE")
     try:
         status, answer = registry.ask("POST", f"subjects/{quote(subject, safe='')}/versions", body)
     finally:

@@ -160,6 +160,10 @@ def test_fields_are_sorted_by_code_point() -> None:
         (b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1), "too_deep"),
         (b'{"a":' * (MAX_DEPTH + 1) + b"1" + b"}" * (MAX_DEPTH + 1), "too_deep"),
         (b"[" * 200_000, "too_deep"),
+        # a string without an end, which anything worse than linear would look at for hours
+        (b"[" * (MAX_DEPTH + 1) + b'"' + b'\\"' * 120_000, "too_deep"),
+        (b"[" * MAX_DEPTH + b'"' + b'\\"' * 120_000 + b"\\", "unreadable"),
+        (b"[" * MAX_DEPTH + b'["\\' * 80_000, "too_deep"),
         (b'"' + b"x" * MAX_BYTES + b'"', "too_large"),
         (b" " * 10_000_000, "too_large"),
     ],

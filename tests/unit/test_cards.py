@@ -8,6 +8,7 @@ import sys
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -58,14 +59,16 @@ def numbers(draw: st.DrawFn) -> str:
 def written(draw: st.DrawFn) -> str:
     """A card number as people write it."""
     digits = draw(numbers())
-    separator = draw(st.sampled_from(["", " ", "-", "\u00a0", " - ", "\u2011"]))
+    separator = draw(
+        st.sampled_from(["", " ", "-", "\u00a0", " - ", "\u2011", "\t", ".", "/", "_", "\u200d"])
+    )
     cuts = sorted(draw(st.sets(st.integers(1, len(digits) - 1), max_size=4)))
     parts = [digits[a:b] for a, b in zip([0, *cuts], [*cuts, len(digits)], strict=True)]
     return separator.join(parts)
 
 
 around = st.text(st.characters(exclude_categories=["Nd", "Cs"]), max_size=12).filter(
-    lambda text: not re.search(r"[\s\u00ad\u200b\ufeff\u2010-\u2015\u2212-]", text)
+    lambda text: not re.search(r"[\s._/\u00ad\u200b-\u200d\u2060\ufeff\u2010-\u2015\u2212-]", text)
 )
 
 
@@ -157,6 +160,30 @@ def test_digits_of_other_alphabets_and_uuids_without_a_letter_are_looked_at() ->
 def test_an_id_is_no_card_number(value: uuid.UUID) -> None:
     if re.search("[a-f]", str(value)):
         assert not card_numbers(f"order {value}")
+
+
+@given(st.text(max_size=8), written(), st.text(max_size=8))
+def test_the_quick_look_sees_in_any_bytes_what_the_closer_one_finds(a: str, number: str, b: str) -> None:
+    text = a + number + b
+    assert may_hold_card_number(text.encode("utf-8", "replace")) or not card_numbers(text)
+
+
+@given(numbers(), st.integers(1, 15))
+def test_a_number_with_an_exponent_is_looked_at_by_both(digits: str, point: int) -> None:
+    point = min(point, len(digits) - 1)
+    text = f'{{"n": {digits[:point]}.{digits[point:]}E{len(digits) - point}}}'.encode()
+    if parse_json(text)["n"].as_tuple().digits == tuple(map(int, digits)):
+        assert holds_card_number(parse_json(text)) and may_hold_card_number(text)
+
+
+def test_text_that_is_made_to_be_slow_is_not() -> None:
+    for text in ("0 " * 130_000, "4 " * 130_000, "1 " * 130_000, "00 4" * 65_000):
+        card_numbers(text)  # anything worse than linear would take hours
+    spellings = {f"4111{a}1111{b}1111{c}1111": 1 for a, b, c in product(_SPELLINGS, repeat=3)}
+    assert len(without_card_numbers(spellings, lambda _: "tok")) == len(spellings)
+
+
+_SPELLINGS = ("", "_", *map("".join, product([" ", "-", ".", "/"], repeat=2)))
 
 
 def test_two_field_names_that_become_equal_are_both_kept() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry import trace
 
 from quality.canonical import MAX_BYTES, parse_json
 from quality.card_tokens import TokenKey
 from quality.cards import holds_card_number
 from streaming.gateway.answers import results_of
 from streaming.gateway.batch import batch_of
+from streaming.gateway.gateway import _turns
 from streaming.gateway.idempotency import Answer, Answers
 from streaming.gateway.intake import IngestClock, Intake, Reason, Rejected, Taken
 from streaming.gateway.limits import InFlight, TokenBucket
@@ -24,6 +27,7 @@ from streaming.gateway.refusal import Refusal
 from streaming.gateway.signature import Caller, SeenSignatures, caller_of, sign, signed_headers, verify
 from streaming.message import message_of
 from streaming.partners.registry import Registry, load_registry
+from streaming.trace import parent_of
 from tests.events import event_id, wire
 from tests.gateways import REGISTRY
 
@@ -141,16 +145,47 @@ def test_a_rate_holds_in_the_long_run(rate: float, burst: int, asked: list[tuple
 
 def test_no_more_bytes_are_in_flight_than_the_limit() -> None:
     room = InFlight(200_000)
-    with room.reserve("bank", 80_000):
-        with refused(503), room.reserve("bank", 1):  # half of it is a partner's share
+    with room.reserve("bank") as of_bank:
+        of_bank(80_000)
+        with refused(503), room.reserve("bank"):  # half of it is a partner's share
             pass
-        with room.reserve("shop", 80_000):
+        with room.reserve("shop") as of_shop:
+            of_shop(80_000)
             assert room.bytes <= room.limit
-            with refused(503), room.reserve("third", 1):
+            with refused(503), room.reserve("third"):
                 pass
-    with room.reserve("bank", 80_000):
-        pass
+        with refused(503), room.reserve("shop") as of_shop:
+            for _ in range(10):
+                of_shop(20_000)
     assert room.bytes == 0
+
+
+def test_what_is_only_announced_takes_no_room() -> None:
+    room = InFlight(64 * 1024 * 1024)
+    with ExitStack() as under_way:
+        for _ in range(1_000):
+            under_way.enter_context(room.reserve("bank"))
+        with room.reserve("bank") as take:
+            take(4 * 1024 * 1024)
+    assert room.bytes == 0
+
+
+@given(st.lists(st.integers(0, 300_000), min_size=1, max_size=200))
+def test_a_batch_is_judged_in_turns_of_few_events_and_few_bytes(sizes: list[int]) -> None:
+    events = [b"x" * size for size in sizes]
+    turns = list(_turns(events))
+    assert [event for turn in turns for event in turn] == events
+    assert all(turn and len(turn) <= 50 for turn in turns)
+    assert all(len(turn) == 1 or sum(map(len, turn)) <= 128 * 1024 for turn in turns)
+
+
+def test_a_trace_is_taken_over_only_as_it_is_always_written() -> None:
+    good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    parent = parent_of({"traceparent": good})
+    assert parent is not None and trace.get_current_span(parent).get_span_context().trace_id
+    card = good.replace("b7ad6b7169203331", PAN)
+    for odd in ("", good + "-more", good.upper(), "0 " * 30_000, card):
+        assert parent_of({"traceparent": odd}) is None
 
 
 # --- batches
@@ -331,6 +366,7 @@ def test_the_status_tells_what_became_of_the_whole() -> None:
     assert results_of([broken], "r", True).status == 422
     assert results_of([unreadable], "r", True).status == 400
     assert results_of([unreadable], "r", False).status == 422
+    assert results_of([intake().take(b" " * MAX_BYTES + b"1", "bank", "refuse")], "r", True).status == 413
     told = json.loads(results_of([taken, broken], "r", False).body)
     assert (told["accepted"], told["rejected"], told["request_id"]) == (1, 1, "r")
     assert told["results"][0] == {"index": 0, "status": "accepted", "event_id": event_id("e1")}
@@ -339,26 +375,38 @@ def test_the_status_tells_what_became_of_the_whole() -> None:
 
 def test_a_request_that_comes_again_gets_the_answer_it_missed() -> None:
     answers, answer = Answers(60, 10_000), Answer(202, b"{}")
-    assert answers.begin("bank", "k", b"body", 0) is None
+    first = answers.begin("bank", "k", b"body", 0)
+    assert first.answer is None
     with refused(409):
         answers.begin("bank", "k", b"body", 0)
-    answers.end("bank", "k", answer)
-    assert answers.begin("bank", "k", b"body", 60) == answer
+    answers.end(first, answer)
+    assert answers.begin("bank", "k", b"body", 60).answer == answer
     with refused(422):
         answers.begin("bank", "k", b"other", 0)
-    assert answers.begin("shop", "k", b"body", 0) is None
-    assert answers.begin("bank", "k", b"body", 61) is None
-    answers.end("bank", "k", None)
-    assert answers.begin("bank", "k", b"other", 61) is None
+    assert answers.begin("shop", "k", b"body", 0).answer is None
+    second = answers.begin("bank", "k", b"body", 61)
+    assert second.answer is None
+    answers.end(second, None)
+    assert answers.begin("bank", "k", b"other", 61).answer is None
+
+
+def test_a_request_that_was_forgotten_does_not_answer_for_another_of_its_key() -> None:
+    answers = Answers(60, 10_000)
+    forgotten = answers.begin("bank", "k", b"body", 0)
+    other = answers.begin("bank", "k", b"other", 61)
+    answers.end(forgotten, Answer(202, b"first"))
+    with refused(409):
+        answers.begin("bank", "k", b"other", 61)
+    answers.end(other, Answer(202, b"second"))
+    assert answers.begin("bank", "k", b"other", 61).answer == Answer(202, b"second")
 
 
 def test_answers_are_kept_in_bounded_memory() -> None:
     answers = Answers(60, 2_000)
     for number in range(100):
-        assert answers.begin("bank", str(number), b"", 0) is None
-        answers.end("bank", str(number), Answer(202, b"x" * 400))
-    assert answers.begin("bank", "99", b"", 0)
-    assert answers.begin("bank", "0", b"", 0) is None
+        answers.end(answers.begin("bank", str(number), b"", 0), Answer(202, b"x" * 400))
+    assert answers.begin("bank", "99", b"", 0).answer
+    assert answers.begin("bank", "0", b"", 0).answer is None
 
 
 @pytest.mark.parametrize("key", ["", "a b", "x" * 129, "ü"])

@@ -17,7 +17,17 @@ from cli.main import paywave
 from quality.contract import HISTORY, Contract
 from quality.event_schema import Schema, event_schema
 from quality.schema_changes import breaks
-from streaming.schemas.files import Break, find_breaks, find_drift, find_rewritten, schema_text, write
+from streaming.errors import SchemaError
+from streaming.schemas.files import (
+    Break,
+    find_breaks,
+    find_drift,
+    find_rewritten,
+    read_schemas,
+    release,
+    schema_text,
+    write,
+)
 from streaming.schemas.registry import subject_of
 from streaming.simulate import Mix, Plan, Simulation
 from tests.schema_edits import BREAKING, HARMLESS, OLD, Change, changed
@@ -86,11 +96,28 @@ def test_a_version_in_force_is_never_rewritten() -> None:
     }
     changed_all = {version: {**schema, "required": ["x"]} for version, schema in mine.items()}
     other_words = {version: {**schema, "title": "other"} for version, schema in mine.items()}
-    assert find_rewritten(mine, mine, LATER) == find_rewritten(other_words, mine, LATER) == []
+    assert find_rewritten(mine, mine) == find_rewritten(other_words, mine) == []
     earlier = {1: {"x-effective-from": "2019-01-01T00:00:00+00:00"}}
-    assert len(find_rewritten(earlier, mine, LATER)) == 1
-    (problem,) = find_rewritten(changed_all, mine, LATER)
-    assert problem.startswith("v1.json is in force since 2020")
+    assert len(find_rewritten(earlier | {2: mine[2]}, mine)) == 1
+    assert len(find_rewritten(changed_all, mine)) == 2
+    assert find_rewritten(changed_all, mine)[0].startswith(
+        "v1.json is not what was released; in force from 2020"
+    )
+    assert [problem[:25] for problem in find_rewritten(mine, {1: mine[1]})] == ["v2.json was never release"]
+
+
+def test_a_shared_rule_that_becomes_stricter_is_noticed_though_all_versions_have_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, released, page = tmp_path / "schemas", tmp_path / "released", tmp_path / "page.md"
+    write(folder, page)
+    assert len(release(LATER, folder, released)) == len(HISTORY) and release(LATER, folder, released) == []
+    monkeypatch.setattr("quality.event_schema.MAX_ID_BYTES", 16)
+    write(folder, page)
+    assert all(one.announced for one in find_breaks(read_schemas(folder))), "no version breaks with another"
+    assert len(find_rewritten(read_schemas(folder), read_schemas(released))) == len(HISTORY)
+    with pytest.raises(SchemaError, match=r"v1.json is in force since 1970"):
+        release(LATER, folder, released)
 
 
 def test_files_are_written_and_held_to_the_code(tmp_path: Path) -> None:

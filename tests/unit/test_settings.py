@@ -181,3 +181,19 @@ def test_lists_and_tables_can_come_from_the_environment(home: Path, monkeypatch:
     conf = load_settings().spark_conf()
     assert conf["spark.jars.packages"] == "g:a:1,g:b:2"
     assert conf["spark.ui.enabled"] == "true"
+
+
+def test_only_a_kafka_on_this_machine_is_taken_for_the_embedded_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """An address of production with the profile forgotten: no place for unguarded topics, made-up keys."""
+    for address, is_embedded in {
+        "127.0.0.1:9092": True,
+        "localhost:9092": True,
+        "prod-1:9092": False,
+        "127.0.0.1:9092,prod-1:9092": False,
+    }.items():
+        monkeypatch.setenv("PAYWAVE_KAFKA__BOOTSTRAP_SERVERS", address)
+        settings = load_settings(home=tmp_path)
+        assert settings.is_local and settings.is_embedded == is_embedded
+        assert (settings.dev_keys is not None) == is_embedded

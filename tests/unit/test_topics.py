@@ -10,8 +10,8 @@ import pytest
 from cli.context import topic_of
 from config.settings import load_settings
 from streaming.errors import StreamingError
-from streaming.producer import PINNED
-from streaming.topic_plan import Change, Topic, durability_problems, partitions_for, plan
+from streaming.kafka_client import PINNED
+from streaming.topic_plan import IMPOSSIBLE, Change, Topic, durability_problems, partitions_for, plan
 from streaming.topics import ensure_topics, payments_topic, refuse_impossible
 
 WANTED = payments_topic("payments.events", 4, 3, 2, 30)
@@ -101,3 +101,20 @@ def test_topic_and_producers_agree_on_the_codec() -> None:
 def test_no_kafka_is_said_without_a_stack_trace() -> None:
     with pytest.raises(StreamingError, match="could not be looked at"):
         ensure_topics({"bootstrap.servers": "127.0.0.1:1"}, WANTED, timeout_s=0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "now", "is_lowered"),
+    [
+        ("retention.ms", "-1", True),
+        ("retention.ms", str(90 * 24 * 3600 * 1000), True),
+        ("retention.ms", str(24 * 3600 * 1000), False),
+        ("min.insync.replicas", "3", True),
+        ("min.insync.replicas", "1", False),
+        ("retention.bytes", "1000000", False),
+    ],
+)
+def test_no_setting_is_lowered_that_keeps_records(name: str, now: str, is_lowered: bool) -> None:
+    (change,) = plan(WANTED, replace(WANTED, config={**WANTED.config, name: now}))
+    assert (change.action == IMPOSSIBLE) == is_lowered
+    assert f"{name} is {now}, the settings say" in change.said if is_lowered else name in change.topic.config
