@@ -63,8 +63,7 @@ _JSON = msgspec.json.Encoder()
 def results_of(verdicts: Sequence[Verdict], request_id: str, is_single: bool) -> Answer:
     """Say what became of each event.
 
-    202 if at least one was accepted; else 422. A single event has 400 if it is no JSON object, 413 if it is too
-    large.
+    202 if at least one was accepted; else 422. One alone has 400 if it is no JSON object, 413 if too large.
     """
     results = [_result(index, verdict) for index, verdict in enumerate(verdicts)]
     accepted = sum(isinstance(verdict, Taken) for verdict in verdicts)
