@@ -58,6 +58,7 @@ def run_query(
     sql: str,
     moment: Moment = NOW,
     reader: Reader = "duckdb",
+    variables: Mapping[str, Any] | None = None,
 ) -> Result:
     """Run one SELECT (DuckDB's SQL, tables as `schema.table`) on the tables as they were at `moment`.
 
@@ -69,6 +70,7 @@ def run_query(
         catalog: tells which snapshot of each table is meant.
         properties: pyiceberg's properties of the same catalog, for DuckDB's own connection.
         reader: who reads the Iceberg tables: DuckDB's extension, or pyiceberg.
+        variables: what the statement reads by `getvariable('name')`: values that come from outside.
 
     Raises:
         QueryError: wrong SQL, no such table, or a statement that does more than read.
@@ -80,6 +82,8 @@ def run_query(
     ):
         try:
             connection.execute("SET TimeZone = 'UTC'")
+            for name, value in (variables or {}).items():  # names tables too, unlike a statement with `?`
+                connection.execute(f'SET VARIABLE "{name}" = ?', [value])
             names = _tables_of(connection, sql)
             views = [name for name in names if name in _OWN_VIEWS]
             read = {_OWN_VIEWS[name][0] if name in views else name for name in names}
@@ -149,7 +153,8 @@ def _tables_of(connection: duckdb.DuckDBPyConnection, sql: str) -> list[str]:
     statements = connection.extract_statements(sql)
     if len(statements) != 1 or statements[0].type not in _READING:
         raise QueryError("one SELECT is wanted: `paywave query` only reads", "see `paywave query --help`")
-    return sorted(name for name in connection.get_table_names(sql, qualified=True) if name.count(".") == 1)
+    named = connection.get_table_names(sql, qualified=True)  # one with an alias is `schema.table AS alias`
+    return sorted({name for name in (text.partition(" AS ")[0] for text in named) if name.count(".") == 1})
 
 
 def _load(catalog: RestCatalog, name: str) -> Table:
