@@ -5,18 +5,18 @@ Belongs here: the producer with its offsets, and looking up what a kill left. Do
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import Message as Delivered
 
 from streaming.dropzone.rows import FILE_DIGEST, LINE
 from streaming.errors import SendError
-from streaming.kafka_client import LIBRDKAFKA_LOG, connection, producer_config
+from streaming.kafka_client import LIBRDKAFKA_LOG, producer_config
 from streaming.message import Message
 from streaming.topic_state import TopicState
+from streaming.topic_tail import place_of, read_on
 from streaming.trace import trace_headers
 
 _DEFAULTS: Mapping[str, str] = {
@@ -26,7 +26,6 @@ _DEFAULTS: Mapping[str, str] = {
     "queue.buffering.max.kbytes": "32768",
     "message.max.bytes": "1048576",
 }
-_ANSWER_S = 20.0
 _POLL_S = 0.2
 OnStored = Callable[[int, int], None]
 
@@ -99,41 +98,9 @@ def records_of(
     `look_from` says where to begin in each partition; one that it does not name is read from its earliest.
     Raises SendError if Kafka stops answering.
     """
-    ends = {p: end for p, end in state.latest.items() if end > _start(state, look_from, p)}
     found: dict[int, list[tuple[int, int]]] = defaultdict(list)
-    own = {"group.id": "paywave-dropzone", "enable.auto.commit": "false"}
-    consumer = Consumer({**connection(kafka), **own}, logger=LIBRDKAFKA_LOG)
-    try:
-        consumer.assign([TopicPartition(state.topic, p, _start(state, look_from, p)) for p in ends])
-        answered = time.monotonic()
-        while ends:
-            batch = consumer.consume(1000, _POLL_S)  # waits for so many, or this long
-            if batch:
-                answered = time.monotonic()
-            elif time.monotonic() - answered > _ANSWER_S:
-                raise SendError(
-                    f"Kafka does not give back what {state.topic} holds",
-                    "see whether it runs: `paywave status`; the file is gone on with, nothing is lost",
-                )
-            for record in batch:
-                _note(record, digest, found, ends)
-    finally:
-        consumer.close()
+    for record in read_on(kafka, state, look_from):
+        headers = dict(record.headers() or ())
+        if headers.get(FILE_DIGEST) == digest.encode():
+            found[int(headers[LINE] or b"0")].append(place_of(record))
     return found
-
-
-def _start(state: TopicState, look_from: Mapping[int, int], partition: int) -> int:
-    return max(look_from.get(partition, 0), state.earliest[partition])
-
-
-def _note(
-    record: Delivered, digest: str, found: dict[int, list[tuple[int, int]]], ends: dict[int, int]
-) -> None:
-    partition, offset = record.partition(), record.offset()
-    if record.error() is not None or partition is None or offset is None:
-        return
-    headers = dict(record.headers() or ())
-    if headers.get(FILE_DIGEST) == digest.encode():
-        found[int(headers[LINE] or b"0")].append((partition, offset))
-    if offset + 1 >= ends.get(partition, 0):
-        ends.pop(partition, None)
