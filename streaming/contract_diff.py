@@ -17,7 +17,8 @@ from lakehouse.fold import Coordinates
 from quality.contract import Contract, contract, in_force
 from quality.contract_diff import Change, difference
 from quality.judge import judge
-from streaming.decode import to_judge
+from streaming.decode import marks_of, to_judge
+from streaming.redrive.mark import Mark
 
 EXAMPLES = 3
 _COORDINATES = Coordinates._fields
@@ -61,18 +62,21 @@ def contract_changes(raw: DataFrame, version: int) -> DataFrame:
 
 def _compare(other: Contract, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     for batch in batches:
-        columns = batch.to_pydict()
-        judged = zip(columns["value"], columns["kafka_ts"], columns["is_archive"], strict=True)
+        columns = {name: batch.column(name).to_pylist() for name in ("value", "kafka_ts", "is_archive")}
+        judged = zip(*columns.values(), marks_of(batch), strict=True)
         found = [_difference(other, *row) for row in judged]
         rows = [nth for nth, change in enumerate(found) if change is not None]
         yield _batch(batch, rows, [change for change in found if change is not None])
 
 
-def _difference(other: Contract, value: bytes | None, kafka_ts: datetime, is_archive: bool) -> Change | None:
+def _difference(
+    other: Contract, value: bytes | None, kafka_ts: datetime, is_archive: bool, mark: Mark | None
+) -> Change | None:
     own = in_force(kafka_ts)
     if own == other:
         return None
-    return difference(judge(value, kafka_ts, own, is_archive), judge(value, kafka_ts, other, is_archive))
+    as_of = mark.first_time if mark else kafka_ts
+    return difference(judge(value, as_of, own, is_archive), judge(value, as_of, other, is_archive))
 
 
 def _batch(batch: pa.RecordBatch, rows: list[int], changes: list[Change]) -> pa.RecordBatch:

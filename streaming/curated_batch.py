@@ -22,7 +22,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse import audit
-from lakehouse.definitions import BY_NAME, PAYMENTS, QUARANTINE, VERSIONS
+from lakehouse.definitions import BY_NAME, PAYMENTS, QUARANTINE, RAW, VERSIONS
 from lakehouse.fold import Coordinates
 from lakehouse.offsets import OffsetVector
 from lakehouse.publish import Plan, Stage
@@ -32,9 +32,10 @@ from streaming.decisions import COPY, DELETE, INSERT, LOWER, RECORD, REPLACE, de
 from streaming.decode import decode
 from streaming.fold_groups import PAYMENT_KEY, VERSION_KEY
 from streaming.frames import Frames, few, read_table
-from streaming.partitions import Partition, partition_of, predicate
+from streaming.partitions import Partition, partition_of, predicate, start_of
 from streaming.payment_rows import same_record, told_by_copies, told_by_versions
 from streaming.raw_reader import RawBatch, between, read_batch
+from streaming.redrive.state import brought_on, in_hours_of, redrives, with_state
 from streaming.survey import survey
 
 _COORDINATES = Coordinates._fields
@@ -163,24 +164,44 @@ class CuratedBatch:
     # -- quarantine ------------------------------------------------------------------------------------------
 
     def plan_quarantine(self, head: Head) -> Plan | None:
-        """Append the records that break the contract, with every rule that they break."""
+        """Append the records that break the contract, and bring on those that were redriven since."""
         if head.offsets.covers(self._batch.end):
             return None
         broken, count = self._from(self._broken, self._found.broken, head)
-        rows = broken.withColumn("state", F.lit("open")).select(*_COLUMNS[QUARANTINE])
+        found = self._redrives(head)
+        changed = self._keep(brought_on(self._named_rows(head, found), found))
+        change = changed.count() if self._found.redriven else 0
+        columns = _COLUMNS[QUARANTINE]
+        rows = with_state(broken, found).select(*columns).unionByName(changed.select(*columns))
 
         def write(stage: Stage) -> None:
-            if count:
+            if change:
+                delete(stage, changed.select(*_COORDINATES), _COORDINATES, in_hours_of(changed, "t"))
+            if count + change:
                 append(stage, rows)
             else:
                 append_nothing(stage, self._spark)
 
         def check(table: Table, staged: Snapshot) -> None:
             added = audit.added_rows(table, staged, head.snapshot.snapshot_id, _COORDINATES)
-            audit.check_count(added.num_rows, count, "records staged", QUARANTINE)
+            audit.check_count(added.num_rows, count + change, "records staged", QUARANTINE)
             audit.check_unique(added, _COORDINATES, QUARANTINE)
+            audit.check_deleted(head.snapshot, staged, change, QUARANTINE)
 
         return self._plan(head, write, check, {"records": head.offsets.records_to(self._batch.end)})
+
+    def _redrives(self, head: Head) -> DataFrame:
+        """Find what stands for records of this batch, or does so in it: either of the two may come first."""
+        if self._found.since is None:  # the batch has neither
+            return redrives(read_table(self._spark, RAW).limit(0))
+        consumed = between(OffsetVector(), head.offsets.greatest(self._batch.end))
+        none_before = F.col("kafka_ts") >= F.lit(start_of(self._found.since))
+        return self._keep(redrives(read_table(self._spark, RAW).where(consumed & none_before)))
+
+    def _named_rows(self, head: Head, found: DataFrame) -> DataFrame:
+        """Read the hours of quarantine that hold what is redriven in this batch; none where nothing is."""
+        where = in_hours_of(found) if self._found.redriven else "false"
+        return read_table(self._spark, QUARANTINE, head.snapshot.snapshot_id).where(where)
 
     # -- shared ----------------------------------------------------------------------------------------------
 

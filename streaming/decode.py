@@ -6,13 +6,13 @@ Does not: any rule (docs/adr/0006-one-contract.md).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
 
 import pyarrow as pa
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import (
     ArrayType,
@@ -25,11 +25,14 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
-from quality.contract import Contract, Event, Violation, contract, in_force
+from lakehouse.fold import Coordinates
+from quality.contract import HISTORY, Contract, Event, Violation, contract, in_force
 from quality.judge import judge
+from streaming.frames import header_text
+from streaming.redrive.mark import OF, Mark, read_mark, written
 
 _TEXT, _TIME = StringType(), TimestampType()
-_COORDINATES = ("topic_id", "topic", "partition", "offset", "kafka_ts", "source")
+_TRANSPORT = ("topic_id", "topic", "partition", "offset", "kafka_ts", "source")
 _EVENT_TYPES = {
     "event_ts": _TIME,
     "ingest_ts": _TIME,
@@ -45,6 +48,7 @@ SCHEMA = StructType(
         StructField("offset", LongType(), False),
         StructField("kafka_ts", _TIME, False),
         StructField("source", _TEXT),
+        StructField("redrive_of", _TEXT),
         StructField("contract_version", IntegerType(), False),
         *(StructField(name, _EVENT_TYPES.get(name, _TEXT)) for name in Event._fields),
         StructField("violations", ArrayType(_VIOLATION, False)),
@@ -64,38 +68,53 @@ def decode(raw: DataFrame, version: int | None = None) -> DataFrame:
     """Judge raw rows: `Event`'s columns, or `violations` (null for a valid record), with the coordinates.
 
     Each record is judged by the contract that was in force at its Kafka time; or all by one `version`, to see
-    what it would change. Raises `UnknownContract`.
+    what it would change. `redrive_of` says which record a redriven one stands for. Raises `UnknownContract`.
     """
-    only = None if version is None else contract(version)
-    return to_judge(raw).mapInArrow(partial(_judge_batches, only), SCHEMA)
+    # The driver says what the history is, not the workers: they must not disagree.
+    history = HISTORY if version is None else (contract(version),)
+    return to_judge(raw).mapInArrow(partial(_judge_batches, history), SCHEMA)
 
 
 def to_judge(raw: DataFrame) -> DataFrame:
-    """Select what `quality.judge` looks at: `value`, `kafka_ts`, `is_archive`; coordinates and source too."""
+    """Select what `quality.judge` looks at: `value`, `kafka_ts`, `is_archive`; coordinates and source too.
+
+    `redrive_headers` are the headers of a redriven record (`marks_of` reads them), null for nearly all.
+    """
+    is_redrive = F.exists("headers", lambda h: h["key"] == F.lit(OF))
     return raw.select(
         "topic_id",
         "topic",
         "partition",
         "offset",
         "kafka_ts",
-        _header("ce_source").alias("source"),
-        F.coalesce(_header("archive") == "true", F.lit(False)).alias("is_archive"),
+        header_text("ce_source").alias("source"),
+        F.coalesce(header_text("archive") == "true", F.lit(False)).alias("is_archive"),
+        F.when(is_redrive, F.col("headers")).alias("redrive_headers"),
         "value",
     )
 
 
-def _header(name: str) -> Column:
-    """Text of the first header of this name; null where there is none or it is not UTF-8."""
-    found = F.filter("headers", lambda h: h["key"] == F.lit(name))
-    return F.try_validate_utf8(F.get(found, F.lit(0))["value"].cast("string"))
+def marks_of(batch: pa.RecordBatch) -> list[Mark | None]:
+    """Read the marks of redriven records in a batch of `to_judge`; None for any other record."""
+    headers = batch.column("redrive_headers")
+    if headers.null_count == len(headers):
+        return [None] * len(headers)
+    where = map(Coordinates, *(batch.column(name).to_pylist() for name in Coordinates._fields))
+    moments = batch.column("kafka_ts").to_pylist()
+    return [
+        read_mark(h, *at) if h else None for h, *at in zip(headers.to_pylist(), where, moments, strict=True)
+    ]
 
 
-def _judge_batches(only: Contract | None, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def _judge_batches(
+    history: tuple[Contract, ...], batches: Iterable[pa.RecordBatch]
+) -> Iterator[pa.RecordBatch]:
     for batch in batches:
         columns = dict(zip(batch.schema.names, batch.columns, strict=True))
         values, is_archive = columns["value"].to_pylist(), columns["is_archive"].to_pylist()
-        rows = zip(values, _moments(columns["kafka_ts"]), is_archive, strict=True)
-        yield judged_batch(columns, [_judge(only, *row) for row in rows])
+        marks = marks_of(batch)
+        rows = zip(values, _moments(columns["kafka_ts"]), is_archive, marks, strict=True)
+        yield judged_batch(columns, [_judge(history, *row) for row in rows], marks)
 
 
 def _moments(column: pa.Array) -> list[datetime]:
@@ -106,20 +125,28 @@ def _moments(column: pa.Array) -> list[datetime]:
 
 
 def _judge(
-    only: Contract | None, value: bytes | None, kafka_ts: datetime, is_archive: bool
+    history: tuple[Contract, ...],
+    value: bytes | None,
+    kafka_ts: datetime,
+    is_archive: bool,
+    mark: Mark | None,
 ) -> tuple[Any, ...]:
-    by = only or in_force(kafka_ts)
-    verdict = judge(value, kafka_ts, by, is_archive)
+    by = in_force(kafka_ts, history)
+    verdict = judge(value, mark.first_time if mark else kafka_ts, by, is_archive)
     if isinstance(verdict, Event):
         return (by.version, *verdict, None)
     return (by.version, *_NO_EVENT, [v._asdict() for v in verdict])
 
 
-def judged_batch(columns: dict[str, pa.Array], judged: list[tuple[Any, ...]]) -> pa.RecordBatch:
+def judged_batch(
+    columns: dict[str, pa.Array], judged: list[tuple[Any, ...]], marks: Sequence[Mark | None] = ()
+) -> pa.RecordBatch:
     """Put verdicts beside their records' coordinates: contract version, the fields of `Event`, violations."""
     nothing = [()] * (2 + len(Event._fields))
     contract_versions, *events, violations = zip(*judged, strict=True) if judged else nothing
-    arrays = [columns[name] for name in _COORDINATES]
+    arrays = [columns[name] for name in _TRANSPORT]
+    stands_for = [mark and written(mark.of) for mark in marks] or [None] * len(judged)
+    arrays.append(pa.array(stands_for, pa.string()))
     arrays.append(pa.array(contract_versions, pa.int32()))
     arrays += [
         pa.array(values, _ARROW_EVENT_TYPES.get(name, pa.string()))

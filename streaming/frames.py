@@ -9,7 +9,7 @@ from types import TracebackType
 
 import pyarrow as pa
 from pyspark import StorageLevel
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse.catalog import CATALOG_NAME
@@ -42,6 +42,12 @@ def read_table(spark: SparkSession, name: str, snapshot_id: int | None = None) -
     if snapshot_id is not None:
         reader = reader.option("versionAsOf", snapshot_id)
     return reader.load(f"{CATALOG_NAME}.{name}")
+
+
+def header_text(name: str) -> Column:
+    """Text of a record's first header of this name; null where there is none, or it is not UTF-8."""
+    found = F.filter("headers", lambda h: h["key"] == F.lit(name))
+    return F.try_validate_utf8(F.get(found, F.lit(0))["value"].cast("string"))
 
 
 def few(spark: SparkSession, rows: pa.Table) -> DataFrame:

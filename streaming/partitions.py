@@ -80,6 +80,12 @@ def predicate(partitions: Iterable[Partition], buckets: int, alias: str = "") ->
     return "(" + " OR ".join(terms) + ")" if terms else "false"
 
 
+def hours_predicate(hours: Iterable[int], column: str, alias: str = "") -> str:
+    """Render SQL that is true where a column lies in these hours. No hours: `false`."""
+    spans = [_span(first, last, _prefix(alias), column) for first, last in _runs(sorted(set(hours)))]
+    return "(" + " OR ".join(spans) + ")" if spans else "false"
+
+
 def bucket_predicate(touched: Iterable[int], buckets: int, alias: str = "") -> str:
     """Render SQL that is true for rows of these buckets, of whatever hour. No buckets: `false`."""
     named = sorted(set(touched))
@@ -108,9 +114,9 @@ def _runs(hours: list[int]) -> list[tuple[int, int]]:
     return runs
 
 
-def _span(first: int, last: int, prefix: str) -> str:
+def _span(first: int, last: int, prefix: str, column: str = "event_ts") -> str:
     start, end = (f"TIMESTAMP '{_moment(hour)}'" for hour in (first, last + 1))
-    return f"({prefix}event_ts >= {start} AND {prefix}event_ts < {end})"
+    return f"({prefix}{column} >= {start} AND {prefix}{column} < {end})"
 
 
 def _moment(hour: int) -> str:

@@ -33,6 +33,8 @@ from lakehouse.staging import append
 from lakehouse.turns import drop_abandoned
 from streaming.completeness import complete_to
 from streaming.errors import StreamingError
+from streaming.frames import header_text
+from streaming.redrive.mark import OF
 from streaming.topic_state import TopicState, inspect_topic, start_offsets
 from streaming.topics import require_durable
 
@@ -193,8 +195,6 @@ def planned_offsets(checkpoint: Path, batch_id: int, topic: str) -> dict[int, in
 
 def raw_rows(batch: DataFrame, topic_id: str) -> DataFrame:
     """Turn Kafka source rows into the raw table's columns."""
-    times = F.filter("headers", lambda h: h["key"] == F.lit("ce_time"))
-    event_time = F.get(times, F.lit(0))["value"]  # null where there is no such header, or none at all
     return batch.select(
         F.lit(topic_id).alias("topic_id"),
         "topic",
@@ -204,7 +204,8 @@ def raw_rows(batch: DataFrame, topic_id: str) -> DataFrame:
         "headers",
         "key",
         "value",
-        F.try_to_timestamp(F.try_validate_utf8(event_time.cast("string"))).alias("event_ts"),
+        F.try_to_timestamp(header_text("ce_time")).alias("event_ts"),
+        header_text(OF).alias("redrive_of"),
     )
 
 

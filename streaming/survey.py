@@ -18,7 +18,8 @@ from streaming.partitions import Partition, bucket_sql, hour_sql
 class Survey:
     """Counts of valid and broken records, the partitions that valid ones fall in, how late they came.
 
-    `contract_version` is that of the newest record.
+    `contract_version` is that of the newest record. `redriven` counts the records that stand for others;
+    `since` is the Kafka hour of the first record that is broken or redriven, if there is one.
     """
 
     valid: int
@@ -26,16 +27,21 @@ class Survey:
     partitions: tuple[Partition, ...]
     arrivals: tuple[Arrivals, ...]
     contract_version: int
+    redriven: int
+    since: int | None
 
 
 def survey(decoded: DataFrame, buckets: int) -> Survey:
     """Look over decoded records, of which there is at least one."""
     hour, bucket = F.expr(hour_sql()), F.expr(bucket_sql(buckets))
     delay = F.unix_millis("kafka_ts") - F.unix_millis("event_ts")
+    concerns_quarantine = F.col("violations").isNotNull() | F.col("redrive_of").isNotNull()
     rows = (
         decoded.groupBy(F.col("violations").isNull().alias("is_valid"), hour.alias("hour"))
         .agg(
             F.count("*").alias("records"),
+            F.count("redrive_of").alias("redriven"),
+            F.min(F.when(concerns_quarantine, F.expr(hour_sql("kafka_ts")))).alias("since"),
             F.max("contract_version").alias("contract_version"),
             F.collect_set(bucket).alias("buckets"),
             F.max(delay).alias("max_delay"),
@@ -50,4 +56,6 @@ def survey(decoded: DataFrame, buckets: int) -> Survey:
         tuple(Partition(row["hour"], bucket) for row in valid for bucket in row["buckets"]),
         tuple(Arrivals(r["hour"], r["records"], r["max_delay"], r["p99_delay"]) for r in valid),
         max(row["contract_version"] for row in rows),
+        sum(row["redriven"] for row in rows),
+        min((row["since"] for row in rows if row["since"] is not None), default=None),
     )

@@ -16,8 +16,9 @@ from lakehouse.offsets import OffsetVector
 from lakehouse.refs import ancestry, read_head, stamp_of
 from lakehouse.transactions import Transaction, fold_transactions
 from lakehouse.transactions_sql import VIEW
-from quality.contract import Event, Violation, in_force
+from quality.contract import HISTORY, Contract, Event, Violation, in_force
 from quality.judge import judge
+from streaming.redrive.mark import Mark, read_mark, written
 from streaming.topic_state import inspect_topic
 from tests.pipeline import Pipeline
 
@@ -65,9 +66,9 @@ def assert_raw_is_the_topic(pipeline: Pipeline) -> None:
         before = stamp.progress
 
 
-def assert_the_law(pipeline: Pipeline) -> None:
+def assert_the_law(pipeline: Pipeline, history: tuple[Contract, ...] = HISTORY) -> None:
     """The curated tables are the fold of raw, column by column; nothing is missing and nothing is twice."""
-    found, wanted = contents(pipeline), expected(pipeline.rows(RAW))
+    found, wanted = contents(pipeline), expected(pipeline.rows(RAW), history)
     for table, rows in wanted.items():
         assert found[table].keys() == rows.keys(), table
         wrong = {key: (found[table][key], row) for key, row in rows.items() if found[table][key] != row}
@@ -100,22 +101,26 @@ def assert_readers_agree(pipeline: Pipeline) -> None:
         assert pipeline.query(sql) == pipeline.query(sql, reader="pyiceberg"), table
 
 
-def expected(raw: Iterable[Row]) -> dict[str, dict[Hashable, Row]]:
+def expected(raw: Iterable[Row], history: tuple[Contract, ...] = HISTORY) -> dict[str, dict[Hashable, Row]]:
     """Rows of the curated tables, by the pure core, from rows of raw."""
+    raw = list(raw)
     copies, quarantined = [], []
+    redriven = _redriven(raw)
     transport: dict[Coordinates, Row] = {}
     taken: dict[Coordinates | None, datetime] = {}
     for row in raw:
-        contract = in_force(row["kafka_ts"])
-        verdict = judge(row["value"], row["kafka_ts"], contract, _header(row, "archive") == "true")
-        where = Coordinates(row["topic_id"], row["partition"], row["offset"])
+        contract = in_force(row["kafka_ts"], history)
+        verdict = _verdict(row, contract)
+        where, mark = _where(row), _mark(row)
         transport[where] = {"source": _header(row, "ce_source"), "topic": row["topic"], **where._asdict()}
         taken[where] = row["kafka_ts"]
         if isinstance(verdict, Event):
             copies.append(record(verdict, where))
         else:
             judged = {"contract_version": contract.version, "violations": [_named(v) for v in verdict]}
-            own = {"kafka_ts": row["kafka_ts"], "state": "open"}
+            at, by = redriven.get((where, row["kafka_ts"]), (None, None))
+            own = {"kafka_ts": row["kafka_ts"], "state": "redriven" if by else "open"}
+            own |= {"redrive_of": mark and written(mark.of), "redriven_by": by, "redriven_at": at}
             quarantined.append({**transport[where], **own, **judged})
     versions = fold_versions(copies)
     payments = fold_payments(fold_events(versions))
@@ -138,11 +143,33 @@ def expected(raw: Iterable[Row]) -> dict[str, dict[Hashable, Row]]:
 
 def _copy(row: Row) -> Version | None:
     """The version that a row of raw tells; None for one that breaks the contract."""
-    verdict = judge(
-        row["value"], row["kafka_ts"], in_force(row["kafka_ts"]), _header(row, "archive") == "true"
-    )
-    where = Coordinates(row["topic_id"], row["partition"], row["offset"])
-    return record(verdict, where) if isinstance(verdict, Event) else None
+    verdict = _verdict(row, in_force(row["kafka_ts"]))
+    return record(verdict, _where(row)) if isinstance(verdict, Event) else None
+
+
+def _verdict(row: Row, contract: Contract) -> Event | list[Violation]:
+    mark = _mark(row)
+    as_of = mark.first_time if mark else row["kafka_ts"]
+    return judge(row["value"], as_of, contract, _header(row, "archive") == "true")
+
+
+def _redriven(raw: Iterable[Row]) -> dict[tuple[Coordinates, datetime], tuple[datetime, str]]:
+    """Say of each record that others stand for when the first of these came, and where it stands."""
+    found: dict[tuple[Coordinates, datetime], tuple[datetime, str]] = {}
+    for row in raw:
+        mark = _mark(row)
+        if mark is not None and not mark.has_more:
+            own = row["kafka_ts"], written(_where(row))
+            found[mark.of, mark.of_time] = min(own, found.get((mark.of, mark.of_time), own))
+    return found
+
+
+def _mark(row: Row) -> Mark | None:
+    return read_mark(row["headers"], _where(row), row["kafka_ts"])
+
+
+def _where(row: Row) -> Coordinates:
+    return Coordinates(row["topic_id"], row["partition"], row["offset"])
 
 
 def _version_row(version: Version, transport: Mapping[Coordinates, Row]) -> Row:

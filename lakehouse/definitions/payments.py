@@ -66,6 +66,9 @@ PAYMENT_TABLES: tuple[Table, ...] = (
             Column("key", BYTES, "Record key, bytes", required=False),
             Column("value", BYTES, "Record value, bytes exactly as received", required=False),
             Column("event_ts", TIME, "Event time where the header ce_time carries one", required=False),
+            Column(
+                "redrive_of", TEXT, "Record that it is a redrive of (header redrive-of), as it says", False
+            ),
         ),
         key=("topic_id", "partition", "offset"),
         sort_by=("partition", "offset"),
@@ -105,7 +108,10 @@ PAYMENT_TABLES: tuple[Table, ...] = (
             Column("source", TEXT, "Partner that sent it (header ce_source)", required=False),
             Column("violations", ListType(1, _VIOLATION, True), "Every rule that it breaks"),
             Column("contract_version", INT, "Contract version that judged it"),
-            Column("state", TEXT, "open, or what became of it"),
+            Column("state", TEXT, "open, or redriven: it was sent again as another record"),
+            Column("redrive_of", TEXT, "Record that this one is a redrive of; null for none", required=False),
+            Column("redriven_by", TEXT, "First record that it was sent again as; null while open", False),
+            Column("redriven_at", TIME, "Kafka time of that record", required=False),
         ),
         key=("topic_id", "partition", "offset"),
         sort_by=("partition", "offset"),

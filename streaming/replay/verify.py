@@ -39,7 +39,7 @@ from streaming.replay.expected import (
 )
 from streaming.replay.journal import Journal
 from streaming.replay.pinned import Pinned, count_by_partition, pin, stored_sizes, units
-from streaming.replay.quarantine import quarantine_differs
+from streaming.replay.quarantine import quarantine_differs, redrives_until
 from streaming.replay.ranges import RawRange, range_of
 from streaming.replay.report import Difference, Findings
 from streaming.replay.scope import Scope
@@ -119,7 +119,9 @@ class Verifier:
         state = state or self._begin(scope)
         with _tracer.start_as_current_span("replay.verify", attributes={"scope": str(scope)}):
             pinned = Pinned(self._spark, self._settings.buckets, state.vector, state.snapshots)
-            self._check_records(state, pinned, journal)
+            with Frames() as keep:  # raw is asked for redrives once, not for each chunk
+                redriven = keep(redrives_until(self._spark, state.vector))
+                self._check_records(state, pinned, journal, redriven)
             self._check_payments(state, pinned, journal)
             if scope.is_all:
                 state.findings.add(check_transactions(self._catalog, self._spark, self._settings.buckets))
@@ -129,7 +131,9 @@ class Verifier:
 
     # -- every record stands in event_versions or quarantine, and no row that no record says -----------------
 
-    def _check_records(self, state: Verification, pinned: Pinned, journal: Journal) -> None:
+    def _check_records(
+        self, state: Verification, pinned: Pinned, journal: Journal, redriven: DataFrame
+    ) -> None:
         total = state.range.records
         for chunk in state.range.after(state.read_to).chunks(self._settings.chunk_records):
             with Frames() as keep:
@@ -142,7 +146,7 @@ class Verifier:
                 state.findings.add(check_versions(copies, pinned, chunk, state.scope, touched))
                 if not state.scope.partitions:
                     have = chunk.narrow(pinned.read(QUARANTINE))
-                    state.findings.add(collected(QUARANTINE, quarantine_differs(decoded, have)))
+                    state.findings.add(collected(QUARANTINE, quarantine_differs(decoded, have, redriven)))
                 state.records += sum(touched.values()) + (0 if state.scope.partitions else broken)
             state.read_to = chunk.end
             journal.save(_saved(state))
