@@ -25,6 +25,7 @@ COMMANDS = {
     "gateway": "cli.commands.gateway:gateway",
     "hash": "cli.commands.hash:content_hash",
     "partners": "cli.commands.partners:partners",
+    "quarantine": "cli.commands.quarantine:quarantine",
     "query": "cli.commands.query:query",
     "repair": "cli.commands.replay:repair",
     "replay": "cli.commands.replay:replay",

@@ -5,6 +5,7 @@ Belongs here: that path, without files and without Kafka. Does not: the rules th
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from uuid import UUID, uuid5
 from quality.canonical import MAX_BYTES, UnreadableJson, canonical_json, parse_json
 from quality.card_tokens import TokenKey, key_at, token
 from quality.cards import card_numbers, holds_card_number, may_hold_card_number, without_card_numbers
-from quality.contract import Event, in_force
+from quality.contract import Contract, Event, in_force
 from quality.judge import judge
 from streaming.dropzone.progress import Reason
 from streaming.message import ARCHIVE, Headers, Message, message_from, with_fields
@@ -23,6 +24,7 @@ from streaming.partners.registry import CardPolicy
 from streaming.partners.rows import RowMapper, UnmappableRow, event_bytes
 
 FILE, LINE, FILE_DIGEST = "file", "line", "file-digest"
+COLUMNS = "file-columns"  # of a rejected row: with them it can be mapped again (streaming/redrive/rows.py)
 MASK = "[card number]"
 # The namespace of ids of rows that carry none. Never change it: the same row must keep its id.
 _NAMESPACE = UUID("b3b1ff0c-6f0e-5f0a-8a44-9d5c2e0f7a61")
@@ -51,7 +53,8 @@ class Origin:
 class RowIntake:
     """Takes in the rows of one file: CSV through a `mapper`, JSONL without.
 
-    `token_keys` are needed where the policy is to tokenise. The same row gives the same events with the same
+    `token_keys` are needed where the policy is to tokenise. Rows are judged by `contract`, or by the one that
+    was in force when reading began. The same row gives the same events with the same
     ids, wherever it stands and whatever else the file holds.
     """
 
@@ -61,6 +64,7 @@ class RowIntake:
         policy: CardPolicy,
         mapper: RowMapper | None,
         token_keys: Sequence[TokenKey] = (),
+        contract: Contract | None = None,
     ) -> None:
         self._origin = origin
         self._policy = policy
@@ -68,7 +72,7 @@ class RowIntake:
         self._is_archive = mapper is not None and mapper.profile.archive
         self._encoding = mapper.profile.encoding if mapper is not None else "utf-8"
         self._token_keys = token_keys
-        self._contract = in_force(origin.received_at)
+        self._contract = contract or in_force(origin.received_at)
         self._ingest_ts = origin.received_at.isoformat(timespec="microseconds").replace("+00:00", "Z")
         name, digest = origin.name.encode("utf-8", "replace"), origin.digest.encode()
         self._headers: Headers = ((FILE, name), (FILE_DIGEST, digest))
@@ -104,6 +108,8 @@ class RowIntake:
         value = masked(raw, self._encoding)
         if _CARD_NUMBER in reasons and value == raw:  # seen in the event only: nothing of the row is safe
             value = MASK.encode()
+        if self._mapper is not None:
+            headers = (*headers, (COLUMNS, json.dumps(self._mapper.header).encode()))
         return Taken((message_from(value, {}, self._origin.source, headers),), reasons)
 
     def _reasons(self, value: bytes, fields: dict[str, Any]) -> list[Reason]:

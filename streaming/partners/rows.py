@@ -41,6 +41,11 @@ class RowMapper:
     def profile(self) -> Profile:
         return self._profile
 
+    @property
+    def header(self) -> list[str]:
+        """Names of the file's columns, in their order."""
+        return self._header
+
     def messages(self, line: bytes, number: int) -> Iterator[Message]:
         """Yield the row's events; or its raw bytes with headers `file` and `line` if it cannot be mapped."""
         raw = without_line_end(line)
