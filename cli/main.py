@@ -22,6 +22,7 @@ COMMANDS = {
     "down": "cli.commands.stack:down",
     "dropzone": "cli.commands.dropzone:dropzone",
     "events": "cli.commands.events:events",
+    "gate": "cli.commands.gate:gate",
     "gateway": "cli.commands.gateway:gateway",
     "hash": "cli.commands.hash:content_hash",
     "partners": "cli.commands.partners:partners",

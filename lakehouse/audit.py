@@ -5,7 +5,7 @@ Belongs here: reading the files that a stage added, and the checks on them. Does
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,15 +17,27 @@ from pyiceberg.table.snapshots import Snapshot
 from lakehouse.errors import AuditFailed
 from lakehouse.offsets import OffsetVector, Range
 from lakehouse.refs import ancestry
+from quality.policy import CONSERVATION, DUPLICATE_KEY, OFFSET_GAP
+
+_PART_BYTES = 64 * 1024 * 1024
 
 
 def added_rows(table: Table, staged: Snapshot, parent_id: int, columns: Sequence[str]) -> pa.Table:
     """Read some columns of every row that the snapshots after `parent_id`, up to `staged`, appended."""
-    parts = [
-        pq.read_table(table.io.new_input(path).open(), columns=list(columns))
-        for path in added_files(table, staged, parent_id)
-    ]
+    parts = list(added_parts(table, staged, parent_id, columns))
     return pa.concat_tables(parts) if parts else pa.table({name: [] for name in columns})
+
+
+def added_parts(table: Table, staged: Snapshot, parent_id: int, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """Read the same rows a few files at a time, so that wide ones need not be in memory all at once."""
+    files: list[pa.Table] = []
+    for path in added_files(table, staged, parent_id):
+        if sum(file.nbytes for file in files) > _PART_BYTES:
+            yield pa.concat_tables(files)
+            files = []
+        files.append(pq.read_table(table.io.new_input(path).open(), columns=list(columns)))
+    if files:
+        yield pa.concat_tables(files)
 
 
 def added_files(table: Table, staged: Snapshot, parent_id: int) -> list[str]:
@@ -57,20 +69,28 @@ def check_dense(rows: pa.Table, before: OffsetVector, after: OffsetVector, table
         )
         _check_range(of_range["offset"], r, table)
     if rows.num_rows != expected:
-        raise AuditFailed(f"table {table}: {rows.num_rows} rows staged where the source range has {expected}")
+        raise AuditFailed(
+            f"table {table}: {rows.num_rows} rows staged where the source range has {expected}",
+            gate=OFFSET_GAP,
+            table=table,
+        )
 
 
 def check_unique(rows: pa.Table, key: Sequence[str], table: str) -> None:
     """Check that no key stands twice among the rows. Raises `AuditFailed` with the number of repeats."""
     distinct = rows.select(list(key)).group_by(list(key)).aggregate([]).num_rows
     if distinct != rows.num_rows:
-        raise AuditFailed(f"table {table}: {rows.num_rows - distinct} staged rows repeat their key {key}")
+        raise AuditFailed(
+            f"table {table}: {rows.num_rows - distinct} staged rows repeat their key {key}",
+            gate=DUPLICATE_KEY,
+            table=table,
+        )
 
 
-def check_count(found: int, expected: int, what: str, table: str) -> None:
+def check_count(found: int, expected: int, what: str, table: str, gate: str = CONSERVATION) -> None:
     """Check one sum of the conservation law. Raises `AuditFailed` with both sides."""
     if found != expected:
-        raise AuditFailed(f"table {table}: {found} {what}, {expected} expected")
+        raise AuditFailed(f"table {table}: {found} {what}, {expected} expected", gate=gate, table=table)
 
 
 def check_deleted(parent: Snapshot, staged: Snapshot, expected: int, table: str) -> None:
@@ -91,4 +111,6 @@ def _check_range(offsets: pa.ChunkedArray, r: Range, table: str) -> None:
             f"table {table}: of {r.topic_id}-{r.partition} the offsets {r.start} to {r.end - 1} were to be "
             f"staged, found {len(offsets)} rows, {distinct} distinct, from {low} to {high}",
             "a gap or a repeat in Kafka or in the reader; nothing was published",
+            gate=OFFSET_GAP,
+            table=table,
         )

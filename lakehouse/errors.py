@@ -3,6 +3,7 @@
 LakehouseError
 ├── TableMismatch        a table exists with another shape than its definition
 ├── UnknownMoment        a time, snapshot or tag that no table has
+├── GateRefused          a gate cannot be overridden, or holds nothing back
 ├── PublishError
 │   ├── AuditFailed          the staged rows break an invariant: nothing was published
 │   ├── ConcurrentWriter     another writer consumed the same source: this one stops
@@ -12,6 +13,8 @@ LakehouseError
 """
 
 from __future__ import annotations
+
+from quality.policy import FOREIGN_STAGE
 
 
 class LakehouseError(Exception):
@@ -30,12 +33,21 @@ class UnknownMoment(LakehouseError):
     """A time, snapshot or tag that cannot be read."""
 
 
+class GateRefused(LakehouseError):
+    """An override that the policy does not allow, or that has nothing to let pass."""
+
+
 class PublishError(LakehouseError):
     """Base of what can stop a publish."""
 
 
 class AuditFailed(PublishError):
-    """The staged rows break an invariant; the stage was dropped unpublished."""
+    """The staged rows break an invariant; the stage was dropped unpublished. `gate` is the policy's row."""
+
+    def __init__(self, message: str, hint: str = "", *, gate: str = FOREIGN_STAGE, table: str = "") -> None:
+        super().__init__(message, hint)
+        self.gate = gate
+        self.table = table
 
 
 class ConcurrentWriter(PublishError):

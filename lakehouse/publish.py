@@ -257,7 +257,9 @@ class Publisher:
     def _audit(self, table: Table, stage: Stage, plan: Plan) -> Snapshot:
         staged = snapshot_of(table.metadata, stage.branch)
         if staged is None or staged.snapshot_id == stage.head.snapshot.snapshot_id:
-            raise AuditFailed(f"table {stage.head.name}: nothing was staged on {stage.branch}")
+            raise AuditFailed(
+                f"table {stage.head.name}: nothing was staged on {stage.branch}", table=stage.head.name
+            )
         check_chain(table, staged, stage)
         plan.audit(table, staged)
         return staged
@@ -343,9 +345,12 @@ def check_chain(table: Table, staged: Snapshot, stage: Stage) -> None:
         stamp = stamp_of(snapshot)
         if stamp is None or stamp.token != stage.stamp.token:
             raise AuditFailed(
-                f"table {stage.head.name}: snapshot {snapshot.snapshot_id} on {stage.branch} is not ours"
+                f"table {stage.head.name}: snapshot {snapshot.snapshot_id} on {stage.branch} is not ours",
+                table=stage.head.name,
             )
-    raise AuditFailed(f"table {stage.head.name}: {stage.branch} does not end at its parent {parent}")
+    raise AuditFailed(
+        f"table {stage.head.name}: {stage.branch} does not end at its parent {parent}", table=stage.head.name
+    )
 
 
 def resolve(table: Table, stage: Stage, staged: Snapshot) -> Outcome:

@@ -13,3 +13,7 @@ class QualityError(Exception):
 
 class UnknownContract(QualityError):
     """A contract version that this release does not have."""
+
+
+class UnknownGate(QualityError):
+    """A gate that the policy does not have."""

@@ -24,21 +24,25 @@ from pyspark.sql import functions as F
 from lakehouse import audit
 from lakehouse.definitions import BY_NAME, PAYMENTS, QUARANTINE, RAW, VERSIONS
 from lakehouse.fold import Coordinates
+from lakehouse.gates import Hold
 from lakehouse.offsets import OffsetVector
 from lakehouse.publish import Plan, Stage
 from lakehouse.refs import Head, read_head, stamp_of
+from lakehouse.staged_rows import check_added
 from lakehouse.staging import append, append_nothing, delete
+from quality.policy import OFFSET_GAP
+from quality.surge import Source, Tally
 from streaming.decisions import COPY, DELETE, INSERT, LOWER, RECORD, REPLACE, decide
 from streaming.decode import decode
 from streaming.fold_groups import PAYMENT_KEY, VERSION_KEY
 from streaming.frames import Frames, few, read_table
+from streaming.holds import with_holds
 from streaming.partitions import Partition, partition_of, predicate, start_of
 from streaming.payment_rows import same_record, told_by_copies, told_by_versions
 from streaming.raw_reader import RawBatch, between, read_batch
 from streaming.redrive.state import brought_on, in_hours_of, redrives, with_state
-from streaming.survey import survey
+from streaming.survey import survey, tally_by_source
 
-_COORDINATES = Coordinates._fields
 # Each task writes a file in every partition that it has rows of, and every later batch has to read them.
 _ROWS_PER_TASK = 100_000
 _COLUMNS = {name: [c.name for c in table.columns] for name, table in BY_NAME.items()}
@@ -75,14 +79,10 @@ class CuratedBatch:
     def __enter__(self) -> CuratedBatch:
         with ExitStack() as undo:
             undo.enter_context(self._keep)
-            decoded = self._keep(decode(read_batch(self._spark, self._batch)))
-            self._valid = decoded.where("violations IS NULL").withColumnRenamed(
-                "ingest_ts", "first_ingest_ts"
-            )
-            self._broken = decoded.where("violations IS NOT NULL")
-            self._found = survey(decoded, self._buckets)
+            self._decoded = self._keep(decode(read_batch(self._spark, self._batch)))
+            self._take(self._decoded)
             found = self._found.valid + self._found.broken
-            audit.check_count(found, self._batch.records, "records read", "raw")
+            audit.check_count(found, self._batch.records, "records read", RAW, OFFSET_GAP)
             undo.pop_all()
         return self
 
@@ -90,6 +90,25 @@ class CuratedBatch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._keep.__exit__(kind, error, trace)
+
+    def tally(self) -> dict[Source, Tally]:
+        """Count each partner's records as the contract judged them."""
+        return tally_by_source(self._decoded)
+
+    def hold(self, holds: tuple[Hold, ...]) -> None:
+        """Quarantine what is held; call it before the first plan is made."""
+        if holds:
+            self._take(with_holds(self._decoded, holds))
+
+    def broken_ones(self, count: int = 3) -> list[str]:
+        """Name the first few records that break the contract: where they stand, and the first rule."""
+        rows = self._broken.select(*Coordinates._fields, "violations").limit(count).collect()
+        return [f"{r[0]}-{r[1]}@{r[2]} {r[3][0]['rule']} {r[3][0]['field']}".rstrip() for r in rows]
+
+    def _take(self, judged: DataFrame) -> None:
+        self._valid = judged.where("violations IS NULL").withColumnRenamed("ingest_ts", "first_ingest_ts")
+        self._broken = judged.where("violations IS NOT NULL")
+        self._found = survey(judged, self._buckets)
 
     # -- event_versions --------------------------------------------------------------------------------------
 
@@ -113,9 +132,7 @@ class CuratedBatch:
             self._append(stage, rows, inserts)
 
         def check(table: Table, staged: Snapshot) -> None:
-            added = audit.added_rows(table, staged, head.snapshot.snapshot_id, VERSION_KEY)
-            audit.check_count(added.num_rows, inserts + lowered.num_rows, "versions staged", VERSIONS)
-            audit.check_unique(added, VERSION_KEY, VERSIONS)
+            check_added(table, staged, head, inserts + lowered.num_rows)
             audit.check_deleted(head.snapshot, staged, lowered.num_rows, VERSIONS)
 
         records = head.offsets.records_to(self._batch.end)
@@ -143,9 +160,7 @@ class CuratedBatch:
             self._append(stage, rows, added)
 
         def check(table: Table, staged: Snapshot) -> None:
-            found = audit.added_rows(table, staged, head.snapshot.snapshot_id, PAYMENT_KEY)
-            audit.check_count(found.num_rows, added, "payments staged", PAYMENTS)
-            audit.check_unique(found, PAYMENT_KEY, PAYMENTS)
+            check_added(table, staged, head, added)
             audit.check_deleted(head.snapshot, staged, gone.num_rows, PAYMENTS)
 
         return self._plan(head, write, check, {"records": head.offsets.records_to(self._batch.end)})
@@ -176,16 +191,19 @@ class CuratedBatch:
 
         def write(stage: Stage) -> None:
             if change:
-                delete(stage, changed.select(*_COORDINATES), _COORDINATES, in_hours_of(changed, "t"))
+                delete(
+                    stage,
+                    changed.select(*Coordinates._fields),
+                    Coordinates._fields,
+                    in_hours_of(changed, "t"),
+                )
             if count + change:
                 append(stage, rows)
             else:
                 append_nothing(stage, self._spark)
 
         def check(table: Table, staged: Snapshot) -> None:
-            added = audit.added_rows(table, staged, head.snapshot.snapshot_id, _COORDINATES)
-            audit.check_count(added.num_rows, count + change, "records staged", QUARANTINE)
-            audit.check_unique(added, _COORDINATES, QUARANTINE)
+            check_added(table, staged, head, count + change)
             audit.check_deleted(head.snapshot, staged, change, QUARANTINE)
 
         return self._plan(head, write, check, {"records": head.offsets.records_to(self._batch.end)})

@@ -23,10 +23,13 @@ from lakehouse.refs import Head, read_head
 from lakehouse.turns import drop_abandoned
 from quality.contract import contract
 from streaming.curated_batch import CuratedBatch
+from streaming.errors import GateClosed
+from streaming.gates import Gates
 from streaming.raw_reader import next_batch
 
 WRITER = "curated"
 ABANDONED_SECONDS = 600.0
+LONGEST_PAUSE_SECONDS = 60.0
 # The publish log is looked at every so many batches, and written to when it lacks so many snapshots: few
 # enough beside the 240 kept, and enough for a file.
 LOG_EVERY_BATCHES, LOG_AT_LEAST = 20, 60
@@ -39,11 +42,15 @@ _folded = metrics.get_meter(__name__).create_counter("paywave.curated.records", 
 
 @dataclass(frozen=True)
 class CuratedSettings:
-    """What the curated job needs to know: the tables' buckets, batch size, pause between looks at raw."""
+    """What the curated job needs to know: the tables' buckets, batch size, pause between looks at raw.
+
+    `decides` is False where records were judged before: what the gate log says of them holds.
+    """
 
     buckets: int
     max_records: int = 100_000
     poll_seconds: float = 2.0
+    decides: bool = True
 
 
 class CuratedJob:
@@ -58,6 +65,7 @@ class CuratedJob:
         self._spark = spark
         self._settings = settings
         self._publisher = Publisher(catalog, WRITER)
+        self._gates = Gates(catalog, spark, WRITER)
         self._stopping = threading.Event()
         self.records = 0
 
@@ -66,14 +74,19 @@ class CuratedJob:
         self._stopping.set()
 
     def run(self, once: bool = False, on_batch: Callable[[int, int], None] | None = None) -> int:
-        """Run; `on_batch` is called with the records done and those left. Returns the records done."""
+        """Run; `on_batch` is called with the records done and those left. Returns the records done.
+
+        At a closed gate it looks again, ever less often, and goes on once the cause is gone; with `once` it
+        raises `GateClosed`.
+        """
         self._stopping.clear()
         for table in CURATED_TABLES:
             drop_abandoned(self._catalog, table, WRITER, ABANDONED_SECONDS)
+        self._gates.tidy()
         self._keep_log()
         batches = 0
         while not self._stopping.is_set():
-            left = self._step()
+            left = self._look(once)
             batches += left is not None
             if left is not None and batches % LOG_EVERY_BATCHES == 0:
                 self._keep_log()
@@ -104,22 +117,48 @@ class CuratedJob:
         ) as error:  # no reason to stop folding: it can wait, expiry keeps the log before it works
             _log.warning("publish log not kept", error=str(error)[:300])
 
+    def _look(self, once: bool) -> int | None:
+        """Step; again for as long as a gate is closed and nobody asks the job to end."""
+        pause = self._settings.poll_seconds
+        while True:
+            try:
+                return self._step()
+            except GateClosed as closed:
+                if once:
+                    raise
+                _log.error("gate closed", reason=str(closed), next_look_s=pause)
+            if self._stopping.wait(pause):
+                return None
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
     def _step(self) -> int | None:
         """Bring every table on by one batch. Returns the records left in raw; None: there was no batch."""
         raw = read_head(self._catalog, RAW)
         heads = [read_head(self._catalog, table) for table in CURATED_TABLES]
         _know_contracts(heads)
         start, hint = _slowest(heads)
-        batch = next_batch(raw, start, hint, self._settings.max_records, end=self._ahead(heads, start))
+        self._gates.look()
+        # Records that a table has already are judged as it has them.
+        decides = self._settings.decides and all(head.offsets == start for head in heads)
+        if decides:
+            self._gates.heed_overrides(start)
+        end = self._ahead(heads, start) or self._gates.let_pass(start, self._settings.max_records)
+        batch = next_batch(raw, start, hint, self._settings.max_records, end=end)
         if batch is None:
             return None
         with (
             _tracer.start_as_current_span("curated.batch", attributes={"records": batch.records}),
+            self._gates.watching(batch.start, batch.end),
             CuratedBatch(self._spark, batch, self._settings.buckets) as folding,
         ):
+            tally = folding.tally()
+            if decides:
+                self._gates.decide(batch.start, batch.end, tally, folding.broken_ones)
+            folding.hold(self._gates.holds_from(batch.start))
             self._publisher.publish(VERSIONS, folding.plan_versions)
             self._publisher.publish(PAYMENTS, folding.plan_payments)
             self._publisher.publish(QUARANTINE, folding.plan_quarantine)
+        self._gates.passed(batch.start, tally)
         self.records += batch.records
         _folded.add(batch.records)
         left = batch.end.records_to(raw.offsets)

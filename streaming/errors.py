@@ -1,6 +1,7 @@
 """Errors of the streaming room.
 
 StreamingError
+├── GateClosed          a gate keeps a batch from being published; the last good state stays readable
 ├── EventRefused        an event of a service of ours breaks the contract, or holds a card number
 ├── BufferFull          there is no room for an event on its way to Kafka, now
 ├── SchemaError         schema files or the registry are not as they must be
@@ -21,6 +22,10 @@ class StreamingError(Exception):
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
         self.hint = hint
+
+
+class GateClosed(StreamingError):
+    """A gate (`quality/policy.py`) is closed; it opens by itself once its cause is gone."""
 
 
 class SendError(StreamingError):

@@ -1,6 +1,6 @@
 """What there is to know of a batch before anything is written: counts, partitions, delays.
 
-Belongs here: one query over the decoded records. Does not: what follows from it (`curated_batch.py`).
+Belongs here: queries over the decoded records. Does not: what follows from it (`curated_batch.py`).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from lakehouse.arrivals import Arrivals
+from quality.surge import Source, Tally
 from streaming.partitions import Partition, bucket_sql, hour_sql
 
 
@@ -59,3 +60,14 @@ def survey(decoded: DataFrame, buckets: int) -> Survey:
         sum(row["redriven"] for row in rows),
         min((row["since"] for row in rows if row["since"] is not None), default=None),
     )
+
+
+def tally_by_source(decoded: DataFrame) -> dict[Source, Tally]:
+    """Count each partner's records, and those of them that break the contract; redriven ones aside."""
+    is_broken = F.col("violations").isNotNull()
+    counted = (
+        decoded.where("redrive_of IS NULL")
+        .groupBy("source")
+        .agg(F.count("*").alias("records"), F.count_if(is_broken).alias("broken"))
+    )
+    return {row["source"]: Tally(row["records"], row["broken"]) for row in counted.collect()}

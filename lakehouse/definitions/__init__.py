@@ -4,6 +4,7 @@ Belongs here: which tables there are. Does not: creating or evolving them (`tabl
 (`streaming/`).
 """
 
+from lakehouse.definitions.gates import GATE_LOG, GATE_TABLES
 from lakehouse.definitions.ledgers import DRIFT, LEDGER_TABLES, PARTNER_FILES, PUBLISH_LOG
 from lakehouse.definitions.payments import PAYMENT_TABLES, PAYMENTS, QUARANTINE, RAW, TRANSACTIONS, VERSIONS
 from lakehouse.definitions.table import FIRST_PARTITION_ID, SNAPSHOTS_KEPT, Column, Table
@@ -12,6 +13,7 @@ __all__ = [
     "BY_NAME",
     "DRIFT",
     "FIRST_PARTITION_ID",
+    "GATE_LOG",
     "PARTNER_FILES",
     "PAYMENTS",
     "PUBLISH_LOG",
@@ -25,5 +27,5 @@ __all__ = [
     "Table",
 ]
 
-TABLES: tuple[Table, ...] = (*PAYMENT_TABLES, *LEDGER_TABLES)
+TABLES: tuple[Table, ...] = (*PAYMENT_TABLES, *LEDGER_TABLES, *GATE_TABLES)
 BY_NAME = {table.name: table for table in TABLES}

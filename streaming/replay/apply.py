@@ -23,6 +23,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from lakehouse.definitions import PAYMENTS, QUARANTINE, TRANSACTIONS, VERSIONS
 from lakehouse.errors import LostRace
+from lakehouse.gate_log import holds_of
 from lakehouse.offsets import OffsetVector
 from lakehouse.publish import Plan, Publisher
 from lakehouse.refs import Head, read_head, tag_to
@@ -180,7 +181,7 @@ class Applier:
         heads = [read_head(self._catalog, table) for table in CURATED_TABLES]
         if all(list(head.offsets) for head in heads):
             return False
-        settings = CuratedSettings(self._settings.buckets, self._settings.chunk_records)
+        settings = CuratedSettings(self._settings.buckets, self._settings.chunk_records, decides=False)
         job = CuratedJob(self._catalog, self._spark, settings)
         return (
             job.run(once=True, on_batch=lambda done, left: self._report("rebuilding", done, done + left)) > 0
@@ -214,7 +215,7 @@ class Applier:
     def _read_scope(self, state: Applied, found: RawRange, journal: Journal) -> None:
         for chunk in found.after(state.read_to).chunks(self._settings.chunk_records):
             with Frames() as keep:
-                self._read_chunk(state, chunk, keep(judged(chunk.read(self._spark))))
+                self._read_chunk(state, chunk, keep(judged(chunk.read(self._spark), holds_of(self._catalog))))
             state.read_to = chunk.end
             journal.save(state.saved())
             self._report("scope", found.start.records_to(chunk.end), found.records)

@@ -20,6 +20,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from lakehouse import audit
 from lakehouse.definitions import BY_NAME, RAW, VERSIONS, Table
+from lakehouse.gate_log import holds_of
 from lakehouse.offsets import OffsetVector
 from lakehouse.publish import Plan, Publisher
 from lakehouse.refs import Head, read_head
@@ -87,7 +88,7 @@ class Copies:
         """
         for chunk in source.after(self.vector).chunks(chunk_records):
             with Frames() as keep:
-                decoded = keep(judged(chunk.read(self._spark)))
+                decoded = keep(judged(chunk.read(self._spark), holds_of(self._catalog)))
                 yield chunk, decoded
                 rows = keep(self._of_interest(valid(decoded)))
                 self._publisher.publish(self._table.name, self._plan(rows, chunk.end))
@@ -104,7 +105,7 @@ class Copies:
             return kept
         raw = read_head(self._catalog, RAW).snapshot.snapshot_id
         since = replace(source, snapshot_id=raw, start=gathered, end=vector, until=None)
-        late = self._of_interest(valid(judged(since.read(self._spark))))
+        late = self._of_interest(valid(judged(since.read(self._spark), holds_of(self._catalog))))
         if partitions is not None:
             late = late.where(predicate(partitions, self._buckets))
         return kept.unionByName(late)

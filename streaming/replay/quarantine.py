@@ -10,11 +10,11 @@ from pyiceberg.table.snapshots import Snapshot
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse import audit
 from lakehouse.definitions import BY_NAME, QUARANTINE, RAW
 from lakehouse.offsets import OffsetVector
 from lakehouse.publish import Plan, Stage
 from lakehouse.refs import Head
+from lakehouse.staged_rows import check_added
 from lakehouse.staging import append, delete
 from streaming.frames import Frames, read_table
 from streaming.raw_reader import between
@@ -71,9 +71,7 @@ def replace_quarantined(head: Head, chunk: RawRange, decoded: DataFrame, keep: F
         append(stage, rows)
 
     def check(table: IcebergTable, staged: Snapshot) -> None:
-        found = audit.added_rows(table, staged, head.snapshot.snapshot_id, COORDINATES)
-        audit.check_count(found.num_rows, added, "records staged", QUARANTINE)
-        audit.check_unique(found, COORDINATES, QUARANTINE)
+        check_added(table, staged, head, added)
 
     totals = corrected(head, "released", added - removed)
     plan = Plan(write, check, contract_version=head.progress.contract_version, totals=totals)

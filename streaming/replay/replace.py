@@ -13,10 +13,10 @@ from pyiceberg.table.snapshots import Snapshot
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from lakehouse import audit
 from lakehouse.definitions import BY_NAME
 from lakehouse.publish import Plan, Stage
 from lakehouse.refs import Head
+from lakehouse.staged_rows import check_added
 from lakehouse.staging import append, delete
 from streaming.fold_groups import GROUP
 from streaming.frames import Frames
@@ -68,9 +68,7 @@ def replace_groups(
         append(stage, added)
 
     def check(table: IcebergTable, staged: Snapshot) -> None:
-        rows = audit.added_rows(table, staged, head.snapshot.snapshot_id, definition.key)
-        audit.check_count(rows.num_rows, count, "rows staged", head.name)
-        audit.check_unique(rows, definition.key, head.name)
+        check_added(table, staged, head, count)
 
     plan = Plan(
         write,

@@ -11,6 +11,7 @@ from pyiceberg.types import IcebergType, ListType, NestedField, StructType
 from lakehouse.definitions import (
     BY_NAME,
     DRIFT,
+    GATE_LOG,
     PARTNER_FILES,
     PAYMENTS,
     PUBLISH_LOG,
@@ -50,6 +51,7 @@ def test_the_tables_of_the_design_are_there() -> None:
         PARTNER_FILES,
         PUBLISH_LOG,
         DRIFT,
+        GATE_LOG,
     }
     assert len(BY_NAME) == len(TABLES)
 
