@@ -12,6 +12,8 @@ from typing import Any
 
 from lakehouse.definitions import BY_NAME, PAYMENTS, QUARANTINE, RAW, TRANSACTIONS, VERSIONS
 from lakehouse.fold import Coordinates, Version, fold, fold_events, fold_payments, fold_versions, record
+from lakehouse.gate_log import holds_of
+from lakehouse.gates import HELD_VIOLATION, Hold
 from lakehouse.offsets import OffsetVector
 from lakehouse.refs import ancestry, read_head, stamp_of
 from lakehouse.transactions import Transaction, fold_transactions
@@ -68,7 +70,8 @@ def assert_raw_is_the_topic(pipeline: Pipeline) -> None:
 
 def assert_the_law(pipeline: Pipeline, history: tuple[Contract, ...] = HISTORY) -> None:
     """The curated tables are the fold of raw, column by column; nothing is missing and nothing is twice."""
-    found, wanted = contents(pipeline), expected(pipeline.rows(RAW), history)
+    holds = holds_of(pipeline.catalog)
+    found, wanted = contents(pipeline), expected(pipeline.rows(RAW), holds, history)
     for table, rows in wanted.items():
         assert found[table].keys() == rows.keys(), table
         wrong = {key: (found[table][key], row) for key, row in rows.items() if found[table][key] != row}
@@ -101,9 +104,11 @@ def assert_readers_agree(pipeline: Pipeline) -> None:
         assert pipeline.query(sql) == pipeline.query(sql, reader="pyiceberg"), table
 
 
-def expected(raw: Iterable[Row], history: tuple[Contract, ...] = HISTORY) -> dict[str, dict[Hashable, Row]]:
-    """Rows of the curated tables, by the pure core, from rows of raw."""
-    raw = list(raw)
+def expected(
+    raw: Iterable[Row], holds: Iterable[Hold] = (), history: tuple[Contract, ...] = HISTORY
+) -> dict[str, dict[Hashable, Row]]:
+    """Rows of the curated tables, by the pure core, from rows of raw and the holds of partners' slices."""
+    raw, holds = list(raw), list(holds)
     copies, quarantined = [], []
     redriven = _redriven(raw)
     transport: dict[Coordinates, Row] = {}
@@ -114,6 +119,8 @@ def expected(raw: Iterable[Row], history: tuple[Contract, ...] = HISTORY) -> dic
         where, mark = _where(row), _mark(row)
         transport[where] = {"source": _header(row, "ce_source"), "topic": row["topic"], **where._asdict()}
         taken[where] = row["kafka_ts"]
+        if isinstance(verdict, Event) and _is_held(row, where, holds):
+            verdict = [HELD_VIOLATION]
         if isinstance(verdict, Event):
             copies.append(record(verdict, where))
         else:
@@ -139,6 +146,10 @@ def expected(raw: Iterable[Row], history: tuple[Contract, ...] = HISTORY) -> dic
         ),
         QUARANTINE: keyed(QUARANTINE, quarantined),
     }
+
+
+def _is_held(row: Row, where: Coordinates, holds: Iterable[Hold]) -> bool:
+    return _mark(row) is None and any(hold.holds(_header(row, "ce_source"), where) for hold in holds)
 
 
 def _copy(row: Row) -> Version | None:
