@@ -22,6 +22,7 @@ from pyspark.sql import SparkSession
 from lakehouse import audit
 from lakehouse.catalog import CATALOG_NAME
 from lakehouse.definitions import BY_NAME, GATE_LOG
+from lakehouse.errors import LakehouseError
 from lakehouse.gates import GateEvent, GateState, Hold
 from lakehouse.offsets import OffsetVector
 from lakehouse.publish import Plan, Publisher, Stage
@@ -84,8 +85,14 @@ class GateLog:
         return chosen
 
     def tidy(self) -> None:
-        """Drop branches that a killed writer left behind."""
-        drop_abandoned(self._catalog, GATE_LOG, WRITER, _ABANDONED_SECONDS)
+        """Drop branches that a killed writer left behind. Raises `LakehouseError` where there is no log."""
+        try:
+            drop_abandoned(self._catalog, GATE_LOG, WRITER, _ABANDONED_SECONDS)
+        except NoSuchTableError:
+            raise LakehouseError(
+                f"there is no table {GATE_LOG}, and no hold could be recorded",
+                "run `paywave up`, which creates it",
+            ) from None
 
     def _read(self, table: Table) -> None:
         main = snapshot_of(table.metadata, MAIN)

@@ -67,9 +67,10 @@ class Hold:
             and (self.end is None or offset < self.end.next_offset(topic, partition))
         )
 
-    def is_over(self, start: OffsetVector) -> bool:
-        """Tell whether it has nothing to do with records from a vector on."""
-        return self.end is not None and start.covers(self.end)
+    def touches(self, start: OffsetVector, end: OffsetVector) -> bool:
+        """Tell whether it may be about records between two vectors."""
+        is_over = self.end is not None and start.covers(self.end)
+        return not is_over and not self.start.covers(end)
 
 
 @dataclass(frozen=True)
@@ -94,9 +95,9 @@ class GateState:
             state = _STEPS[event.event](state, event)
         return state
 
-    def holds_from(self, start: OffsetVector) -> tuple[Hold, ...]:
-        """The holds that records from a vector on may be under."""
-        return tuple(hold for hold in self.holds if not hold.is_over(start))
+    def holds_between(self, start: OffsetVector, end: OffsetVector) -> tuple[Hold, ...]:
+        """The holds that records between two vectors may be under."""
+        return tuple(hold for hold in self.holds if hold.touches(start, end))
 
     def held(self, source: str | None) -> GateEvent | None:
         """The event that began the partner's standing hold."""

@@ -154,7 +154,7 @@ class CuratedJob:
             tally = folding.tally()
             if decides:
                 self._gates.decide(batch.start, batch.end, tally, folding.broken_ones)
-            folding.hold(self._gates.holds_from(batch.start))
+            folding.hold(self._gates.holds_between(batch.start, batch.end))
             self._publisher.publish(VERSIONS, folding.plan_versions)
             self._publisher.publish(PAYMENTS, folding.plan_payments)
             self._publisher.publish(QUARANTINE, folding.plan_quarantine)

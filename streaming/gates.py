@@ -50,9 +50,9 @@ class Gates:
         """Read what the log says now; costs one request."""
         self._state = self._log.state()
 
-    def holds_from(self, start: OffsetVector) -> tuple[Hold, ...]:
-        """The holds that records from `start` on may be under."""
-        return self._state.holds_from(start)
+    def holds_between(self, start: OffsetVector, end: OffsetVector) -> tuple[Hold, ...]:
+        """The holds that a batch may be under."""
+        return self._state.holds_between(start, end)
 
     def let_pass(self, start: OffsetVector, max_records: int) -> OffsetVector | None:
         """Where a batch from `start` on must end for an override to cover it; None: there is no override."""

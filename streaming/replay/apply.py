@@ -23,7 +23,6 @@ from pyspark.sql import DataFrame, SparkSession
 
 from lakehouse.definitions import PAYMENTS, QUARANTINE, TRANSACTIONS, VERSIONS
 from lakehouse.errors import LostRace
-from lakehouse.gate_log import holds_of
 from lakehouse.offsets import OffsetVector
 from lakehouse.publish import Plan, Publisher
 from lakehouse.refs import Head, read_head, tag_to
@@ -215,7 +214,7 @@ class Applier:
     def _read_scope(self, state: Applied, found: RawRange, journal: Journal) -> None:
         for chunk in found.after(state.read_to).chunks(self._settings.chunk_records):
             with Frames() as keep:
-                self._read_chunk(state, chunk, keep(judged(chunk.read(self._spark), holds_of(self._catalog))))
+                self._read_chunk(state, chunk, keep(judged(self._spark, self._catalog, chunk)))
             state.read_to = chunk.end
             journal.save(state.saved())
             self._report("scope", found.start.records_to(chunk.end), found.records)

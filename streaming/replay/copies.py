@@ -20,7 +20,6 @@ from pyspark.sql import DataFrame, SparkSession
 
 from lakehouse import audit
 from lakehouse.definitions import BY_NAME, RAW, VERSIONS, Table
-from lakehouse.gate_log import holds_of
 from lakehouse.offsets import OffsetVector
 from lakehouse.publish import Plan, Publisher
 from lakehouse.refs import Head, read_head
@@ -88,7 +87,7 @@ class Copies:
         """
         for chunk in source.after(self.vector).chunks(chunk_records):
             with Frames() as keep:
-                decoded = keep(judged(chunk.read(self._spark), holds_of(self._catalog)))
+                decoded = keep(judged(self._spark, self._catalog, chunk))
                 yield chunk, decoded
                 rows = keep(self._of_interest(valid(decoded)))
                 self._publisher.publish(self._table.name, self._plan(rows, chunk.end))
@@ -105,7 +104,7 @@ class Copies:
             return kept
         raw = read_head(self._catalog, RAW).snapshot.snapshot_id
         since = replace(source, snapshot_id=raw, start=gathered, end=vector, until=None)
-        late = self._of_interest(valid(judged(since.read(self._spark), holds_of(self._catalog))))
+        late = self._of_interest(valid(judged(self._spark, self._catalog, since)))
         if partitions is not None:
             late = late.where(predicate(partitions, self._buckets))
         return kept.unionByName(late)

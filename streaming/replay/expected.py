@@ -5,17 +5,17 @@ Belongs here: building whole rows. Does not: comparing them (`compare.py`), any 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from pyspark.sql import DataFrame
+from pyiceberg.catalog.rest import RestCatalog
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse.definitions import BY_NAME, PAYMENTS, VERSIONS
 from lakehouse.fold import Coordinates
-from lakehouse.gates import Hold
+from lakehouse.gate_log import GateLog
 from streaming.decode import decode
 from streaming.fold_groups import PAYMENT_KEY, VERSION_KEY, fold_groups
 from streaming.holds import with_holds
+from streaming.replay.ranges import RawRange
 
 COORDINATES = Coordinates._fields
 ARRIVAL = ("first_ingest_ts", *COORDINATES)
@@ -25,12 +25,13 @@ PAYMENT_COLUMNS = tuple(column.name for column in BY_NAME[PAYMENTS].columns)
 FOLDED = (*PAYMENT_KEY, "status", "event_ids", "flags")
 
 
-def judged(raw: DataFrame, holds: Iterable[Hold]) -> DataFrame:
+def judged(spark: SparkSession, catalog: RestCatalog, records: RawRange) -> DataFrame:
     """Decode records; valid ones have the columns of event_versions, broken and held ones `violations`.
 
-    `holds` are read after the tables: what was published by then was recorded before.
+    Call it after looking at the tables: the holds of what was published by then are in the log.
     """
-    return with_holds(decode(raw), holds).withColumnRenamed("ingest_ts", "first_ingest_ts")
+    holds = GateLog(catalog).state().holds_between(records.start, records.end)
+    return with_holds(decode(records.read(spark)), holds).withColumnRenamed("ingest_ts", "first_ingest_ts")
 
 
 def valid(decoded: DataFrame) -> DataFrame:

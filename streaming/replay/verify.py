@@ -21,7 +21,6 @@ from pyspark.sql import functions as F
 
 from lakehouse.content_hash import Sums
 from lakehouse.definitions import BY_NAME, PAYMENTS, QUARANTINE, VERSIONS
-from lakehouse.gate_log import holds_of
 from lakehouse.offsets import OffsetVector
 from streaming.curated_job import CURATED_TABLES
 from streaming.fold_groups import PAYMENT_KEY, VERSION_KEY
@@ -138,7 +137,7 @@ class Verifier:
         total = state.range.records
         for chunk in state.range.after(state.read_to).chunks(self._settings.chunk_records):
             with Frames() as keep:
-                decoded = keep(judged(chunk.read(self._spark), holds_of(self._catalog)))
+                decoded = keep(judged(self._spark, self._catalog, chunk))
                 copies = self._copies(decoded, state.scope)
                 touched, broken = count_by_partition(decoded, self._settings.buckets)
                 if state.scope.partitions:

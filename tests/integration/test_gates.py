@@ -18,18 +18,19 @@ from pyspark.sql import functions as F
 
 from cli.main import paywave
 from lakehouse.catalog import CATALOG_NAME
-from lakehouse.definitions import PAYMENTS, QUARANTINE, VERSIONS
+from lakehouse.definitions import PAYMENTS, QUARANTINE, RAW, VERSIONS
 from lakehouse.gate_log import GateLog, holds_of, standing_holds
 from lakehouse.gates import CLOSED, HELD, HOLD_ENDED, OPENED, OVERRIDDEN, GateState
 from lakehouse.publish import Stage
 from lakehouse.refs import read_head
 from lakehouse.staging import append
 from lakehouse.tables import ensure_tables
-from quality.policy import CONSERVATION, SLICE_HELD, SLICE_SURGE, STAGED_ROWS, SURGE
+from quality.policy import CONSERVATION, OFFSET_GAP, SLICE_HELD, SLICE_SURGE, STAGED_ROWS, SURGE
 from streaming.curated_batch import CuratedBatch
 from streaming.curated_job import CuratedJob, CuratedSettings
 from streaming.errors import GateClosed
 from streaming.message import REDRIVE_OF, Message, message_of
+from streaming.raw_reader import read_batch
 from streaming.replay.apply import Applier
 from streaming.replay.scope import ALL
 from streaming.replay.verify import ReplaySettings, Verifier
@@ -161,7 +162,7 @@ def test_a_partner_that_turns_malformed_is_held_alone_until_it_is_good_again(
     assert contents(pipeline) == before
     pipeline.run_transactions()
     pipeline.spark.sql(f"DELETE FROM {CATALOG_NAME}.{QUARANTINE} WHERE partition < 2")
-    assert set(replay(Applier).changed) == {f"{QUARANTINE}: added"}
+    assert set(+replay(Applier).changed) == {f"{QUARANTINE}: added"}
     assert contents(pipeline) == before
     assert len(holds_of(pipeline.catalog)) == 1
 
@@ -274,13 +275,20 @@ def test_a_spoilt_stage_stays_unpublished_and_the_job_goes_on_once_it_is_right(
     monkeypatch.setattr("streaming.curated_batch.append", spoiling)
     pipeline.send([*good("bank", "second-", 20), *broken("bank", 2)])
     pipeline.run_raw()
+    with (
+        monkeypatch.context() as reading,
+        pytest.raises(GateClosed, match=r"offset_gap is closed: .*21 records read"),
+    ):
+        reading.setattr("streaming.curated_batch.read_batch", lambda *batch: read_batch(*batch).limit(21))
+        pipeline.run_curated()
+    assert [(e.gate, e.table_name) for e in state(pipeline).standing] == [(OFFSET_GAP, RAW)]
     job = CuratedJob(
         pipeline.catalog, pipeline.spark, CuratedSettings(pipeline.settings.tables.buckets, poll_seconds=0.1)
     )
     with running(job) as service:
-        await_that(lambda: state(pipeline).standing)
+        await_that(lambda: len(state(pipeline).standing) == 2)
         time.sleep(0.5)  # it looks again meanwhile
-        (closed,) = state(pipeline).standing
+        _, closed = state(pipeline).standing
         assert (closed.gate, closed.table_name) == (STAGED_ROWS, PAYMENTS)
         assert closed.snapshot_id == before[PAYMENTS]
         assert "a known currency (20: " in closed.reason and "'4111… (16 characters)'" in closed.reason
@@ -304,6 +312,6 @@ def test_a_spoilt_stage_stays_unpublished_and_the_job_goes_on_once_it_is_right(
         pipeline.spark.sql(f"DELETE FROM {payments} WHERE account_id = 'first-1'")
         pipeline.spark.sql(f"INSERT INTO {payments} {right}")
         await_that(lambda: not state(pipeline).standing)
-    assert [event for event, *_ in told(pipeline)] == [CLOSED, OPENED, CLOSED, OPENED]
+    assert [e for e, *_ in told(pipeline)] == [CLOSED, CLOSED, OPENED, OPENED, CLOSED, OPENED]
     assert stages(pipeline) == []
     assert_the_law(pipeline)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from lakehouse.audit import check_count, check_dense, check_unique
 from lakehouse.errors import AuditFailed
 from lakehouse.offsets import OffsetVector
+from quality.policy import CONSERVATION, DUPLICATE_KEY, FOREIGN_STAGE, OFFSET_GAP
 
 BEFORE = OffsetVector({"t": {0: 5, 1: 2}})
 AFTER = OffsetVector({"t": {0: 8, 1: 4, 2: 1}})
@@ -77,6 +80,21 @@ def test_keys_are_unique_as_a_whole_with_nulls_as_values() -> None:
         check_unique(keys, ("key",), "payments")
     with pytest.raises(AuditFailed, match="1 staged rows repeat"):
         check_unique(pa.concat_tables([keys, keys.slice(1, 1)]), ("key", "ref"), "payments")
+
+
+def test_each_check_names_its_gate_and_table() -> None:
+    failing: list[tuple[str, Callable[[], None]]] = [
+        (OFFSET_GAP, lambda: check_dense(staged(WHOLE[1:]), BEFORE, AFTER, "raw")),
+        (OFFSET_GAP, lambda: check_dense(staged([*WHOLE, ("u", 0, 5)]), BEFORE, AFTER, "raw")),
+        (DUPLICATE_KEY, lambda: check_unique(staged([*WHOLE, WHOLE[0]]), ("offset",), "raw")),
+        (CONSERVATION, lambda: check_count(2, 3, "rows", "raw")),
+        (OFFSET_GAP, lambda: check_count(2, 3, "records read", "raw", OFFSET_GAP)),
+    ]
+    for gate, check in failing:
+        with pytest.raises(AuditFailed) as failed:
+            check()
+        assert (failed.value.gate, failed.value.table) == (gate, "raw")
+    assert AuditFailed("nothing was staged").gate == FOREIGN_STAGE
 
 
 def test_a_count_names_both_sides() -> None:

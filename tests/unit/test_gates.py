@@ -60,11 +60,10 @@ def test_a_hold_holds_its_partner_from_its_start_to_its_end() -> None:
     assert not open_hold.holds("bank", Coordinates("t", 0, 6))
     assert not open_hold.holds(None, Coordinates("t", 0, 6))
     assert Hold(None, at(0)).holds(None, Coordinates("t", 0, 6))
-    assert [over.is_over(at(9, 3)), over.is_over(at(9, 4)), open_hold.is_over(at(99, 99))] == [
-        False,
-        True,
-        False,
-    ]
+    assert over.touches(at(9, 3), at(9, 4))
+    assert not over.touches(at(9, 4), at(99, 99))
+    assert open_hold.touches(at(99, 99), at(100, 99))
+    assert not open_hold.touches(at(0, 0), at(5, 2))
 
 
 def test_the_log_comes_to_holds_and_to_what_stands() -> None:
@@ -79,7 +78,8 @@ def test_the_log_comes_to_holds_and_to_what_stands() -> None:
         (HELD, "shop"),
     ]
     assert [e.table_name for e in found.closed()] == ["curated.event_versions"]
-    assert found.holds_from(at(9)) == found.holds[1:]
+    assert found.holds_between(at(9), at(20)) == found.holds[1:]
+    assert found.holds_between(at(0), at(6)) == found.holds[:1]
 
 
 def test_a_hold_begins_once_and_ends_when_most_is_good_again() -> None:
@@ -151,7 +151,7 @@ def test_a_record_that_was_published_is_judged_alike_ever_after(
     seq, events, published = count(1), [], []
     for start, found in enumerate(history):
         events += [replace(e, seq=next(seq)) for e in changed_holds(GateState.of(events), at(start), found)]
-        holds = GateState.of(events).holds_from(at(start))
+        holds = GateState.of(events).holds_between(at(start), at(start + 1))
         record = Coordinates("t", 0, start)
         published += [(s, record, any(h.holds(s, record) for h in holds)) for s in ("shop", "bank", None)]
         if data.draw(st.booleans()):  # rebuilt: earlier batches come again, and measure anything
