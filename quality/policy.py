@@ -44,7 +44,8 @@ class Gate:
     limit: Decimal | None = None
 
 
-CONTRACT_RULE, UNKNOWN_FIELD, SLICE_SURGE, SURGE = "contract_rule", "unknown_field", "slice_surge", "surge"
+CONTRACT_RULE, CONTRACT_WARNING, UNKNOWN_FIELD = "contract_rule", "contract_warning", "unknown_field"
+SLICE_SURGE, SURGE = "slice_surge", "surge"
 CONSERVATION, DUPLICATE_KEY, OFFSET_GAP = "conservation", "duplicate_key", "offset_gap"
 STAGED_ROWS, FOREIGN_STAGE = "staged_rows", "foreign_stage"
 # The rule that a record breaks which is valid, and came while its partner's slice was held.
@@ -59,6 +60,15 @@ POLICY: tuple[Gate, ...] = (
         is_open=True,
         overridable=False,
         why="One bad record must not stop the good ones. It is kept with its reasons and can be redriven.",
+    ),
+    Gate(
+        CONTRACT_WARNING,
+        "a record breaks a rule that its contract only warns of",
+        Action.WARN,
+        "record",
+        is_open=True,
+        overridable=False,
+        why="A later version of the contract may refuse it. Until then it counts, and its partner is told.",
     ),
     Gate(
         UNKNOWN_FIELD,
