@@ -87,20 +87,13 @@ class Gates:
         try:
             yield
         except AuditFailed as error:
-            main = snapshot_of(self._catalog.load_table(error.table).metadata, MAIN) if error.table else None
-            event = GateEvent(
-                CLOSED,
-                error.gate,
-                str(error),
-                self._actor,
-                table_name=error.table or None,
-                snapshot_id=main.snapshot_id if main is not None else None,
-            )
+            event = GateEvent(CLOSED, error.gate, str(error), "", table_name=error.table or None)
             raise self._close(event, start, end) from error
 
     def passed(self, start: OffsetVector, tally: Counts) -> None:
         """Note that the batch from `start` on is published: what was closed is open."""
-        self._window.add(tally)
+        if self._state.lets_pass(SURGE, start) is None:  # what was let pass says nothing about what follows
+            self._window.add(tally)
         for held in self._state.standing:
             if held.event == HELD and held.starts == start:  # later records say when it ends
                 self._window.forget(held.source)
@@ -130,14 +123,19 @@ class Gates:
         event = replace(event, actor=self._actor, starts=start, ends=end)
 
         def unless_known(state: GateState) -> list[GateEvent]:
-            return [] if any(event.about == known.about for known in state.closed()) else [event]
+            is_known = any(event.about == known.about for known in state.closed())
+            return [] if is_known else [replace(event, snapshot_id=self._kept(event.table_name))]
 
         try:
-            if unless_known(self._state):
-                self._append(unless_known)
+            self._append(unless_known)
         except Exception as error:  # it stays closed all the same
             _log.error("gate not logged", gate=event.gate, error=str(error)[:300])
         return _error(event)
+
+    def _kept(self, table: str | None) -> int | None:
+        """The snapshot of a table that readers keep."""
+        main = snapshot_of(self._catalog.load_table(table).metadata, MAIN) if table else None
+        return main.snapshot_id if main is not None else None
 
 
 def changed_holds(state: GateState, start: OffsetVector, found: Counts) -> list[GateEvent]:
