@@ -28,6 +28,7 @@ COMMANDS = {
     "partners": "cli.commands.partners:partners",
     "quarantine": "cli.commands.quarantine:quarantine",
     "query": "cli.commands.query:query",
+    "reconcile": "cli.commands.reconcile:reconcile",
     "repair": "cli.commands.replay:repair",
     "replay": "cli.commands.replay:replay",
     "schemas": "cli.commands.schemas:schemas",

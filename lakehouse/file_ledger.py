@@ -6,11 +6,12 @@ Belongs here: that. Does not: what an entry means, and when one is written (`str
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
 from pyiceberg.catalog.rest import RestCatalog
-from pyiceberg.expressions import And, BooleanExpression, EqualTo, In, Or
+from pyiceberg.expressions import And, BooleanExpression, EqualTo, GreaterThanOrEqual, In, Or
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
@@ -30,6 +31,7 @@ Row = dict[str, Any]
 # pydantic hides the signatures of these from the type checker
 _equal: Any = EqualTo
 _in: Any = In
+_from: Any = GreaterThanOrEqual
 
 
 class FileLedger:
@@ -49,6 +51,13 @@ class FileLedger:
     def read(self, partner: str, names: Iterable[str] = (), digests: Iterable[str] = ()) -> list[Row]:
         """Read a partner's rows that have one of these names or digests, in no order."""
         return _rows(self._catalog.load_table(PARTNER_FILES), partner, list(names), list(digests))
+
+    def settled(self, since: datetime | None = None) -> list[Row]:
+        """Read the rows of all partners that say that a file was read, or came again, from a moment on."""
+        condition: BooleanExpression = _in("state", ["done", "repeated"])
+        if since is not None:
+            condition = And(condition, _from("changed_at", since.isoformat()))
+        return _scan(self._catalog.load_table(PARTNER_FILES), condition)
 
     def change(
         self,

@@ -98,7 +98,7 @@ def apply(restart: bool, dry_run: bool, out: Output, **options: Any) -> None:
     catalog = catalog_of(settings)
     ensure_tables(catalog, settings.tables.buckets)
     start_telemetry()
-    with _phases(out) as report:
+    with phases(out) as report:
         spark = spark_of(settings, "replay")
         applied = Applier(catalog, spark, replay_settings(settings), report).run(scope, restart)
     out.result(applied.as_json(), lambda console: _print_applied(console, applied))
@@ -130,7 +130,7 @@ def replay_settings(settings: Settings) -> ReplaySettings:
 def _verify(settings: Settings, scope: Scope, restart: bool, out: Output) -> Verification:
     catalog = catalog_of(settings)
     start_telemetry()
-    with _phases(out) as report:
+    with phases(out) as report:
         verifier = Verifier(catalog, spark_of(settings, "replay"), replay_settings(settings), report)
         return verifier.run(scope, restart)
 
@@ -138,7 +138,7 @@ def _verify(settings: Settings, scope: Scope, restart: bool, out: Output) -> Ver
 def _compare_contracts(settings: Settings, scope: Scope, version: int, out: Output) -> ContractReport:
     catalog = catalog_of(settings)
     start_telemetry()
-    with _phases(out) as report:
+    with phases(out) as report:
         spark = spark_of(settings, "replay")
         return report_contract(catalog, spark, replay_settings(settings), scope, version, report)
 
@@ -165,7 +165,7 @@ def _scope(
 
 
 @contextmanager
-def _phases(out: Output) -> Iterator[Report]:
+def phases(out: Output) -> Iterator[Report]:
     """Show one meter per phase of the work, in the order in which they come."""
     with ExitStack() as open_meters:
         meters: dict[str, Meter] = {}

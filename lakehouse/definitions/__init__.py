@@ -7,6 +7,7 @@ Belongs here: which tables there are. Does not: creating or evolving them (`tabl
 from lakehouse.definitions.gates import GATE_LOG, GATE_TABLES
 from lakehouse.definitions.ledgers import DRIFT, LEDGER_TABLES, PARTNER_FILES, PUBLISH_LOG
 from lakehouse.definitions.payments import PAYMENT_TABLES, PAYMENTS, QUARANTINE, RAW, TRANSACTIONS, VERSIONS
+from lakehouse.definitions.reconciliation import RECONCILIATION, RECONCILIATION_TABLES
 from lakehouse.definitions.table import FIRST_PARTITION_ID, SNAPSHOTS_KEPT, Column, Table
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "PUBLISH_LOG",
     "QUARANTINE",
     "RAW",
+    "RECONCILIATION",
     "SNAPSHOTS_KEPT",
     "TABLES",
     "TRANSACTIONS",
@@ -27,5 +29,10 @@ __all__ = [
     "Table",
 ]
 
-TABLES: tuple[Table, ...] = (*PAYMENT_TABLES, *LEDGER_TABLES, *GATE_TABLES)
+TABLES: tuple[Table, ...] = (
+    *PAYMENT_TABLES,
+    *LEDGER_TABLES,
+    *GATE_TABLES,
+    *RECONCILIATION_TABLES,
+)
 BY_NAME = {table.name: table for table in TABLES}

@@ -45,6 +45,7 @@ LEDGER_TABLES: tuple[Table, ...] = (
             Column("owner", TEXT, "Dropzone that is reading it", required=False),
             Column("claimed_until", TIME, "Until when other dropzones leave it alone", required=False),
             Column("reason", TEXT, "Why it waits, or was rejected", required=False),
+            Column("totals", TEXT, "Control totals as its manifest says them, as JSON", required=False),
         ),
         key=("partner", "name", "seq"),
         sort_by=("partner", "name", "seq"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from streaming.dropzone.complete import Copy, Promise, Ready, Rules, Seen, Waiting, breach, look
+from streaming.dropzone.complete import Arrived, Copy, Promise, Ready, Rules, Seen, Waiting, breach, look
 from streaming.dropzone.landing import Landing
 from streaming.dropzone.names import SIDECARS
 from streaming.partners.registry import FileRules, Partner
@@ -21,7 +21,7 @@ class Arrivals:
         self._landing = landing
         self._wanting: dict[tuple[str, str], tuple[str, str]] = {}
 
-    def verdict(self, name: str, partner: Partner, seen: Seen, listed: dict[str, Seen]) -> Waiting | Copy:
+    def verdict(self, name: str, partner: Partner, seen: Seen, listed: dict[str, Seen]) -> Waiting | Arrived:
         """Copy a file that is complete; say of any other why it is not."""
         assert partner.files is not None
         rules, now = _rules(partner.files), datetime.now(UTC)
@@ -40,7 +40,7 @@ class Arrivals:
         rows = self._rows(name, partner, copy, first.promise)
         wrong = breach(first.promise, copy, rows, seen, now, rules)
         if wrong is None:
-            return copy
+            return Arrived(copy, first.promise)
         self._wanting[name, seen.name] = (mark, wrong.why)
         return replace(wrong, copied=copy.digest)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
+from quality.control_totals import ControlTotal, WrongTotals, read_totals
 from streaming.dropzone.names import DIGEST, DONE, MANIFEST, SIDECARS, is_under_way
 
 Rule = Literal["marker", "stable"]
@@ -34,11 +35,15 @@ class Seen:
 
 @dataclass(frozen=True)
 class Promise:
-    """What the partner says of a file; None where it says nothing of it."""
+    """What the partner says of a file; None where it says nothing of it.
+
+    A file that breaks its `totals` is read all the same: they speak of money, and reconciliation of them.
+    """
 
     digest: str | None = None
     size: int | None = None
     rows: int | None = None
+    totals: tuple[ControlTotal, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,14 @@ class Copy:
     digest: str
     size: int
     ends_a_line: bool
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """A complete file: its copy, and what was said of it."""
+
+    copy: Copy
+    promise: Promise
 
 
 @dataclass(frozen=True)
@@ -164,10 +177,20 @@ def _manifest(text: str) -> Promise:
         raise BadSidecar(f"its {MANIFEST} is no JSON") from None
     if not isinstance(fields, dict) or not fields.keys() & {"sha256", "bytes", "rows"}:
         raise BadSidecar(f"its {MANIFEST} says none of sha256, bytes and rows")
-    digest = fields.get("sha256")
+    digest, totals = fields.get("sha256"), fields.get("totals")
     return Promise(
-        None if digest is None else _digest(digest, MANIFEST), _count(fields, "bytes"), _count(fields, "rows")
+        None if digest is None else _digest(digest, MANIFEST),
+        _count(fields, "bytes"),
+        _count(fields, "rows"),
+        None if totals is None else _totals(totals),
     )
+
+
+def _totals(said: Any) -> tuple[ControlTotal, ...]:
+    try:
+        return read_totals(said)
+    except WrongTotals as error:
+        raise BadSidecar(f"its {MANIFEST} says totals that are none: {error}") from None
 
 
 def _digest(text: Any, suffix: str) -> str:

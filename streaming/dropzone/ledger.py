@@ -38,7 +38,8 @@ class Entry:
     """One entry. `seq` counts the entries of a name; counts are of rows, `events` of what they stand for.
 
     `starts` is where the topic ended when reading began, `offsets` the first and last record of the file,
-    both per partition. `received_at` is when reading began first: rows are judged as of then.
+    both per partition. `received_at` is when reading began first: rows are judged as of then. `totals`: the
+    partner's control totals, as JSON.
     """
 
     partner: str
@@ -61,16 +62,18 @@ class Entry:
     owner: str | None = None
     claimed_until: datetime | None = None
     reason: str | None = None
+    totals: str | None = None
 
 
 class Found(NamedTuple):
-    """A complete file: what it is called, what it holds."""
+    """A complete file: what it is called, what it holds, and the control totals that its partner says."""
 
     partner: str
     name: str
     fingerprint: str
     bytes: int
     digest: str
+    totals: str | None = None
 
 
 class Claim(NamedTuple):
@@ -193,6 +196,7 @@ def _begun(entries: Sequence[Entry], found: Found, claim: Claim) -> Entry:
         received_at=claim.now,
         owner=claim.owner,
         claimed_until=claim.now + claim.lease,
+        totals=found.totals,
     )
 
 
@@ -205,6 +209,7 @@ def _repeated(entries: Sequence[Entry], found: Found, done: Entry, now: datetime
         changed_at=now,
         fingerprint=found.fingerprint,
         reason=f"the same content as {done.name}, version {done.version}",
+        totals=found.totals or done.totals,  # a partner may put right what it said of the same content
     )
 
 

@@ -19,10 +19,11 @@ from functools import partial
 from lakehouse.errors import LakehouseError
 from quality.card_tokens import key_for, token
 from quality.cards import card_numbers, without_card_numbers
+from quality.control_totals import totals_text
 from streaming.dropzone import telemetry
 from streaming.dropzone.arrival import Arrivals
 from streaming.dropzone.book import Book
-from streaming.dropzone.complete import Copy, Seen, Waiting
+from streaming.dropzone.complete import Arrived, Copy, Seen, Waiting
 from streaming.dropzone.landing import Landing
 from streaming.dropzone.ledger import (
     SETTLED,
@@ -218,9 +219,11 @@ class Dropzone:
         if entry is not None and entry.state == State.OVERDUE:
             telemetry.alert("overdue", entry)
 
-    def _take(self, name: str, partner: Partner, seen: Seen, copy: Copy) -> Counter[str]:
+    def _take(self, name: str, partner: Partner, seen: Seen, arrived: Arrived) -> Counter[str]:
+        copy, totals = arrived.copy, arrived.promise.totals
         called, is_refused = self._called(partner, seen.name, copy)
-        found = Found(name, called, seen.fingerprint, copy.size, copy.digest)
+        said = None if totals is None else totals_text(totals)
+        found = Found(name, called, seen.fingerprint, copy.size, copy.digest, said)
         claim = self._reader.claim()
         is_ours = False
 

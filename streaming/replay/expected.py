@@ -5,6 +5,8 @@ Belongs here: building whole rows. Does not: comparing them (`compare.py`), any 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from pyiceberg.catalog.rest import RestCatalog
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -12,6 +14,7 @@ from pyspark.sql import functions as F
 from lakehouse.definitions import BY_NAME, PAYMENTS, VERSIONS
 from lakehouse.fold import Coordinates
 from lakehouse.gate_log import GateLog
+from lakehouse.gates import Hold
 from streaming.decode import decode
 from streaming.fold_groups import PAYMENT_KEY, VERSION_KEY, fold_groups
 from streaming.holds import with_holds
@@ -31,7 +34,12 @@ def judged(spark: SparkSession, catalog: RestCatalog, records: RawRange) -> Data
     Call it after looking at the tables: the holds of what was published by then are in the log.
     """
     holds = GateLog(catalog).state().holds_between(records.start, records.end)
-    return with_holds(decode(records.read(spark)), holds).withColumnRenamed("ingest_ts", "first_ingest_ts")
+    return judged_rows(records.read(spark), holds)
+
+
+def judged_rows(raw: DataFrame, holds: Iterable[Hold]) -> DataFrame:
+    """Decode rows of raw as `judged` does; `holds` are all that may be about them."""
+    return with_holds(decode(raw), holds).withColumnRenamed("ingest_ts", "first_ingest_ts")
 
 
 def valid(decoded: DataFrame) -> DataFrame:
