@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 import structlog
 from opentelemetry import metrics, trace
@@ -26,6 +27,7 @@ from streaming.curated_batch import CuratedBatch
 from streaming.errors import GateClosed
 from streaming.gates import Gates
 from streaming.raw_reader import next_batch
+from streaming.reconcile.hours import PassedHours
 
 WRITER = "curated"
 ABANDONED_SECONDS = 600.0
@@ -66,6 +68,7 @@ class CuratedJob:
         self._settings = settings
         self._publisher = Publisher(catalog, WRITER)
         self._gates = Gates(catalog, spark, WRITER)
+        self._hours = PassedHours(catalog, spark)
         self._stopping = threading.Event()
         self.records = 0
 
@@ -131,6 +134,12 @@ class CuratedJob:
                 return None
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
+    def _reconcile_hours(self, complete_to: datetime | None) -> None:
+        try:
+            self._hours.reconcile(complete_to)
+        except Exception as error:  # no reason to stop folding: the next start counts these hours again
+            _log.warning("passed hours not reconciled", error=str(error)[:300])
+
     def _step(self) -> int | None:
         """Bring every table on by one batch. Returns the records left in raw; None: there was no batch."""
         raw = read_head(self._catalog, RAW)
@@ -159,6 +168,7 @@ class CuratedJob:
             self._publisher.publish(PAYMENTS, folding.plan_payments)
             self._publisher.publish(QUARANTINE, folding.plan_quarantine)
         self._gates.passed(batch.start, tally)
+        self._reconcile_hours(batch.complete_to)
         self.records += batch.records
         _folded.add(batch.records)
         left = batch.end.records_to(raw.offsets)

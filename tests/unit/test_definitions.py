@@ -17,6 +17,7 @@ from lakehouse.definitions import (
     PUBLISH_LOG,
     QUARANTINE,
     RAW,
+    RECONCILIATION,
     TABLES,
     TRANSACTIONS,
     VERSIONS,
@@ -52,6 +53,7 @@ def test_the_tables_of_the_design_are_there() -> None:
         PUBLISH_LOG,
         DRIFT,
         GATE_LOG,
+        RECONCILIATION,
     }
     assert len(BY_NAME) == len(TABLES)
 
@@ -110,6 +112,7 @@ def test_partitions_as_the_design_has_them(table: Table, buckets: int) -> None:
             PUBLISH_LOG: [],
             DRIFT: [],
             GATE_LOG: [],
+            RECONCILIATION: [],
         }[table.name]
     )
 

@@ -1,0 +1,176 @@
+"""Whole hours reconciled without a person: after each hour of Kafka time, from what is cheap to know.
+
+Belongs here: when an hour has passed, and counting it. Does not: judging records again (`reconcile.py`).
+
+Of each hour that has passed: raw holds every offset, counted on four narrow columns of that hour alone. Of
+the tables as they stand then: records = redelivered + versions + quarantined, from stamps and row counts that
+the metadata has. Which version or payment is wrong, and money, is for `paywave reconcile`.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import structlog
+from pyiceberg.catalog.rest import RestCatalog
+from pyiceberg.expressions import And, EqualTo, GreaterThanOrEqual
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from lakehouse.definitions import QUARANTINE, RAW, RECONCILIATION, VERSIONS
+from lakehouse.offsets import OffsetVector
+from lakehouse.refs import Head, read_head
+from quality.reconciliation import RAW as RAW_ADDS_UP
+from quality.reconciliation import RECORDS, Account
+from streaming.partitions import hour_of, hour_sql, start_of
+from streaming.reconcile.offsets import Missing, OffsetAccounts, find_missing
+from streaming.reconcile.places import Places
+from streaming.reconcile.result import Reconciliation
+from streaming.reconcile.scope import widened
+from streaming.reconcile.store import keep
+from streaming.replay.ranges import range_of
+from streaming.replay.scope import ALL, Scope
+
+# After a long pause so many hours are counted; older ones are for `paywave reconcile --from`.
+MOST_HOURS = 48
+_HOUR = timedelta(hours=1)
+_log = structlog.get_logger(__name__)
+# pydantic hides the signatures of these from the type checker
+_equal: Any = EqualTo
+_from: Any = GreaterThanOrEqual
+
+
+class PassedHours:
+    """Reconciles each hour once it has passed; the table tells which were counted before."""
+
+    def __init__(self, catalog: RestCatalog, spark: SparkSession) -> None:
+        self._catalog = catalog
+        self._spark = spark
+        self._done: datetime | None = None
+
+    def reconcile(self, complete_to: datetime | None) -> list[Reconciliation]:
+        """Count the hours that end at `complete_to` or before and were not counted yet, and keep the result.
+
+        Args:
+            complete_to: Kafka time up to which every record is folded; None where it is not known.
+        """
+        if complete_to is None:
+            return []
+        until = start_of(hour_of(complete_to))
+        if self._done is not None and until <= self._done:
+            return []
+        earliest = until - MOST_HOURS * _HOUR
+        since = max(self._done or earliest, self._counted_to(earliest))
+        self._done = until  # what fails is not tried again with every batch: the next start does
+        if since >= until:
+            return []
+        found = count_hours(self._catalog, self._spark, since, until)
+        keep(self._catalog, self._spark, *found)
+        for result in found:
+            _tell(result)
+        return found
+
+    def _counted_to(self, earliest: datetime) -> datetime:
+        """Ask the table for the end of the last hour that was counted."""
+        recent = And(_equal("depth", "counts"), _from("scope_to", earliest.isoformat()))
+        table = self._catalog.load_table(RECONCILIATION)
+        ends = table.scan(recent, selected_fields=("scope_to",)).to_arrow()["scope_to"].to_pylist()
+        return max(ends, default=earliest)
+
+
+def count_hours(
+    catalog: RestCatalog, spark: SparkSession, since: datetime, until: datetime
+) -> list[Reconciliation]:
+    """Reconcile whole hours of Kafka time by counts: a result for each of them, and one for the tables."""
+    raw, made_at = read_head(catalog, RAW), datetime.now(UTC)
+    accounts = _count_offsets(catalog, spark, Scope(since, until), raw.offsets)
+    snapshots = {RAW: raw.snapshot.snapshot_id}
+    hours = [
+        _result(made_at, Scope(start_of(hour), start_of(hour + 1)), (account,), snapshots, raw.offsets)
+        for hour, account in accounts.items()
+    ]
+    return [*hours, *_count_tables(catalog, raw, made_at)]
+
+
+def _count_offsets(
+    catalog: RestCatalog, spark: SparkSession, scope: Scope, consumed: OffsetVector
+) -> dict[int, Account]:
+    """Add up the offsets of each hour of a scope, those without any record included."""
+    found = range_of(spark, catalog, scope, consumed)
+    whole, first, last = widened(spark, found, consumed)
+    hour = F.expr(hour_sql("kafka_ts")).alias("hour")
+    rows = whole.read(spark).select("topic_id", "topic", "partition", "offset", hour)
+    sums = [row.asDict() for row in _counted(rows).collect()]
+    expected = first.records_to(last)
+    missing = [] if sum(r["records"] for r in sums) == expected else find_missing(rows, first, last)
+    places = Places({row["topic_id"]: row["topic"] for row in sums})
+    assert scope.start is not None
+    assert scope.end is not None
+    hours = range(hour_of(scope.start), hour_of(scope.end))
+    return {hour: _of_hour(hour, hours[0], places, sums, missing) for hour in hours}
+
+
+def _counted(rows: DataFrame) -> DataFrame:
+    counted = rows.groupBy("topic_id", "topic", "partition", "hour").agg(F.count("*").alias("records"))
+    return counted.withColumn("coordinates", F.col("records"))
+
+
+def _of_hour(
+    hour: int, first_hour: int, places: Places, sums: list[dict[str, Any]], missing: list[Missing]
+) -> Account:
+    accounts = OffsetAccounts(None, places)
+    # where a whole partition is missing, no row tells the hour
+    lost = [found for found in missing if (found.gap.hour or first_hour) == hour]
+    accounts.add([row for row in sums if row["hour"] == hour], lost, OffsetVector(), OffsetVector())
+    return accounts.raw
+
+
+def _count_tables(catalog: RestCatalog, raw: Head, made_at: datetime) -> Iterator[Reconciliation]:
+    """Reconcile the tables as a whole by their metadata, where they have reached the same records."""
+    versions, quarantine = read_head(catalog, VERSIONS), read_head(catalog, QUARANTINE)
+    if versions.offsets != quarantine.offsets:
+        return
+    rows, records = Account(RAW_ADDS_UP), Account(RECORDS)
+    rows.add({}, OffsetVector().records_to(raw.offsets), _rows(raw))
+    # A replay may judge anew: what left quarantine is a version then, or one more copy of one.
+    redelivered = versions.totals.get("redelivered", 0) + quarantine.totals.get("released", 0)
+    consumed = OffsetVector().records_to(versions.offsets)
+    records.add({}, consumed, redelivered, _rows(versions), _rows(quarantine))
+    snapshots = {head.name: head.snapshot.snapshot_id for head in (raw, versions, quarantine)}
+    yield _result(made_at, ALL, (rows, records), snapshots, versions.offsets)
+
+
+def _rows(head: Head) -> int:
+    """Count the rows of a table by its metadata: those written, less those deleted since."""
+    summary = head.snapshot.summary
+    written, deleted = (
+        int((summary and summary.get(f"total-{what}")) or 0) for what in ("records", "position-deletes")
+    )
+    return written - deleted
+
+
+def _result(
+    made_at: datetime,
+    scope: Scope,
+    accounts: tuple[Account, ...],
+    snapshots: dict[str, int],
+    offsets: OffsetVector,
+) -> Reconciliation:
+    return Reconciliation(uuid.uuid4().hex, made_at, "counts", scope, accounts, snapshots, offsets)
+
+
+def _tell(result: Reconciliation) -> None:
+    for account in result.accounts:
+        if not account.is_balanced:
+            _log.error(
+                "books do not balance",
+                scope=str(result.scope),
+                identity=str(account.formula),
+                left=account.total.left,
+                right=sum(account.total.right),
+                first=str(account.first or ""),
+                next="paywave reconcile names what is missing",
+            )
