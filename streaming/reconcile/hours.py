@@ -63,7 +63,7 @@ class PassedHours:
         if self._done is not None and until <= self._done:
             return []
         earliest = until - MOST_HOURS * _HOUR
-        since = max(self._done or earliest, self._counted_to(earliest))
+        since = max(earliest, self._counted_to(earliest) or self._first_hour() or until)
         self._done = until  # what fails is not tried again with every batch: the next start does
         if since >= until:
             return []
@@ -73,12 +73,17 @@ class PassedHours:
             _tell(result)
         return found
 
-    def _counted_to(self, earliest: datetime) -> datetime:
-        """Ask the table for the end of the last hour that was counted."""
+    def _counted_to(self, earliest: datetime) -> datetime | None:
+        """Ask the table for the end of the last hour that was counted, if that is not too long ago."""
         recent = And(_equal("depth", "counts"), _from("scope_to", earliest.isoformat()))
         table = self._catalog.load_table(RECONCILIATION)
         ends = table.scan(recent, selected_fields=("scope_to",)).to_arrow()["scope_to"].to_pylist()
-        return max(ends, default=earliest)
+        return max(ends, default=None)
+
+    def _first_hour(self) -> datetime | None:
+        """Tell by raw's metadata in which hour its records begin."""
+        found = self._catalog.load_table(RAW).inspect.partitions().to_pylist()
+        return min((start_of(row["partition"]["kafka_ts_hour"]) for row in found), default=None)
 
 
 def count_hours(
