@@ -1,23 +1,19 @@
 """Keeping the publish log: what snapshots say of themselves is written down before they expire.
 
-Belongs here: the one write to the log's table. Does not: what a row says (`publish_log.py`).
+Belongs here: when the log's table is written to. Does not: what a row says (`publish_log.py`).
 """
 
 from __future__ import annotations
 
 import structlog
 from pyiceberg.catalog.rest import RestCatalog
-from pyiceberg.table import Table
-from pyiceberg.table.snapshots import Snapshot
 from pyspark.sql import SparkSession
 
-from lakehouse import audit
-from lakehouse.catalog import CATALOG_NAME
+from lakehouse.appending import plan_to_append
 from lakehouse.definitions import PUBLISH_LOG
-from lakehouse.publish import Plan, Publisher, Stage
-from lakehouse.publish_log import KEY, unlogged
+from lakehouse.publish import Plan, Publisher
+from lakehouse.publish_log import unlogged
 from lakehouse.refs import Head
-from lakehouse.staging import append
 from lakehouse.turns import drop_abandoned
 
 WRITER = "log"
@@ -39,17 +35,7 @@ def keep_log(catalog: RestCatalog, spark: SparkSession, at_least: int = 1) -> in
         if appended < max(1, at_least):
             appended = 0
             return None
-
-        def write(stage: Stage) -> None:
-            schema = spark.table(f"{CATALOG_NAME}.{PUBLISH_LOG}").schema
-            append(stage, spark.createDataFrame(rows, schema).coalesce(1))
-
-        def check(table: Table, staged: Snapshot) -> None:
-            added = audit.added_rows(table, staged, head.snapshot.snapshot_id, KEY)
-            audit.check_count(added.num_rows, rows.num_rows, "rows staged", PUBLISH_LOG)
-            audit.check_unique(added, KEY, PUBLISH_LOG)
-
-        return Plan(write, check)
+        return plan_to_append(spark, head, rows)
 
     drop_abandoned(catalog, PUBLISH_LOG, WRITER, _ABANDONED_SECONDS)
     Publisher(catalog, WRITER).publish(PUBLISH_LOG, plan)

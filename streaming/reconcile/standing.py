@@ -29,10 +29,6 @@ REPEATED = "more than once in raw, event_versions or quarantine"
 IN_TWO_PLACES = "in event_versions or quarantine, where its bytes do not belong"
 OTHER_AMOUNT = "another amount, currency or type in event_versions than in raw"
 _MONEY = ("currency", "event_type", "amount")
-_NO_MONEY = tuple(
-    f"CAST(NULL AS {kind}) AS {name}"
-    for name, kind in (("currency", "STRING"), ("event_type", "STRING"), ("amount", "DECIMAL(19,4)"))
-)
 _SAID, _BROKEN, _MISSING = "says", "broken", "missing"
 
 
@@ -54,14 +50,10 @@ def standing(decoded: DataFrame, pinned: Pinned, chunk: RawRange, touched: Itera
     records = decoded.join(known, list(VERSION_KEY), "left").select(
         *_where("record"), _says().alias(_SAID), *_MONEY
     )
-    told = chunk.narrow(pinned.read(VERSIONS)).select(*_where("told"), F.lit(None).alias(_SAID), *_MONEY)
-    held = chunk.narrow(pinned.read(QUARANTINE)).selectExpr(
-        *(f"`{name}`" for name in (*COORDINATES, "topic", "kafka_ts")),
-        "'held' AS kind",
-        f"NULL AS {_SAID}",
-        *_NO_MONEY,
-    )
-    return _by_coordinates(records.unionByName(told).unionByName(held))
+    told = chunk.narrow(pinned.read(VERSIONS)).select(*_where("told"), *_MONEY)
+    held = chunk.narrow(pinned.read(QUARANTINE)).select(*_where("held"))
+    rows = records.unionByName(told, allowMissingColumns=True)
+    return _by_coordinates(rows.unionByName(held, allowMissingColumns=True))
 
 
 def _where(kind: str) -> list[Column]:

@@ -40,6 +40,7 @@ from streaming.replay.scope import ALL, Scope
 from streaming.replay.verify import ReplaySettings
 from streaming.topic_state import inspect_topic
 from tests.dropzones import Place, rows_of
+from tests.events import wire
 from tests.pipeline import Pipeline, dirty
 
 pytestmark = pytest.mark.integration
@@ -365,3 +366,15 @@ def test_partners_files_are_held_against_what_stands_in_the_tables(
 
 def header(row: Row, name: str) -> bytes:
     return next(bytes(h["value"]) for h in row["headers"] if h["key"] == name)
+
+
+def test_identity_conflicts_are_listed_and_left_out(pipeline: Pipeline, tmp_path: Path) -> None:
+    begun = datetime.now(UTC) - timedelta(hours=5)
+    early, late = ({"event_ts": t.isoformat(), "ingest_ts": t.isoformat()} for t in (begun, begun + 3 * HOUR))
+    moved = wire("e1", revision=1, amount="90", account_id="acct-2", **late)
+    pipeline.send_lines([wire("e1", **early), wire("e2", **early), moved, wire("e3", account_id="a", **late)])
+    pipeline.run()
+    found = Books(pipeline, tmp_path).reconcile()
+    assert found.is_balanced, found.as_json()
+    assert [(conflict["what"], conflict["open"]) for conflict in found.conflicts] == [("event_id", True)]
+    assert {a.formula.name: a.total.left for a in found.accounts}["events"] == 1, "e3, in no conflict"
