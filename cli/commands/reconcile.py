@@ -86,8 +86,7 @@ def _print(console: Console, found: Reconciliation) -> None:
     console.print(f"{found.scope}: {found.figures['records']:,} records")
     table = Table("identity", "left", "right", "")
     for account in found.accounts:
-        for name, left, right, is_right in _lines(account):
-            table.add_row(name, left, right, "" if is_right else "[red]differs[/red]")
+        table.add_row(str(account.formula), *_sides(account), "" if account.is_balanced else "differs")
     console.print(table)
     for account in found.accounts:
         if not account.is_balanced:
@@ -99,20 +98,11 @@ def _print(console: Console, found: Reconciliation) -> None:
     console.print("balanced" if found.is_balanced else "not balanced")
 
 
-def _lines(account: Account) -> list[tuple[str, str, str, bool]]:
-    if not account.formula.is_money:
-        left, right = account.total
-        terms = " + ".join(f"{term:,}" for term in right)
-        return [(str(account.formula), f"{left:,}", terms, account.is_balanced)]
-    return [
-        (
-            f"{account.formula}, {' '.join(value for _, value in kind)}",
-            f"{sums.left:,.2f}",
-            " + ".join(f"{term:,.2f}" for term in sums.right),
-            sums.are_equal,
-        )
-        for kind, sums in sorted(account.parts.items())
-    ]
+def _sides(account: Account) -> tuple[str, str]:
+    """Show both sides; of amounts how many there are, which --output json lists."""
+    if account.formula.is_money:
+        return f"{len(account.parts)} amounts", f"{len(account.parts) - len(account.differing)} equal"
+    return f"{account.total.left:,}", " + ".join(f"{term:,}" for term in account.total.right)
 
 
 def _print_break(console: Console, account: Account) -> None:
