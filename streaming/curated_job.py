@@ -137,7 +137,7 @@ class CuratedJob:
     def _reconcile_hours(self, complete_to: datetime | None) -> None:
         try:
             self._hours.reconcile(complete_to)
-        except Exception as error:  # no reason to stop folding: the next start counts these hours again
+        except Exception as error:  # no reason to stop folding: the next hour counts these again
             _log.warning("passed hours not reconciled", error=str(error)[:300])
 
     def _step(self) -> int | None:

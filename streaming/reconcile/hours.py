@@ -62,9 +62,9 @@ class PassedHours:
         until = start_of(hour_of(complete_to))
         if self._done is not None and until <= self._done:
             return []
+        self._done = until  # what fails is tried again with the next hour, not with every batch
         earliest = until - MOST_HOURS * _HOUR
         since = max(earliest, self._counted_to(earliest) or self._first_hour() or until)
-        self._done = until  # what fails is not tried again with every batch: the next start does
         if since >= until:
             return []
         found = count_hours(self._catalog, self._spark, since, until)
