@@ -44,11 +44,14 @@ class _Unit(NamedTuple):
 
 
 class PaymentAccounts:
-    """The accounts of the curated side."""
+    """The accounts of the curated side.
 
-    def __init__(self, pinned: Pinned) -> None:
+    `of_everything`: identity conflicts are searched for in any case, and else where a partition differs.
+    """
+
+    def __init__(self, pinned: Pinned, of_everything: bool) -> None:
         self._pinned = pinned
-        self._conflicts: Conflicts | None = None
+        self._conflicts = Conflicts.find(pinned) if of_everything else None
         self.versions = Account(VERSIONS_ADD_UP)
         self.events = Account(EVENTS)
         self.amounts = Account(PAYMENT_AMOUNTS)
@@ -61,8 +64,8 @@ class PaymentAccounts:
     def add(self, unit: list[Partition]) -> None:
         """Add whole partitions."""
         counted = self._count(unit)
-        if counted.found:
-            self._conflicts = self._conflicts or Conflicts.find(self._pinned)
+        if counted.found and self._conflicts is None:
+            self._conflicts = Conflicts.find(self._pinned)
             if self._conflicts.found:
                 counted = self._count(unit)
         self._add(counted)

@@ -124,7 +124,7 @@ class Reconciler:
         return Kept(topic.topic, first, OffsetVector({topic.topic_id: topic.latest}))
 
     def _payments(self, scope: Scope, pinned: Pinned, touched: set[Partition]) -> PaymentAccounts:
-        accounts = PaymentAccounts(pinned)
+        accounts = PaymentAccounts(pinned, scope.is_all)
         sizes = self._sizes(scope, pinned, touched)
         done = 0
         for unit in units(sizes, self._settings.unit_rows):
