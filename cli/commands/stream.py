@@ -13,9 +13,10 @@ from cli.output import Output, with_output
 from cli.progress import progress
 from cli.telemetry import start_telemetry
 from config.settings import Settings, load_settings
+from streaming.counting_job import CountingJob, CountingSettings
 from streaming.curated_job import CuratedJob, CuratedSettings
 from streaming.raw_job import RawJob, RawSettings
-from streaming.schemas.drift_job import DriftJob, DriftSettings
+from streaming.schemas.drift_job import DriftJob
 from streaming.transactions_job import TransactionsJob, TransactionsSettings
 
 
@@ -78,7 +79,7 @@ def drift(once: bool, out: Output) -> None:
     It runs beside the other jobs, every minute unless it is told to run once.
     """
     settings = load_settings()
-    job = DriftJob(catalog_of(settings), spark_of(settings, "drift"), DriftSettings())
+    job = DriftJob(catalog_of(settings), spark_of(settings, "drift"), CountingSettings())
     records = _run(job, "drift", once, out)
     out.result({"records": records}, lambda console: console.print(f"drift: {records:,} records looked at"))
 
@@ -90,7 +91,7 @@ def _serve(stop: Callable[[], None], once: bool, out: Output) -> None:
     stop_on_signals(stop)
 
 
-def _run(job: RawJob | CuratedJob | DriftJob, name: str, once: bool, out: Output) -> int:
+def _run(job: RawJob | CuratedJob | CountingJob, name: str, once: bool, out: Output) -> int:
     _serve(job.stop, once, out)
     with progress(out, name, None) as meter:
         return job.run(once, on_batch=lambda done, left: meter(done, f"{done:,} records, {left:,} to come"))

@@ -1,6 +1,6 @@
 """What partners have sent beside the contract, as the drift job counted it.
 
-Belongs here: reading and adding up its table. Does not: counting (`drift_job.py`), looks (`cli/`).
+Belongs here: reading and adding up its table. Does not: counting (`drift_count.py`), looks (`cli/`).
 """
 
 from __future__ import annotations

@@ -13,8 +13,9 @@ from click.testing import CliRunner
 from cli.main import paywave
 from lakehouse.definitions import DRIFT, PAYMENTS, QUARANTINE, RAW, VERSIONS
 from quality.drift import unknown_fields
+from streaming.counting_job import CountingSettings
 from streaming.message import message_of
-from streaming.schemas.drift_job import DriftJob, DriftSettings
+from streaming.schemas.drift_job import DriftJob
 from streaming.schemas.drift_report import report_drift
 from streaming.simulate import Mix, Plan, Simulation
 from tests.pipeline import Pipeline
@@ -47,7 +48,7 @@ def as_counted(pipeline: Pipeline) -> Counter[tuple[str, str, str]]:
 
 
 def drift(pipeline: Pipeline, max_records: int) -> int:
-    return DriftJob(pipeline.catalog, pipeline.spark, DriftSettings(max_records)).run(once=True)
+    return DriftJob(pipeline.catalog, pipeline.spark, CountingSettings(max_records)).run(once=True)
 
 
 def test_what_partners_change_without_notice(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quality.drift import HIDDEN, MAX_NAME, unknown_fields
-from streaming.schemas.drift_count import MAX_FIELDS, MORE, SCHEMA, _count_batches, same_keys, total
+from streaming.schemas.drift_count import MAX_FIELDS, MORE, SCHEMA, TALLY, _count_batches
 from tests.events import KAFKA_TS, valid, wire
 
 
@@ -93,7 +93,7 @@ def test_counts_are_per_hour_partner_field_and_type_whatever_the_batches() -> No
         (KAFKA_TS, None, wire(tier="gold")),
     ]
     whole = counted(*records)
-    parts = total(*(counted(record) for record in records))
+    parts = TALLY.total(*(counted(record) for record in records))
     assert sorted(whole.to_pylist(), key=str) == sorted(parts.to_pylist(), key=str)
     hour = datetime(2026, 11, 20, 13, tzinfo=UTC)
     assert {
@@ -107,7 +107,7 @@ def test_counts_are_per_hour_partner_field_and_type_whatever_the_batches() -> No
     } in whole.to_pylist()
     assert whole.num_rows == 4
     assert {row["source"] for row in whole.to_pylist()} == {"bank", ""}
-    assert same_keys(whole, counted(records[2])).to_pylist() == counted(records[2]).to_pylist()
+    assert TALLY.same_keys(whole, counted(records[2])).to_pylist() == counted(records[2]).to_pylist()
 
 
 def test_a_partner_that_uses_ids_for_names_does_not_fill_the_memory() -> None:
