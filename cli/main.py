@@ -27,6 +27,7 @@ COMMANDS = {
     "hash": "cli.commands.hash:content_hash",
     "partners": "cli.commands.partners:partners",
     "quarantine": "cli.commands.quarantine:quarantine",
+    "quality": "cli.commands.quality:quality",
     "query": "cli.commands.query:query",
     "reconcile": "cli.commands.reconcile:reconcile",
     "repair": "cli.commands.replay:repair",

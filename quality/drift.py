@@ -47,13 +47,13 @@ def unknown_fields(value: bytes | None) -> Iterator[Unknown]:
     if not isinstance(fields, dict):
         return
     for name in fields.keys() - FIELDS:
-        yield Unknown(_shown(name), json_type(fields[name]))
+        yield Unknown(shown(name), json_type(fields[name]))
     attributes = fields.get("attributes")
     if isinstance(attributes, dict):
         for name, inner in attributes.items():
             kind = json_type(inner)
             if kind not in (KNOWN_ATTRIBUTES.get(name), "null" if name in KNOWN_ATTRIBUTES else ""):
-                yield Unknown(f"attributes.{_shown(name)}", kind)
+                yield Unknown(f"attributes.{shown(name)}", kind)
 
 
 def json_type(value: Any) -> str:
@@ -61,8 +61,8 @@ def json_type(value: Any) -> str:
     return _TYPES.get(type(value)) or ("number" if isinstance(value, Decimal) else "string")
 
 
-def _shown(name: str) -> str:
-    """The name as it may be kept: a partner chooses it, so it may be long, broken, or a card number."""
+def shown(name: str) -> str:
+    """A name as it may be kept and shown: who chose it may have made it long, broken, or a card number."""
     if card_numbers(name):
         return HIDDEN
     return name[:MAX_NAME].encode("utf-8", "replace").decode()

@@ -15,6 +15,7 @@ from cli.telemetry import start_telemetry
 from config.settings import Settings, load_settings
 from streaming.counting_job import CountingJob, CountingSettings
 from streaming.curated_job import CuratedJob, CuratedSettings
+from streaming.profile.count import TALLY
 from streaming.raw_job import RawJob, RawSettings
 from streaming.schemas.drift_job import DriftJob
 from streaming.transactions_job import TransactionsJob, TransactionsSettings
@@ -82,6 +83,21 @@ def drift(once: bool, out: Output) -> None:
     job = DriftJob(catalog_of(settings), spark_of(settings, "drift"), CountingSettings())
     records = _run(job, "drift", once, out)
     out.result({"records": records}, lambda console: console.print(f"drift: {records:,} records looked at"))
+
+
+@stream.command()
+@click.option("--once", is_flag=True, help="Catch up with raw, then end.")
+@with_output
+def profile(once: bool, out: Output) -> None:
+    """Count what each partner's hours look like. Ends after the batch at hand on SIGTERM.
+
+    `paywave quality` compares and shows them. It runs beside the other jobs, every minute unless it is told
+    to run once.
+    """
+    settings = load_settings()
+    job = CountingJob(catalog_of(settings), spark_of(settings, "profile"), TALLY, CountingSettings())
+    records = _run(job, "profile", once, out)
+    out.result({"records": records}, lambda console: console.print(f"profile: {records:,} records counted"))
 
 
 def _serve(stop: Callable[[], None], once: bool, out: Output) -> None:

@@ -6,6 +6,7 @@ Belongs here: which tables there are. Does not: creating or evolving them (`tabl
 
 from lakehouse.definitions.gates import GATE_LOG, GATE_TABLES
 from lakehouse.definitions.ledgers import DRIFT, LEDGER_TABLES, PARTNER_FILES, PUBLISH_LOG
+from lakehouse.definitions.partner_hours import PARTNER_HOURS, PARTNER_HOURS_TABLE
 from lakehouse.definitions.payments import PAYMENT_TABLES, PAYMENTS, QUARANTINE, RAW, TRANSACTIONS, VERSIONS
 from lakehouse.definitions.reconciliation import RECONCILIATION, RECONCILIATION_TABLES
 from lakehouse.definitions.table import FIRST_PARTITION_ID, SNAPSHOTS_KEPT, Column, Table
@@ -16,6 +17,7 @@ __all__ = [
     "FIRST_PARTITION_ID",
     "GATE_LOG",
     "PARTNER_FILES",
+    "PARTNER_HOURS",
     "PAYMENTS",
     "PUBLISH_LOG",
     "QUARANTINE",
@@ -32,6 +34,7 @@ __all__ = [
 TABLES: tuple[Table, ...] = (
     *PAYMENT_TABLES,
     *LEDGER_TABLES,
+    PARTNER_HOURS_TABLE,
     *GATE_TABLES,
     *RECONCILIATION_TABLES,
 )

@@ -13,6 +13,7 @@ from lakehouse.definitions import (
     DRIFT,
     GATE_LOG,
     PARTNER_FILES,
+    PARTNER_HOURS,
     PAYMENTS,
     PUBLISH_LOG,
     QUARANTINE,
@@ -50,6 +51,7 @@ def test_the_tables_of_the_design_are_there() -> None:
         QUARANTINE,
         TRANSACTIONS,
         PARTNER_FILES,
+        PARTNER_HOURS,
         PUBLISH_LOG,
         DRIFT,
         GATE_LOG,
@@ -113,6 +115,7 @@ def test_partitions_as_the_design_has_them(table: Table, buckets: int) -> None:
             DRIFT: [],
             GATE_LOG: [],
             RECONCILIATION: [],
+            PARTNER_HOURS: [],
         }[table.name]
     )
 

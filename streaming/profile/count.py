@@ -1,0 +1,66 @@
+"""Counting what each partner's hours look like: rows of raw to rows of quality.partner_hours.
+
+Belongs here: a batch's counts. Does not: what a record counts for (`quality/profile.py`), adding up
+(`streaming/counting.py`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+
+import pyarrow as pa
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from lakehouse.arrivals_sql import CLOSED_AFTER
+from lakehouse.definitions.partner_hours import PARTNER_HOURS
+from quality.contract import Event, in_force
+from quality.judge import judge, micros
+from quality.profile import Counted, of_record
+from streaming.counting import HOUR_US, TIME, Tally, in_microseconds
+from streaming.decode import to_judge
+
+SCHEMA = pa.schema(
+    [
+        pa.field("kafka_hour", TIME, False),
+        pa.field("source", pa.string(), False),
+        pa.field("measure", pa.string(), False),
+        pa.field("value", pa.string(), False),
+        pa.field("records", pa.int64(), False),
+    ]
+)
+_COUNTED = "kafka_hour LONG, source STRING, measure STRING, value STRING, records LONG"
+_AS_COUNTED = in_microseconds(SCHEMA)
+
+
+def count(raw: DataFrame) -> pa.Table:
+    """Count rows of raw, each judged as of its Kafka time. Returns the table's columns, one row per key."""
+    judged = to_judge(raw).select("kafka_ts", "source", "is_archive", "value")
+    sums = (
+        judged.mapInArrow(_count_batches, _COUNTED).groupBy(*TALLY.key).agg(F.sum("records").alias("records"))
+    )
+    return sums.toArrow().select(SCHEMA.names).cast(_AS_COUNTED).cast(SCHEMA)
+
+
+TALLY = Tally(PARTNER_HOURS, "profile", SCHEMA, count, also={})
+
+
+def _count_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        hours: dict[tuple[int, str], Counter[Counted]] = {}
+        for kafka_ts, source, is_archive, value in zip(*(c.to_pylist() for c in batch.columns), strict=True):
+            hour = micros(kafka_ts) // HOUR_US * HOUR_US, source or ""
+            hours.setdefault(hour, Counter()).update(_counted(value, kafka_ts, is_archive))
+        rows = [
+            dict(zip(SCHEMA.names, (*hour, *counted, records), strict=True))
+            for hour, counts in hours.items()
+            for counted, records in counts.items()
+        ]
+        yield pa.RecordBatch.from_pylist(rows, _AS_COUNTED)
+
+
+def _counted(value: bytes | None, kafka_ts: datetime, is_archive: bool) -> Iterator[Counted]:
+    verdict = judge(value, kafka_ts, in_force(kafka_ts), is_archive)
+    return of_record(verdict if isinstance(verdict, Event) else None, kafka_ts, CLOSED_AFTER)
