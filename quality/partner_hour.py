@@ -1,6 +1,6 @@
 """The figures of one partner's hour, and which of them are unusual beside the same hour of the weeks before.
 
-Belongs here: what is compared. Does not: how (`unusual.py`), what is counted (`profile.py`), reading counts.
+Belongs here: what is compared. Does not: how (`history.py`), what is counted (`profile.py`), reading counts.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from quality.bins import WIDTH, quantile
+from quality.history import Comparison, Figure, compare, count, share, size
 from quality.profile import ABSENT, AMOUNT, BROKEN, CATEGORIES, DELAY, LATE, RECORDS, VALID, Counted
-from quality.unusual import Comparison, Figure, compare, count, share, size
 
 WEEK = timedelta(weeks=1)
 WEEKS = 12  # of history: what is older tells of another time
@@ -38,6 +38,15 @@ class Hour:
 
     def of(self, measure: str, value: str = "") -> int:
         return self.counts.get((measure, value), 0)
+
+
+class Anomaly(NamedTuple):
+    """A figure of one partner's Kafka hour that is unusual, beside what was expected."""
+
+    hour: datetime
+    source: str
+    metric: str
+    comparison: Comparison
 
 
 class Finding(NamedTuple):

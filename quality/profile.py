@@ -1,6 +1,6 @@
 """What one record adds to the picture of its partner's hour: names of measures, and values to be counted.
 
-Belongs here: what is counted. Does not: the counting (`streaming/profile/`), what is unusual (`unusual.py`).
+Belongs here: what is counted. Does not: the counting (`streaming/profile/`), what is unusual (`history.py`).
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ Belongs here: options, looks. Does not: what is unusual (`quality/partner_hour.p
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import click
@@ -19,8 +20,8 @@ from cli.output import Output, with_output
 from cli.params import Moment
 from config.settings import load_settings
 from quality.drift import shown
+from quality.history import LEAST_HISTORY
 from quality.partner_hour import figure_text
-from quality.unusual import LEAST_HISTORY
 
 
 @click.group()
@@ -37,12 +38,11 @@ def anomalies(hour: datetime | None, partner: str | None, out: Output) -> None:
 
     `paywave stream profile` counts the hours.
     """
-    if hour is not None and hour.replace(minute=0, second=0, microsecond=0) != hour:
-        raise click.UsageError(f"--hour {hour.isoformat()}: the start of an hour is wanted")
+    hour = _hour("--hour", hour)
     from streaming.profile.anomalies import find_anomalies
 
     settings = load_settings()
-    wanted = None if hour is None else [hour.astimezone(UTC)]
+    wanted = None if hour is None else [hour]
     report = find_anomalies(catalog_of(settings), settings.catalog_properties(), wanted, partner)
     value = {
         "hours": [hour.isoformat() for hour in report.hours],
@@ -61,6 +61,53 @@ def anomalies(hour: datetime | None, partner: str | None, out: Output) -> None:
         "behind_raw": report.behind,
     }
     out.result(value, lambda console: _show(console, value))
+
+
+@quality.command()
+@click.option(
+    "--out",
+    "file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default="quality.html",
+    show_default=True,
+    help="File to write.",
+)
+@click.option(
+    "--from", "start", type=Moment(), help="Start of a Kafka hour [default: seven days before --to]."
+)
+@click.option(
+    "--to", "end", type=Moment(), help="Start of the Kafka hour after the last [default: the next]."
+)
+@with_output
+def report(file: Path, start: datetime | None, end: datetime | None, out: Output) -> None:
+    """Write the quality page: one HTML file, which needs no script and no network."""
+    start, end = _hour("--from", start), _hour("--to", end)
+    if start is not None and end is not None and start >= end:
+        raise click.UsageError("--from must be before --to")
+    from streaming.quality_page.model import page_of
+    from streaming.quality_page.read import read_material
+    from streaming.quality_page.render import render
+
+    settings = load_settings()
+    catalog, properties = catalog_of(settings), settings.catalog_properties()
+    page = page_of(read_material(catalog, properties, start, end, datetime.now(UTC)))
+    file.write_text(render(page), encoding="utf-8")
+    value = {
+        "file": str(file),
+        "balanced": page.balance.is_good,
+        "needs": [need._asdict() for need in page.needs],
+        "totals": {total.name.lower(): total.records for total in page.totals},
+    }
+    said = "\n".join(
+        (f"balances: {page.balance.answer}", *(f"- {need.what}" for need in page.needs), str(file))
+    )
+    out.result(value, lambda console: console.print(said, markup=False, soft_wrap=True))
+
+
+def _hour(option: str, moment: datetime | None) -> datetime | None:
+    if moment is not None and moment.replace(minute=0, second=0, microsecond=0) != moment:
+        raise click.UsageError(f"{option} {moment.isoformat()}: the start of an hour is wanted")
+    return None if moment is None else moment.astimezone(UTC)
 
 
 def _show(console: Console, value: dict[str, Any]) -> None:

@@ -6,31 +6,23 @@ Belongs here: reading the counts of hours and of the same hours of the weeks bef
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Any
 
 from pyiceberg.catalog.rest import RestCatalog
 
 from lakehouse.definitions import PARTNER_HOURS, QUARANTINE, RAW, VERSIONS
+from lakehouse.moments import NOW, Moment
 from lakehouse.query import run_query
 from lakehouse.refs import read_head
-from quality.partner_hour import WEEK, WEEKS, Finding, Hour, hours_before, look_at
+from quality.partner_hour import WEEK, WEEKS, Anomaly, Finding, Hour, hours_before, look_at
 from quality.profile import RECORDS
-from quality.unusual import Comparison
 
 HOUR = timedelta(hours=1)
 _At = tuple[str, datetime]
-
-
-class Anomaly(NamedTuple):
-    """A figure of one partner's Kafka hour that is unusual, beside what was expected."""
-
-    hour: datetime
-    source: str
-    metric: str
-    comparison: Comparison
+_Rows = Callable[[str], list[tuple[Any, ...]]]
 
 
 @dataclass(frozen=True)
@@ -57,17 +49,21 @@ def find_anomalies(
     properties: Mapping[str, str],
     wanted: Collection[datetime] | None = None,
     partner: str | None = None,
+    moment: Moment = NOW,
 ) -> Report:
     """Compare hours with their history.
 
     Args:
         wanted: starts of Kafka hours; those that are not complete are left out. None: the last complete one.
         partner: only this one's.
+        moment: which snapshots are read.
     """
     head, raw, versions = (read_head(catalog, name) for name in (PARTNER_HOURS, RAW, VERSIONS))
     complete_to = head.progress.complete_to
     hours = tuple(_complete(wanted, complete_to))
-    known = _Known(catalog, properties, hours, versions.progress.complete_to)
+    known = _Known(
+        lambda sql: run_query(catalog, properties, sql, moment).rows, hours, versions.progress.complete_to
+    )
     found = [
         (hour, source, finding)
         for source, since in known.since.items()
@@ -102,24 +98,17 @@ def _complete(wanted: Collection[datetime] | None, complete_to: datetime | None)
 class _Known:
     """The counts of some hours, and of the same hours of the weeks before."""
 
-    def __init__(
-        self,
-        catalog: RestCatalog,
-        properties: Mapping[str, str],
-        hours: Sequence[datetime],
-        curated_to: datetime | None,
-    ) -> None:
-        self._catalog, self._properties = catalog, properties
+    def __init__(self, rows: _Rows, hours: Sequence[datetime], curated_to: datetime | None) -> None:
         self._curated_to = curated_to
-        self.since = dict(self._rows(_SINCE)) if hours else {}
+        self.since: dict[str, datetime] = dict(rows(_SINCE)) if hours else {}
         listed = ", ".join(sorted({_sql(hour - week * WEEK) for hour in hours for week in range(WEEKS + 1)}))
         self._counts: dict[_At, dict[tuple[str, str], int]] = {}
         self._told: dict[_At, int] = {}
         if not self.since:
             return
-        for hour, source, measure, value, records in self._rows(_COUNTS.format(hours=listed)):
+        for hour, source, measure, value, records in rows(_COUNTS.format(hours=listed)):
             self._counts.setdefault((source, hour), {})[measure, value] = records
-        for hour, source, records in self._rows(_TOLD.format(hours=listed)):
+        for hour, source, records in rows(_TOLD.format(hours=listed)):
             self._told[source, hour] = records
 
     def look_at(self, source: str, hour: datetime, since: datetime) -> list[Finding]:
@@ -132,9 +121,6 @@ class _Known:
             return Hour(counts)
         told = self._told.get((source, hour), 0)
         return Hour(counts, redelivered=max(counts.get((RECORDS, ""), 0) - told, 0))
-
-    def _rows(self, sql: str) -> Iterator[tuple]:  # type: ignore[type-arg]  # columns as the statement says
-        yield from run_query(self._catalog, self._properties, sql).rows
 
 
 def _sql(moment: datetime) -> str:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quality.unusual import LEAST_HISTORY, ODDS, Comparison, Figure, compare, count, share, size
+from quality.history import LEAST_HISTORY, ODDS, Comparison, Figure, compare, count, share, size
 
 hours = st.integers(0, 10**6).map(count)
 histories = st.lists(hours, min_size=LEAST_HISTORY, max_size=12)
