@@ -90,6 +90,7 @@ def ranked(name: str, colour: str, rows: Sequence[tuple[str, float]], unit: str 
         axes.set_ylim(len(rows) - 0.8, -0.65)
         axes.set_xlim(0, max([*values, 1e-9]))
         axes.set_axis_off()
+        axes.set_position((0, 0, 1, 1))
         return _svg(figure, name)
 
 
@@ -108,9 +109,13 @@ def delays(name: str, bins: Sequence[tuple[float, int]], width: float) -> str:
 
 
 def _plot(height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+    """An empty plot; fixed margins, so that plots beside each other have their axes in one line."""
+    figure = Figure(figsize=(_WIDTH, height))
     figure.patch.set_visible(False)
-    axes = figure.add_subplot()
+    left, bottom, top = 0.3, 0.22, 0.08  # inches
+    axes = figure.add_axes(
+        (left / _WIDTH, bottom / height, 1 - (left + 0.08) / _WIDTH, 1 - (bottom + top) / height)
+    )
     axes.patch.set_visible(False)
     return figure, axes
 
@@ -132,7 +137,8 @@ def _ticks(starts: Sequence[datetime], step: timedelta) -> dict[int, str]:
     """Label four places at most: days where the range is longer than two of them, else hours."""
     said = "%d %b" if len(starts) * step > timedelta(days=2) else "%H:%M"
     labels = [f"{start:{said}}" for start in starts]
-    begins = [place for place, label in enumerate(labels) if place and label != labels[place - 1]]
+    last = 0.9 * len(starts)  # a label further right would leave the plot
+    begins = [place for place in range(1, int(last)) if labels[place] != labels[place - 1]]
     return {place: labels[place] for place in begins[:: -(-len(begins) // 4) or 1]} or dict(
         enumerate(labels[:1])
     )

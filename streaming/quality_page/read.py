@@ -94,8 +94,8 @@ def read_material(
             Delay(source, float(bound), count) for source, bound, count in rows(_DELAYS.format(**within))
         ],
         event_hours=[EventHour(*row) for row in rows(_EVENT_HOURS.format(**_range(start - _BEFORE, end)))],
-        identities=_identities(rows(_IDENTITIES.format(**within))) if RECONCILIATION in extra else None,
-        gates=[GateEvent(*row) for row in rows(_GATES)] if GATE_LOG in extra else None,
+        identities=read_identities(rows(IDENTITIES.format(**within))) if RECONCILIATION in extra else None,
+        gates=[GateEvent(*row) for row in rows(GATES)] if GATE_LOG in extra else None,
         drift=[DriftField(d.field, d.source, d.json_type, d.first_seen, d.records) for d in fields],
         drift_hours=dict(rows(_DRIFT_HOURS.format(**within))),
         anomalies=_anomalies(catalog, properties, start, end, moment),
@@ -114,7 +114,8 @@ def _anomalies(
     return Anomalies(len(report.hours), report.compared, report.unknown, report.found)
 
 
-def _identities(rows: list[tuple[Any, ...]]) -> list[Identity]:
+def read_identities(rows: list[tuple[Any, ...]]) -> list[Identity]:
+    """Read the rows of `IDENTITIES`."""
     return [(one := Identity(*row))._replace(terms=json.loads(str(one.terms))) for row in rows]
 
 
@@ -179,13 +180,14 @@ _DRIFT_HOURS = f"""
     SELECT kafka_hour, sum(records)::BIGINT FROM {DRIFT}
     WHERE kafka_hour >= {{start}} AND kafka_hour < {{end}} GROUP BY ALL
 """  # noqa: S608
-_IDENTITIES = f"""
+IDENTITIES = f"""
     SELECT run, made_at, depth, scope, scope_from, scope_to, identity, formula, currency, event_type,
         left_sum, right_sum, terms, state, first_break
     FROM {RECONCILIATION}
     WHERE coalesce(scope_from < {{end}}, true) AND coalesce(scope_to > {{start}}, true)
     ORDER BY made_at, identity
 """  # noqa: S608
-_GATES = f"""
-    SELECT seq, at, event, gate, table_name, source, reason, actor FROM {GATE_LOG} ORDER BY seq
+# `at` is a word of DuckDB's own.
+GATES = f"""
+    SELECT seq, "at", event, gate, table_name, source, reason, actor FROM {GATE_LOG} ORDER BY seq
 """  # noqa: S608

@@ -6,11 +6,13 @@ import re
 from datetime import timedelta
 from html.parser import HTMLParser
 
+import duckdb
 import pytest
 
 from quality.drift import HIDDEN
-from streaming.quality_page.material import Anomalies, Counted, EventHour, Reason
+from streaming.quality_page.material import Anomalies, Counted, EventHour, GateEvent, Reason
 from streaming.quality_page.model import MOST_BARS, page_of
+from streaming.quality_page.read import GATE_LOG, GATES, IDENTITIES, RECONCILIATION, read_identities
 from streaming.quality_page.render import render
 from streaming.quality_page.tables import MOST_ROWS, duration, share, tables_of
 from streaming.quality_page.verdict import NO_NAME
@@ -99,7 +101,32 @@ def test_where_nothing_is_wrong_nothing_needs_a_person() -> None:
     assert "Nothing" in Seen(render(page)).text
 
 
+def test_what_reconciliation_and_gates_keep_is_read_whole() -> None:
+    hour = f"TIMESTAMPTZ '{START.isoformat()}'"
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'; CREATE SCHEMA quality")
+        connection.execute(f"""CREATE TABLE {RECONCILIATION} AS SELECT * FROM (VALUES
+            ('r1', {hour}, 'deep', 'all records', NULL::TIMESTAMPTZ, NULL::TIMESTAMPTZ,
+             'records', 'records = a + b', NULL, NULL,
+             3.0000, 3.0000, '{{"a": "1", "b": "2"}}', 'balanced', 0, NULL)) AS t(run, made_at, depth, scope,
+            scope_from, scope_to, identity, formula, currency, event_type, left_sum, right_sum, terms, state,
+            breaks, first_break)""")
+        connection.execute(f"""CREATE TABLE {GATE_LOG} AS SELECT * FROM (VALUES
+            (1, {hour}, 'held', 'partner_surge', NULL, 'shop', 'half is broken', 'curated'))
+            AS t(seq, "at", event, gate, table_name, source, reason, actor)""")
+        within = {"start": hour, "end": hour.replace("T08", "T09")}
+        (one,) = read_identities(connection.execute(IDENTITIES.format(**within)).fetchall())
+        (event,) = (GateEvent(*row) for row in connection.execute(GATES).fetchall())
+    assert (one.terms, one.left, one.is_broken, one.made_at) == ({"a": "1", "b": "2"}, 3, False, START)
+    assert (event.at, event.event, event.source, event.table) == (START, "held", "shop", None)
+
+
 # -- figures -------------------------------------------------------------------------------------------------
+
+
+def test_while_counts_lag_behind_the_tables_nothing_is_redelivered_less_than_never() -> None:
+    page = page_of(material(counted=[Counted(START, "bank", 5, 0, 9, 1, 1)]))
+    assert page.partners[0].redelivered == 0
 
 
 def test_records_are_accepted_redelivered_or_quarantined() -> None:
