@@ -30,6 +30,7 @@ from cli.quarantined import (
 from cli.telemetry import start_telemetry
 from config.settings import Settings, load_settings
 from lakehouse.definitions import QUARANTINE
+from lakehouse.gate_log import standing_holds
 from lakehouse.quarantine import QuarantineReader
 from lakehouse.quarantined import Selection
 from lakehouse.refs import read_head
@@ -135,11 +136,13 @@ def redrive(most: int, attempts: int, dry_run: bool, out: Output, **selected: An
     selection, reader = Selection(**selected), _reader(settings)
     start_telemetry()
     kafka, topic = settings.kafka_properties(), settings.kafka.topic
-    if not settings.is_local:
+    if not settings.is_embedded:
         require_durable(kafka, topic)
-    consumed = read_head(catalog_of(settings), QUARANTINE).offsets
+    catalog = catalog_of(settings)
+    consumed = read_head(catalog, QUARANTINE).offsets
     pending, profiles = on_their_way(kafka, topic, consumed), _profiles(settings)
-    terms = Terms(in_force(datetime.now(UTC)), attempts, pending, profiles)
+    held = {hold.source or "" for hold in standing_holds(catalog)}
+    terms = Terms(in_force(datetime.now(UTC)), attempts, pending, profiles, held)
     job = Redrive(reader, selection, terms, most)
     meant = job.count()
     with progress(out, "redriving", meant) as meter:

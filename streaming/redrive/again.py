@@ -20,8 +20,9 @@ from streaming.partners.profile import Profile
 from streaming.redrive.mark import NAMES, Mark, read_mark
 from streaming.redrive.rows import taken_again
 
-PASSES, BROKEN, TRIED, ON_ITS_WAY, MASKED, GONE = (
-    "passes", "still broken", "tried too often", "on its way", "card number masked", "not in raw",
+PASSES, BROKEN, TRIED, ON_ITS_WAY, HELD, MASKED, GONE = (
+    "passes", "still broken", "tried too often", "on its way", "partner held", "card number masked",
+    "not in raw",
 )  # fmt: skip
 # The trace of the first sending; the redrive has one of its own.
 _TRACE = ("traceparent", "tracestate")
@@ -36,12 +37,14 @@ class Terms:
         attempts: how often a record may be sent again before a person has to ask for more.
         on_their_way: records whose redrive Kafka holds already.
         profiles: of the partners that send CSV files, by source.
+        held: partners, by source, whose slice a gate holds now: what is redriven goes past the hold.
     """
 
     contract: Contract
     attempts: int
     on_their_way: Collection[Coordinates] = ()
     profiles: Mapping[str, Profile] = field(default_factory=dict)
+    held: Collection[str] = ()
 
 
 class Decision(NamedTuple):
@@ -78,6 +81,7 @@ def decide(record: Quarantined, raw: RawRecord | None, terms: Terms) -> Decision
 # What keeps a record back whatever its contract says, in the order in which it is asked.
 _KEPT_BACK: tuple[tuple[str, Callable[[Candidate, Terms], bool]], ...] = (
     (ON_ITS_WAY, lambda c, terms: c.record.where in terms.on_their_way),
+    (HELD, lambda c, terms: c.record.source in terms.held),
     (TRIED, lambda c, terms: c.mark.attempt > terms.attempts),
     # what stands there instead would pass for a value
     (MASKED, lambda c, _terms: MASK.encode() in (c.raw.value or b"")),

@@ -13,7 +13,18 @@ from quality.canonical import MAX_BYTES
 from quality.contract import Contract, Violation
 from streaming.dropzone.rows import MASK, Origin, RowIntake
 from streaming.partners import RowMapper, load_profiles
-from streaming.redrive.again import BROKEN, GONE, MASKED, ON_ITS_WAY, PASSES, TRIED, Decision, Terms, decide
+from streaming.redrive.again import (
+    BROKEN,
+    GONE,
+    HELD,
+    MASKED,
+    ON_ITS_WAY,
+    PASSES,
+    TRIED,
+    Decision,
+    Terms,
+    decide,
+)
 from streaming.redrive.mark import Mark, read_mark
 from tests.events import KAFKA_TS, wire
 
@@ -50,6 +61,11 @@ def test_what_is_still_broken_is_not_sent_and_says_its_rules() -> None:
     decision = decided(wire(amount="-1", currency="XXX"))
     assert (decision.outcome, decision.messages, decision.rules) == (BROKEN, (), ("enum", "range"))
     assert decide(record(), RawRecord(None, None, ()), TERMS).outcome == BROKEN
+
+
+def test_nothing_of_a_partner_whose_slice_is_held_goes_past_the_hold() -> None:
+    assert decided(wire(), replace(TERMS, held={"bank"})).outcome == HELD
+    assert decided(wire(), replace(TERMS, held={"", "shop"})).outcome == PASSES
 
 
 def test_age_is_judged_as_of_when_the_record_first_came() -> None:
