@@ -141,10 +141,12 @@ def _has_no_more_places(amount: pl.Expr, currency: pl.Expr) -> pl.Expr:
 
 def _told(failures: pl.DataFrame, rows: pl.DataFrame) -> Iterator[str]:
     """Tell each check that fell short: how often, and the first rows by their coordinates."""
-    for (column, check), cases in failures.group_by("column", "check", maintain_order=True):
+    by = ("schema_context", "column", "check")
+    for (context, column, check), cases in failures.group_by(by, maintain_order=True):
+        is_value = context == "Column"
         found = cases.head(EXAMPLES).select("failure_case", "index").iter_rows()
-        examples = ", ".join(_example(column is not None, case, index, rows) for case, index in found)
-        yield f"{column or 'row'}: {check} ({cases.height}: {examples})"
+        examples = ", ".join(_example(is_value, case, index, rows) for case, index in found)
+        yield f"{column if is_value else 'row'}: {check} ({cases.height}: {examples})"
 
 
 def _example(is_value: bool, case: Any, index: int | None, rows: pl.DataFrame) -> str:
@@ -201,8 +203,11 @@ _ACROSS: tuple[tuple[set[str], str, pl.Expr], ...] = (
         pl.col("event_ts") - pl.col("kafka_ts") <= max(known.max_future for known in contract.HISTORY),
     ),
     (
-        {"event_id", "event_ids"},
-        "the event that is shown is a member",
-        pl.col("event_ids").list.contains(pl.col("event_id")),
+        {"event_id", "original_event_id", "event_ids"},
+        "the event that is shown, or that its notice names, is a member",
+        pl.any_horizontal(
+            pl.col("event_ids").list.contains(pl.col(name)).fill_null(False)
+            for name in ("event_id", "original_event_id")
+        ),
     ),
 )
