@@ -10,6 +10,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from lakehouse.gates import GateEvent
+from lakehouse.offsets import OffsetVector
 from quality.history import Comparison
 from quality.partner_hour import Anomaly
 from streaming.quality_page.material import (
@@ -18,7 +20,6 @@ from streaming.quality_page.material import (
     Delay,
     DriftField,
     EventHour,
-    GateEvent,
     Identity,
     MadeFrom,
     Material,
@@ -97,5 +98,5 @@ def identity(name: str, **changes: Any) -> Identity:
 
 
 def gate(seq: int, event: str, name: str = "partner_surge", **changes: Any) -> GateEvent:
-    usual: dict[str, Any] = {"table": None, "source": None, "reason": "half is broken", "actor": "curated"}
-    return GateEvent(seq, START + seq * HOUR, event, name, **{**usual, **changes})
+    usual: dict[str, Any] = {"reason": "half is broken", "actor": "curated", "starts": OffsetVector()}
+    return GateEvent(event, name, seq=seq, at=START + seq * HOUR, **{**usual, **changes})

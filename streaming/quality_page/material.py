@@ -11,6 +11,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
 
+from lakehouse.gates import GateEvent
 from quality.partner_hour import Anomaly
 
 
@@ -84,19 +85,6 @@ class Identity(NamedTuple):
     @property
     def is_broken(self) -> bool:
         return self.state != "balanced"
-
-
-class GateEvent(NamedTuple):
-    """One row of the gate log."""
-
-    seq: int
-    at: datetime
-    event: str
-    gate: str
-    table: str | None
-    source: str | None
-    reason: str
-    actor: str
 
 
 class DriftField(NamedTuple):

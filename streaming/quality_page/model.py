@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from lakehouse.gates import GateEvent, GateState
 from quality.bins import quantile
 from streaming.quality_page.material import (
     Counted,
     Delay,
-    GateEvent,
     Identity,
     Material,
     Reason,
 )
-from streaming.quality_page.verdict import Need, Verdict, balance, current, name_of, needs, standing
+from streaming.quality_page.verdict import Need, Verdict, balance, current, name_of, needs
 
 MOST_BARS = 60
 _STEPS = tuple(timedelta(hours=hours) for hours in (1, 2, 3, 6, 12, 24, 72, 168))
@@ -91,7 +91,7 @@ class Page:
 def page_of(material: Material) -> Page:
     """Decide what is shown."""
     partners = _partners(material.counted)
-    identities, closed = current(material.identities or ()), standing(material.gates or ())
+    identities, closed = current(material.identities or ()), list(GateState.of(material.gates or ()).standing)
     step = _step(material.end - material.start)
     return Page(
         material=material,

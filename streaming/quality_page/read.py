@@ -14,7 +14,15 @@ from pyiceberg.catalog.rest import RestCatalog
 
 from lakehouse.arrivals_sql import ARRIVALS_VIEW
 from lakehouse.consistency import consistent
-from lakehouse.definitions import DRIFT, PARTNER_HOURS, PAYMENTS, QUARANTINE, VERSIONS
+from lakehouse.definitions import (
+    DRIFT,
+    PARTNER_HOURS,
+    PAYMENTS,
+    QUARANTINE,
+    RECONCILIATION,
+    VERSIONS,
+)
+from lakehouse.gate_log import GateLog
 from lakehouse.moments import Moment
 from lakehouse.query import run_query
 from lakehouse.refs import read_head
@@ -26,7 +34,6 @@ from streaming.quality_page.material import (
     Delay,
     DriftField,
     EventHour,
-    GateEvent,
     Identity,
     MadeFrom,
     Material,
@@ -35,8 +42,6 @@ from streaming.quality_page.material import (
 from streaming.schemas.drift_report import report_drift
 
 HOUR, SPAN = timedelta(hours=1), timedelta(days=7)
-# Kept by jobs of their own: a lake may be without them.
-RECONCILIATION, GATE_LOG = "quality.reconciliation", "quality.gate_log"
 _CURATED = (VERSIONS, PAYMENTS, QUARANTINE)
 _LOOKED_AT = 24  # hours in which anomalies are looked for: each needs its weeks of history
 _BEFORE = timedelta(hours=48)  # event hours before the range, which its records fell into
@@ -61,12 +66,13 @@ def read_material(
     end = end or now.replace(minute=0, second=0, microsecond=0) + HOUR
     heads = {name: read_head(catalog, name) for name in (*_CURATED, PARTNER_HOURS, DRIFT)}
     found = consistent({name: heads[name].table for name in _CURATED})
-    extra = {name for name in (RECONCILIATION, GATE_LOG) if catalog.table_exists(name)}
+    is_reconciled = catalog.table_exists(RECONCILIATION)
     snapshots = {
         **{name: heads[name].snapshot.snapshot_id for name in (PARTNER_HOURS, DRIFT)},
-        **{name: read_head(catalog, name).snapshot.snapshot_id for name in extra},
         **found.snapshots,
     }
+    if is_reconciled:
+        snapshots[RECONCILIATION] = read_head(catalog, RECONCILIATION).snapshot.snapshot_id
     moment = Moment(snapshots=snapshots)
 
     def rows(sql: str) -> list[tuple[Any, ...]]:
@@ -94,8 +100,8 @@ def read_material(
             Delay(source, float(bound), count) for source, bound, count in rows(_DELAYS.format(**within))
         ],
         event_hours=[EventHour(*row) for row in rows(_EVENT_HOURS.format(**_range(start - _BEFORE, end)))],
-        identities=read_identities(rows(IDENTITIES.format(**within))) if RECONCILIATION in extra else None,
-        gates=[GateEvent(*row) for row in rows(GATES)] if GATE_LOG in extra else None,
+        identities=read_identities(rows(IDENTITIES.format(**within))) if is_reconciled else None,
+        gates=GateLog(catalog).events(),
         drift=[DriftField(d.field, d.source, d.json_type, d.first_seen, d.records) for d in fields],
         drift_hours=dict(rows(_DRIFT_HOURS.format(**within))),
         anomalies=_anomalies(catalog, properties, start, end, moment),
@@ -186,8 +192,4 @@ IDENTITIES = f"""
     FROM {RECONCILIATION}
     WHERE coalesce(scope_from < {{end}}, true) AND coalesce(scope_to > {{start}}, true)
     ORDER BY made_at, identity
-"""  # noqa: S608
-# `at` is a word of DuckDB's own.
-GATES = f"""
-    SELECT seq, "at", event, gate, table_name, source, reason, actor FROM {GATE_LOG} ORDER BY seq
 """  # noqa: S608

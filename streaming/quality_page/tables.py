@@ -11,8 +11,9 @@ from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
 
+from lakehouse.gates import GateEvent
 from quality.partner_hour import figure_text
-from streaming.quality_page.material import GateEvent, Identity
+from streaming.quality_page.material import Identity
 from streaming.quality_page.model import Page
 from streaming.quality_page.verdict import name_of
 
@@ -232,8 +233,12 @@ def _anomalies(page: Page) -> Table:
 
 
 def _gates(caption: str, events: Iterable[GateEvent]) -> Table:
-    rows = ((moment(e.at), e.event, e.gate, e.table or name_of(e.source), e.reason, e.actor) for e in events)
+    rows = ((*_when(e), e.gate, e.table_name or name_of(e.source), e.reason, e.actor) for e in events)
     return table(caption, ("At (UTC)", "What", "Gate", "Of", "Why", "By"), rows)
+
+
+def _when(event: GateEvent) -> tuple[str, str]:
+    return "" if event.at is None else moment(event.at), event.event
 
 
 def _snapshots(page: Page) -> Table:

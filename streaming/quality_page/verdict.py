@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from lakehouse.gates import HELD, GateEvent
 from quality.drift import shown
 from quality.partner_hour import figure_text
-from streaming.quality_page.material import GateEvent, Identity, Material
+from streaming.quality_page.material import Identity, Material
 
 NO_NAME = "(no partner named)"
 DEEP = "deep"
-_STANDING = ("closed", "held")
 _AT = "%Y-%m-%d %H:%M"
 
 
@@ -66,12 +66,6 @@ def _says_more(newer: Identity, older: Identity) -> bool:
     return begins and ends and newer.depth in (DEEP, older.depth)
 
 
-def standing(gates: Sequence[GateEvent]) -> list[GateEvent]:
-    """Gates that are closed, and slices that are held: whose last event did not end it."""
-    last = {(e.gate, e.table, e.source): e for e in sorted(gates, key=lambda event: event.seq)}
-    return [event for event in last.values() if event.event in _STANDING]
-
-
 def balance(material: Material, identities: Sequence[Identity]) -> Verdict:
     """Answer whether it balances, from the identities that are current."""
     if not identities:
@@ -103,9 +97,8 @@ def _broken(identities: Sequence[Identity]) -> Iterator[Need]:
 
 def _closed(gates: Sequence[GateEvent]) -> Iterator[Need]:
     for gate in gates:
-        what = (
-            f"the records of {name_of(gate.source)}" if gate.event == "held" else gate.table or "everything"
-        )
+        whole = gate.table_name or "everything"
+        what = f"the records of {name_of(gate.source)}" if gate.event == HELD else whole
         said = f"{gate.gate}: {what} {gate.event} since {gate.at:{_AT}} UTC. {gate.reason}"
         yield Need(True, said, "paywave gate status")
 
