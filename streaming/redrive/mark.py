@@ -16,8 +16,9 @@ from streaming.message import Headers
 OF, OF_TIME, FIRST_TIME, ATTEMPT = "redrive-of", "redrive-of-time", "redrive-first-time", "redrive-attempt"
 MORE = "redrive-more"
 NAMES = (OF, OF_TIME, FIRST_TIME, ATTEMPT, MORE)
-# Kafka's ids of topics are URL-safe base64; no number is so long that a table could not hold it.
-_WHERE = re.compile(r"([A-Za-z0-9_-]{1,64})/([0-9]{1,9})/([0-9]{1,18})")
+# A topic's id is base64, by librdkafka with `+` and `/`: it ends at the last slash but one. No number is so
+# long that a table could not hold it.
+_WHERE = re.compile(r"([A-Za-z0-9+/=_-]{1,64})/([0-9]{1,9})/([0-9]{1,18})")
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-9]{2}:[0-9]{2}\.[0-9]{6}Z")
 _ATTEMPT = re.compile(r"[1-9][0-9]{0,5}")
 

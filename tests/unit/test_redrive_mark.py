@@ -23,11 +23,11 @@ from streaming.redrive.mark import (
 )
 
 NOW = datetime(2026, 11, 20, 12, 0, 0, 1, tzinfo=UTC)
-OWN = Coordinates("a-topic_ID", 1, 10)
-MARK = Mark(Coordinates("a-topic_ID", 0, 7), NOW - timedelta(hours=1), NOW - timedelta(days=1), 2)
+OWN = Coordinates("a/topic+ID", 1, 10)
+MARK = Mark(Coordinates("a/topic+ID", 0, 7), NOW - timedelta(hours=1), NOW - timedelta(days=1), 2)
 _coordinates = st.builds(
     Coordinates,
-    st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True),
+    st.from_regex(r"[A-Za-z0-9+/=_-]{1,64}", fullmatch=True),
     st.integers(0, 10**9 - 1),
     st.integers(0, 10**18 - 1),
 )
@@ -57,14 +57,15 @@ def test_what_is_written_is_read(
 @pytest.mark.parametrize(
     "changes",
     [
-        {"redrive_of": b"a-topic_ID/0"},
-        {"redrive_of": b"a-topic_ID/0/7/"},
-        {"redrive_of": b"a-topic_ID/-1/7"},
-        {"redrive_of": "a-topic_ID/0/\u0667".encode()},
+        {"redrive_of": b"a/topic+ID/0"},
+        {"redrive_of": b"/0/7"},
+        {"redrive_of": b"a/topic+ID/0/7/"},
+        {"redrive_of": b"a/topic+ID/-1/7"},
+        {"redrive_of": "a/topic+ID/0/\u0667".encode()},
         {"redrive_of": b"\xff/0/7"},
         {"redrive_of": b""},
         {"redrive_of": None},
-        {"redrive_of": b"a-topic_ID/1/10"},  # itself
+        {"redrive_of": b"a/topic+ID/1/10"},  # itself
         {"redrive_of_time": b"2026-11-20T12:00:00.000002Z"},  # later than the record
         {"redrive_of_time": b"2026-11-20 11:00:00"},
         {"redrive_of_time": b"2026-02-30T11:00:00.000000Z"},
