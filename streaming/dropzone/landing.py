@@ -26,6 +26,8 @@ from streaming.dropzone.complete import Copy, Seen
 _OURS = ".dropzone"
 _CHUNK = 1 << 20
 _SIDECAR_BYTES = 64 * 1024
+# Kept of a line: enough beyond what is taken to know a card number that the limit would cut in two.
+_LINE_BYTES = MAX_BYTES + 1024
 _LEFT_BEHIND_SECONDS = 3600.0
 _UNDER_WAY = ".copying"
 _JOURNAL = ".journal"
@@ -74,7 +76,7 @@ class Landing:
     def lines(self, partner: str, digest: str, start: int = 0) -> Iterator[tuple[bytes, int]]:
         """Read the lines of a copy from a byte on: each with its end, and the byte after it.
 
-        Of a line that is longer than any event may be, what comes after that is left out.
+        Of a line that is longer than any event may be, what comes well after that is left out.
         """
         with self._fs.open_input_file(self._copy_of(partner, digest)) as file:
             file.seek(start)
@@ -192,9 +194,9 @@ def _lines(file: pa.NativeFile, position: int) -> Iterator[tuple[bytes, int]]:
         for line in whole:
             position += len(line) + 1 + skipped
             skipped = 0
-            yield line[: MAX_BYTES + 2] + b"\n", position
+            yield line[:_LINE_BYTES] + b"\n", position
         # of a line without an end in sight, no more is kept than is looked at
-        held = rest[: MAX_BYTES + 2]
+        held = rest[:_LINE_BYTES]
         skipped += len(rest) - len(held)
     if held:
         yield held, position + len(held) + skipped

@@ -17,7 +17,7 @@ from quality.canonical import MAX_BYTES, UnreadableJson, canonical_json, parse_j
 from quality.card_tokens import TokenKey, key_at, token
 from quality.cards import card_numbers, holds_card_number, may_hold_card_number, without_card_numbers
 from quality.contract import Contract, Event, in_force
-from quality.judge import judge
+from quality.judge import judge, judge_fields
 from streaming.dropzone.progress import Reason
 from streaming.message import ARCHIVE, Headers, Message, message_from, with_fields
 from streaming.partners.registry import CardPolicy
@@ -29,7 +29,8 @@ MASK = "[card number]"
 # The namespace of ids of rows that carry none. Never change it: the same row must keep its id.
 _NAMESPACE = UUID("b3b1ff0c-6f0e-5f0a-8a44-9d5c2e0f7a61")
 _UNDECODED = re.compile("[\udc80-\udcff]")
-_ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")
+# What JSON writes for other characters, digits and the white space between them among these.
+_ESCAPED = re.compile(r"\\(?:u([0-9a-fA-F]{4})|[tnrfb])")
 _CARD_NUMBER = Reason("card_number", "", "the row holds a card number in clear")
 
 
@@ -88,7 +89,7 @@ class RowIntake:
         headers: Headers = (*self._headers, (LINE, b"%d" % line))
         if len(raw) > MAX_BYTES:
             reason = Reason("too_large", "", f"{MAX_BYTES} bytes at most are taken")
-            return self._rejected(raw[:MAX_BYTES], (reason,), headers)
+            return self._rejected(_beginning(raw, self._encoding), (reason,), headers)
         raw, refused = self._without_card_numbers(raw)
         if refused:
             return self._rejected(raw, (_CARD_NUMBER,), headers)
@@ -109,13 +110,15 @@ class RowIntake:
         if _CARD_NUMBER in reasons and value == raw:  # seen in the event only: nothing of the row is safe
             value = MASK.encode()
         if self._mapper is not None:
-            headers = (*headers, (COLUMNS, json.dumps(self._mapper.header).encode()))
+            headers = (*headers, (COLUMNS, masked(json.dumps(self._mapper.header).encode())))
         return Taken((message_from(value, {}, self._origin.source, headers),), reasons)
 
     def _reasons(self, value: bytes, fields: dict[str, Any]) -> list[Reason]:
         if may_hold_card_number(value) and holds_card_number(fields):  # put together from several columns
             return [_CARD_NUMBER]
-        verdict = judge(value, self._origin.received_at, self._contract, self._is_archive)
+        as_of = (self._origin.received_at, self._contract, self._is_archive)
+        # What was put into a line may bring it over the limit, of which its bytes alone tell.
+        verdict = judge(value, *as_of) if len(value) > MAX_BYTES else judge_fields(fields, *as_of)
         return [] if isinstance(verdict, Event) else [Reason(v.rule, v.field, v.message) for v in verdict]
 
     def _mapped(self, mapper: RowMapper, raw: bytes) -> list[tuple[bytes, dict[str, Any]]]:
@@ -125,7 +128,7 @@ class RowIntake:
         """Read a line of JSON; an id and a time of arrival that it lacks are put before its other fields."""
         fields = _object(raw)
         added = {}
-        if fields.get("ingest_ts") is None and "ingest_ts" not in fields:
+        if "ingest_ts" not in fields:
             added["ingest_ts"] = self._ingest_ts
         if "event_id" not in fields:
             content = canonical_json({name: fields[name] for name in fields if name != "ingest_ts"})
@@ -176,7 +179,7 @@ def masked(raw: bytes, encoding: str = "utf-8") -> bytes:
     clean = raw
     for tried in dict.fromkeys((encoding, "utf-8")):  # whoever reads the bytes may take them for UTF-8
         clean = _replaced(clean, tried, lambda _digits: MASK)
-    unescaped = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), _text(clean, "utf-8")[0])
+    unescaped = _ESCAPED.sub(_unescaped, _text(clean, "utf-8")[0])
     return MASK.encode() if card_numbers(unescaped) else clean
 
 
@@ -184,6 +187,17 @@ def masked_text(text: str) -> str:
     """Replace the card numbers in a text."""
     clean: str = without_card_numbers(text, lambda _digits: MASK)
     return clean
+
+
+def _beginning(raw: bytes, encoding: str) -> bytes:
+    """Keep what a row too large begins with. It is masked before it is cut: half a card number is not found."""
+    clean = masked(raw, encoding)
+    shrunk = len(raw) - len(clean)  # by so much less is kept, so that the row's end does not move up
+    return clean[: max(MAX_BYTES - shrunk, len(MASK))]
+
+
+def _unescaped(escape: re.Match[str]) -> str:
+    return chr(int(escape[1], 16)) if escape[1] else " "  # one white space is looked at like another
 
 
 def _replaced(raw: bytes, encoding: str, token_of: Callable[[str], str]) -> bytes:

@@ -20,6 +20,8 @@ from streaming.partners.profile import Profile
 # The namespace of every id made from a row. Never change it: the same row must keep its id.
 _NAMESPACE = UUID("6f1d3a52-8b1e-5c0a-9a57-2f6c7d1b4e90")
 _PLACE = re.compile(r"\{([^{}]+)\}")
+# Points stand between groups of three, one comma before the decimals.
+_DECIMAL_COMMA = re.compile(r"-?(?:[0-9]{1,3}(?:\.[0-9]{3})+|[0-9]+)(?:,[0-9]+)?")
 
 
 class UnmappableRow(ValueError):
@@ -117,8 +119,15 @@ class RowMapper:
             raise UnmappableRow(f"a time that is not written as {self._profile.time_format}") from None
 
     def _amount(self, text: str) -> str:
-        """Make a decimal point of the partner's notation; whether it is an amount, the contract judges."""
-        return text.replace(".", "").replace(",", ".") if self._profile.decimal_comma else text
+        """Make a decimal point of the partner's notation; whether it is an amount, the contract judges.
+
+        A number in another notation is refused, never guessed at: 12.50 would become 1250.
+        """
+        if not self._profile.decimal_comma:
+            return text
+        if not _DECIMAL_COMMA.fullmatch(text):
+            raise UnmappableRow("an amount that is not written with a decimal comma, as in 1.234,56")
+        return text.replace(".", "").replace(",", ".")
 
 
 def without_line_end(line: bytes) -> bytes:

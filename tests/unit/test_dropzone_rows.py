@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from quality.canonical import MAX_BYTES
 from quality.card_tokens import TokenKey
 from quality.cards import card_numbers
 from quality.contract import HISTORY
@@ -100,6 +101,30 @@ def test_a_rejected_row_goes_on_as_it_came_and_is_quarantined(raw: bytes, rule: 
     assert isinstance(judge(message.value, NOW, HISTORY[0], archive=True), list)
 
 
+@given(st.integers(0, 1300), st.sampled_from([VISA, "4111-1111-1111-1111", r"\u0034111\t1111\n1111\r1111"]))
+def test_of_a_row_that_is_cut_no_half_of_a_card_number_is_left(before: int, number: str) -> None:
+    row = b"x" * (MAX_BYTES - 1200 + before) + number.encode() + b"x" * 2000
+    others = (VISA.encode() + b"x") * 400 + row  # whose masks are shorter, so that the rest moves up
+    for raw in (row, others[: len(row)]):
+        for intake in (csv_intake(), json_intake()):
+            value = intake.take(raw[: MAX_BYTES + 1024], 3).messages[0].value
+            assert b"4111" not in value
+            assert len(value) <= MAX_BYTES
+
+
+def test_names_of_columns_are_masked_too() -> None:
+    mapper = RowMapper(CARDS, [*HEADER, VISA], "day.csv")
+    taken = RowIntake(Origin("sim", "day.csv", "d", NOW), "refuse", mapper).take(b"broken", 2)
+    assert VISA.encode() not in dict(taken.messages[0].headers)["file-columns"]
+
+
+def test_what_is_put_into_a_line_may_make_it_too_large() -> None:
+    room = MAX_BYTES - len(wire("e1", ingest_ts=..., attributes={"x": ""}))
+    assert rules(json_intake().take(wire("e1", ingest_ts=..., attributes={"x": "x" * room}), 1)) & {
+        "too_large"
+    }
+
+
 def test_reasons_never_say_a_value() -> None:
     for raw in (b"1,secret-time,20,145,58.03,0", b"1,2019-03-05 00:20:15,20,145,1.00,secret", b'1,"secret'):
         assert "secret" not in str(csv_intake().take(raw, 2).reasons)
@@ -141,6 +166,10 @@ def test_a_card_number_that_only_the_event_shows_leaves_nothing_of_the_row() -> 
         f"a {VISA} b".encode(),
         b"4111\xa01111\xa01111\xa01111",
         b'{"x": "\\u0034111111111111111", ',
+        *(
+            b'{"x": "4111%b1111%b1111%b1111", ' % (white, white, white)
+            for white in rb"\t \n \r \f \b".split()
+        ),
         ("\uff14" + "\uff11" * 15).encode(),
         b"\xff" + VISA.encode() + b"\xff",
     ],

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from quality.contract import HISTORY, Event
 from quality.judge import judge
@@ -17,6 +19,7 @@ from streaming.event_file import open_event_file
 from streaming.message import Message
 from streaming.partners import Profile, RowMapper, load_profiles, recognise
 from streaming.partners.profile import load_profile
+from streaming.partners.rows import UnmappableRow
 
 SAMPLE = Path(__file__).parents[1] / "data" / "card-transactions-sample.csv"
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -178,3 +181,34 @@ def test_a_wrong_profile_is_an_error_that_says_what(
     path.write_text(SETTLEMENT.replace(old, new), "utf-8")
     with pytest.raises(ProfileError, match=complaint):
         load_profile(path)
+
+
+def amount_of(profile: Profile, text: str) -> Decimal | None:
+    """What a row of the acquirer's makes of an amount; None where it cannot be mapped."""
+    header = ["Nummer", "Art", "Zeit", "Konto", "Händler", "Betrag"]
+    mapper = RowMapper(profile, header, "day.csv")
+    try:
+        (event,) = mapper.events(f"7;AUTH;20.11.2026 11:00:00;K1;Laden;{text}".encode(profile.encoding))
+    except UnmappableRow:
+        return None
+    return Decimal(event["amount"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["12.50", "1,234.56", "1.23,4", "1234.567,00", "1.2345", ",5", "5,", "1,2,3", "1e3", "--1", "+1", ""],
+)
+def test_an_amount_in_another_notation_than_the_profiles_is_not_guessed_at(
+    settlement: Profile, text: str
+) -> None:
+    assert amount_of(settlement, text) is None
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.decimals(-(10**9), 10**9, allow_nan=False, places=2), st.booleans())
+def test_an_amount_with_a_decimal_comma_is_read_as_it_is_meant_or_not_at_all(
+    settlement: Profile, amount: Decimal, has_points: bool
+) -> None:
+    written = f"{amount:,.2f}" if has_points else f"{amount:.2f}"
+    assert amount_of(settlement, written.translate(str.maketrans(",.", ".,"))) == amount
+    assert amount_of(settlement, written) is None  # two digits after a point are no thousands
