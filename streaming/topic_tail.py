@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 from confluent_kafka import Message as Record
 
 from streaming.errors import SendError
@@ -17,6 +17,15 @@ from streaming.topic_state import TopicState
 
 _ANSWER_S = 20.0
 _POLL_S = 0.2
+_READER: Mapping[str, str] = {
+    "group.id": "paywave-tail",
+    "enable.auto.commit": "false",
+    # Others' transactions keep nobody waiting: neither one that hangs, nor a marker in a record's place.
+    "isolation.level": "read_uncommitted",
+    "enable.partition.eof": "true",
+    # What retention takes away meanwhile is gone; what comes after it is read.
+    "auto.offset.reset": "earliest",
+}
 
 
 def read_on(kafka: Mapping[str, str], state: TopicState, start: Mapping[int, int]) -> Iterator[Record]:
@@ -27,8 +36,7 @@ def read_on(kafka: Mapping[str, str], state: TopicState, start: Mapping[int, int
     """
     starts = {p: max(start.get(p, 0), earliest) for p, earliest in state.earliest.items()}
     ends = {p: end for p, end in state.latest.items() if end > starts[p]}
-    own = {"group.id": "paywave-tail", "enable.auto.commit": "false"}
-    consumer = Consumer({**connection(kafka), **own}, logger=LIBRDKAFKA_LOG)
+    consumer = Consumer({**connection(kafka), **_READER}, logger=LIBRDKAFKA_LOG)
     try:
         consumer.assign([TopicPartition(state.topic, p, starts[p]) for p in ends])
         answered = time.monotonic()
@@ -42,14 +50,27 @@ def read_on(kafka: Mapping[str, str], state: TopicState, start: Mapping[int, int
                     "see whether it runs: `paywave status`; then do the same again, nothing is lost",
                 )
             for record in batch:
-                if record.error() is None:
-                    partition, offset = place_of(record)
-                    if offset < ends.get(partition, 0):
-                        yield record
-                    if offset + 1 >= ends.get(partition, 0):
-                        ends.pop(partition, None)
+                if record.error() is None and _is_before(record, ends):
+                    yield record
+                _note_end(record, ends)
     finally:
         consumer.close()
+
+
+def _is_before(record: Record, ends: Mapping[int, int]) -> bool:
+    partition, offset = place_of(record)
+    return offset < ends.get(partition, 0)
+
+
+def _note_end(record: Record, ends: dict[int, int]) -> None:
+    """Take a partition off `ends` once everything before its end was read."""
+    error = record.error()
+    if error is not None and error.code() != KafkaError._PARTITION_EOF:
+        return
+    partition, offset = place_of(record)
+    following = offset + 1 if error is None else offset
+    if following >= ends.get(partition, 0):
+        ends.pop(partition, None)
 
 
 def place_of(record: Record) -> tuple[int, int]:

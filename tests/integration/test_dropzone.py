@@ -15,6 +15,7 @@ from typing import Any
 import asyncssh
 import pytest
 from click.testing import CliRunner
+from confluent_kafka import Producer
 from pyiceberg.catalog.rest import RestCatalog
 from structlog.testing import capture_logs
 
@@ -26,6 +27,8 @@ from streaming.dropzone.landing import open_landing
 from streaming.dropzone.ledger import State
 from streaming.dropzone.outbox import Outbox
 from streaming.dropzone.sftp import SftpServer, authorized_keys, made_key
+from streaming.topic_state import inspect_topic
+from streaming.topic_tail import read_on
 from streaming.topics import ensure_topics, payments_topic
 from tests.commands import Running
 from tests.crashes import Crash, crash_once
@@ -316,6 +319,28 @@ def test_a_dropzone_that_is_told_to_end_leaves_the_file_to_the_next_at_once(
     assert place.size() == 1
     assert place.zone().scan_once()["done"] == 1
     assert place.by_line() == {("day.csv", line): 1 for line in range(2, 32)}
+
+
+def test_transactions_of_others_hung_or_ended_keep_nobody_from_reading_to_the_end(place: Place) -> None:
+    kafka = place.stack.kafka_properties()
+
+    def begun(name: str) -> Producer:
+        producer = Producer({**kafka, "transactional.id": f"{place.topic}-{name}"})
+        producer.init_transactions(WAIT_S)
+        producer.begin_transaction()
+        for partition in range(4):
+            producer.produce(place.topic, name.encode(), partition=partition)
+        producer.flush(WAIT_S)
+        return producer
+
+    def values() -> Counter[bytes]:
+        return Counter(r.value() or b"" for r in read_on(kafka, inspect_topic(kafka, place.topic), {}))
+
+    begun("done").commit_transaction(WAIT_S)
+    assert values() == {b"done": 4}  # a marker is the last that stands in each partition
+    hung = begun("hung")
+    assert values() == {b"done": 4, b"hung": 4}
+    hung.abort_transaction(WAIT_S)
 
 
 @pytest.mark.faults
