@@ -7,21 +7,44 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+from streaming.dropzone.rows import masked_text, shows_card_number
 from streaming.errors import InputFileError, ProfileError
 from streaming.message import Message, message_of
 from streaming.partners import Profile, RowMapper, find_profile, load_profiles, recognise
 
 DEFAULT_SOURCE = "paywave-cli"
 _PEEKED_LINES = 20
+_NAMED_LINES = 20
 _JSONL_NAMES = frozenset({".jsonl", ".ndjson", ".json"})
 
 
+@dataclass
+class Refused:
+    """Lines that hold a card number in clear: how many, and the numbers of the first ones."""
+
+    count: int = 0
+    lines: list[int] = field(default_factory=list)
+
+    def add(self, line: int) -> None:
+        self.count += 1
+        if len(self.lines) < _NAMED_LINES:
+            self.lines.append(line)
+
+    def __str__(self) -> str:
+        named = ", ".join(map(str, self.lines)) + (", …" if self.count > len(self.lines) else "")
+        return f"{self.count:,} not sent, with a card number in clear: line {named}"
+
+
 class EventFile:
-    """An open file; iterate `messages()` once. `bytes_read` of `size` (None: a pipe) is how far it is."""
+    """An open file; iterate `messages()` once. `bytes_read` of `size` (None: a pipe) is how far it is.
+
+    Lines that hold a card number in clear are counted as `refused` instead, unless they are allowed.
+    """
 
     def __init__(
         self,
@@ -31,8 +54,11 @@ class EventFile:
         *,
         profile: str | None = None,
         source: str | None = None,
+        allow_card_numbers: bool = False,
     ) -> None:
         self.name = name
+        self.refused = Refused()
+        self._allows_card_numbers = allow_card_numbers
         self.size = size
         self.bytes_read = 0
         self._source = source
@@ -46,19 +72,24 @@ class EventFile:
 
     def messages(self) -> Iterator[Message]:
         """Yield a message per line (JSONL) or event of a row (CSV). InputFileError if a read fails."""
-        if self.profile:
-            yield from self._mapped(self.profile)
-            return
-        source = self._source or DEFAULT_SOURCE
-        for line in self._lines():
-            yield message_of(line.removesuffix(b"\n"), source)
+        encoding = self.profile.encoding if self.profile else "utf-8"
+        for number, of_line in self._mapped(self.profile) if self.profile else self._as_they_are():
+            if self._allows_card_numbers or not any(shows_card_number(m.value, encoding) for m in of_line):
+                yield from of_line
+            else:
+                self.refused.add(number)
 
-    def _mapped(self, profile: Profile) -> Iterator[Message]:
+    def _as_they_are(self) -> Iterator[tuple[int, list[Message]]]:
+        source = self._source or DEFAULT_SOURCE
+        for number, line in enumerate(self._lines(), start=1):
+            yield number, [message_of(line.removesuffix(b"\n"), source)]
+
+    def _mapped(self, profile: Profile) -> Iterator[tuple[int, list[Message]]]:
         lines = self._lines()
         header = profile.header(next(lines)) or []
-        mapper = RowMapper(profile, header, Path(self.name).name, self._source)
+        mapper = RowMapper(profile, header, masked_text(Path(self.name).name), self._source)
         for number, line in enumerate(lines, start=2):
-            yield from mapper.messages(line, number)
+            yield number, list(mapper.messages(line, number))
 
     def _lines(self) -> Iterator[bytes]:
         try:
@@ -109,7 +140,11 @@ class EventFile:
 
 @contextmanager
 def open_event_file(
-    path: Path, *, profile: str | None = None, source: str | None = None
+    path: Path,
+    *,
+    profile: str | None = None,
+    source: str | None = None,
+    allow_card_numbers: bool = False,
 ) -> Iterator[EventFile]:
     """Open a file of events. Raises InputFileError if it cannot be read, ProfileError if no profile fits."""
     try:
@@ -120,17 +155,24 @@ def open_event_file(
         ) from None
     with stream:
         size = path.stat().st_size if path.is_file() else None
-        yield EventFile(stream, str(path), size, profile=profile, source=source)
+        yield EventFile(
+            stream, str(path), size,
+            profile=profile, source=source, allow_card_numbers=allow_card_numbers,
+        )  # fmt: skip
 
 
 @contextmanager
 def standard_input(
-    stream: BinaryIO, *, profile: str | None = None, source: str | None = None
+    stream: BinaryIO,
+    *,
+    profile: str | None = None,
+    source: str | None = None,
+    allow_card_numbers: bool = False,
 ) -> Iterator[EventFile]:
     """Events from a pipe, whose size is unknown; it is not closed."""
-    yield EventFile(stream, "-", profile=profile, source=source)
+    yield EventFile(stream, "-", profile=profile, source=source, allow_card_numbers=allow_card_numbers)
 
 
 def _shown(header: bytes) -> str:
-    text = header.rstrip(b"\r\n").decode("utf-8", "replace")
+    text = masked_text(header.rstrip(b"\r\n").decode("utf-8", "replace"))
     return repr(text if len(text) <= 120 else text[:119] + "…")

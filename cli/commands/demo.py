@@ -121,7 +121,10 @@ def _send(
     to = settings.kafka.topic, settings.kafka_properties()
     if file is not None:
         with _step(out, f"sending {file}"), open_event_file(Path(file)) as opened:
-            return send(opened.messages(), *to).acknowledged, None
+            sent = send(opened.messages(), *to).acknowledged
+        if opened.refused.count:
+            out.log.print(f"         {opened.refused}", markup=False)
+        return sent, None
     seed = secrets.randbits(32) if seed is None else seed
     if front_door:
         return _send_through_the_door(settings, out, events, seed)

@@ -156,11 +156,20 @@ def _write_expected(path: Path, simulation: Simulation) -> None:
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Events per second at most.")
 @click.option("--source", help="Who sends them (header ce_source) [default: the profile's, or paywave-cli].")
 @click.option("--profile", help="Partner profile of a CSV file, by name or .toml file [default: recognised].")
+@click.option("--allow-card-numbers", is_flag=True, help="Send lines that hold a card number in clear too.")
 @with_output
-def send(out: Output, file: str, rate: float | None, source: str | None, profile: str | None) -> None:
+def send(
+    out: Output,
+    file: str,
+    rate: float | None,
+    source: str | None,
+    profile: str | None,
+    allow_card_numbers: bool,
+) -> None:
     """Send FILE (JSONL, or CSV of a partner; - for standard input) to Kafka.
 
     The bytes of each line go out unchanged, broken ones too. Sending the same file again changes nothing.
+    A line that holds a card number in clear is not sent: it is counted and named by its number; exit 1.
     """
     from cli.telemetry import start_telemetry
     from config.settings import load_settings
@@ -173,9 +182,11 @@ def send(out: Output, file: str, rate: float | None, source: str | None, profile
     if not settings.is_embedded:
         require_durable(settings.kafka_properties(), settings.kafka.topic)
     opened = (
-        standard_input(_stdin(), profile=profile, source=source)
+        standard_input(_stdin(), profile=profile, source=source, allow_card_numbers=allow_card_numbers)
         if file == "-"
-        else open_event_file(Path(file), profile=profile, source=source)
+        else open_event_file(
+            Path(file), profile=profile, source=source, allow_card_numbers=allow_card_numbers
+        )
     )
     with opened as events_file, progress(out, "sending", events_file.size) as meter:
         report = send_messages(
@@ -188,15 +199,19 @@ def send(out: Output, file: str, rate: float | None, source: str | None, profile
     result = {
         "sent": report.acknowledged,
         "failed": report.failed,
+        "refused": events_file.refused.count,
+        "refused_lines": events_file.refused.lines,
         "seconds": round(report.seconds, 3),
         "file": file,
         "format": events_file.format,
         "profile": events_file.profile.name if events_file.profile else None,
     }
     out.result(result, lambda console: _show_sent(console, result, report.first_failure))
-    if report.failed:
-        if out.as_json:
-            out.log.print(f"{report.failed:,} refused: {report.first_failure}", markup=False)
+    if report.failed and out.as_json:
+        out.log.print(f"{report.failed:,} refused: {report.first_failure}", markup=False)
+    if events_file.refused.count:
+        out.log.print(f"{events_file.refused}; `--allow-card-numbers` sends them", markup=False)
+    if report.failed or events_file.refused.count:
         sys.exit(1)
 
 

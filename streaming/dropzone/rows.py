@@ -183,6 +183,16 @@ def masked(raw: bytes, encoding: str = "utf-8") -> bytes:
     return MASK.encode() if card_numbers(unescaped) else clean
 
 
+def shows_card_number(raw: bytes, encoding: str = "utf-8") -> bool:
+    """Tell whether bytes hold a card number in clear for whoever reads them as JSON, or else as text."""
+    if not may_hold_card_number(raw):
+        return False
+    try:
+        return holds_card_number(parse_json(raw))
+    except UnreadableJson:
+        return masked(raw, encoding) != raw
+
+
 def masked_text(text: str) -> str:
     """Replace the card numbers in a text."""
     clean: str = without_card_numbers(text, lambda _digits: MASK)
@@ -190,7 +200,7 @@ def masked_text(text: str) -> str:
 
 
 def _beginning(raw: bytes, encoding: str) -> bytes:
-    """Keep what a row too large begins with. It is masked before it is cut: half a card number is not found."""
+    """Keep what a row too large begins with. It is masked first: half of a card number would not be found."""
     clean = masked(raw, encoding)
     shrunk = len(raw) - len(clean)  # by so much less is kept, so that the row's end does not move up
     return clean[: max(MAX_BYTES - shrunk, len(MASK))]

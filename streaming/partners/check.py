@@ -64,7 +64,9 @@ def _profile_problems(partner: Partner) -> Iterator[str]:
 def _check_sample(partner: Partner, path: Path) -> tuple[int, list[str]]:
     """Map and judge each row, as of the time at which it says it was ingested."""
     try:
-        with open_event_file(path, profile=partner.profile, source=partner.source) as file:
+        with open_event_file(
+            path, profile=partner.profile, source=partner.source, allow_card_numbers=True
+        ) as file:
             verdicts = [_problem(message) for message in file.messages()]
     except StreamingError as error:
         return 0, [str(error)]

@@ -66,6 +66,21 @@ def test_the_source_may_be_named(tmp_path: Path) -> None:
     assert ("ce_source", b"acme") in message.headers
 
 
+def test_no_card_number_of_a_row_or_a_files_name_gets_out(tmp_path: Path) -> None:
+    path = tmp_path / "of-4111111111111111.csv"
+    path.write_bytes(HEADER + ROW.replace(b",145,", b",4111-1111-1111-1111,") + b"broken\n" + ROW)
+    with open_event_file(path) as file:
+        broken, event = file.messages()
+    assert (file.refused.count, file.refused.lines) == (1, [2])
+    assert dict(broken.headers)["file"] == b"of-[card number].csv"
+    assert broken.value == b"broken"
+    assert b"145" in event.value
+    path.write_bytes(b"4111111111111111,a\n1,2\n")
+    with pytest.raises(ProfileError) as caught, open_event_file(path):
+        pass
+    assert "'[card number],a'" in str(caught.value)
+
+
 @pytest.mark.parametrize("name", ["day.csv", "day.txt", "day"])
 def test_an_unknown_header_is_an_error_that_shows_it(tmp_path: Path, name: str) -> None:
     path = tmp_path / name

@@ -96,7 +96,10 @@ def test_what_was_generated_is_sent_byte_by_byte(settings: MockKafka, tmp_path: 
     assert result.exit_code == 0, result.output
     answer = json.loads(result.stdout)
     assert answer.pop("seconds") >= 0
-    assert answer == {"sent": 300, "failed": 0, "file": str(path), "format": "jsonl", "profile": None}
+    assert answer == {
+        "sent": 300, "failed": 0, "refused": 0, "refused_lines": [],
+        "file": str(path), "format": "jsonl", "profile": None,
+    }  # fmt: skip
     assert sorted(m.value() for m in settings.consume(300)) == sorted(path.read_bytes().split(b"\n")[:-1])
 
 
@@ -118,6 +121,31 @@ def test_a_refused_record_is_exit_1_and_counted(settings: MockKafka, tmp_path: P
     answer = json.loads(result.stdout)
     assert (answer["sent"], answer["failed"]) == (2, 1)
     assert "too large" in result.stderr
+
+
+def test_a_line_with_a_card_number_is_not_sent_but_named_unless_it_is_allowed(
+    settings: MockKafka, tmp_path: Path
+) -> None:
+    path = tmp_path / "events.jsonl"
+    lines = [
+        b"{}",
+        b'{"a": "\\u0034111111111111111"}',
+        b"broken 4111 1111 1111 1111",
+        b"[1.0]",
+        b'{"a": 4111111111111111}',
+    ]
+    path.write_bytes(b"\n".join(lines))
+    result = send(str(path), "--output", "json")
+    answer = json.loads(result.stdout)
+    assert (result.exit_code, answer["sent"], answer["refused"]) == (1, 2, 3)
+    assert answer["refused_lines"] == [2, 3, 5]
+    assert "line 2, 3, 5" in result.stderr
+    assert "1111" not in result.output + result.stderr
+    passed = [m.value() for m in settings.consume(2)]
+    assert sorted(passed) == [b"[1.0]", b"{}"]
+    result = send(str(path), "--allow-card-numbers", "--output", "json")
+    assert (result.exit_code, json.loads(result.stdout)["sent"]) == (0, 5)
+    assert sorted(m.value() for m in settings.consume(7)) == sorted(lines + passed)
 
 
 def test_what_cannot_be_sent_is_an_error(settings: MockKafka, tmp_path: Path) -> None:
