@@ -29,6 +29,7 @@ from streaming.topic_state import inspect_topic
 
 # Long enough that a loaded machine does not spend it on renewing claims.
 LEASE_S, PROCESS_LEASE_S = 2.0, 6.0
+DELIVERY_S = 1.0
 _PARTNER = """
 [partners.{name}]
 source = "{name}"
@@ -76,6 +77,7 @@ class Place:
     folder: Path
     landing: Landing | None = None
     overdue: float = 60
+    quiet_s: float = 0
     registry: Registry = field(init=False)
 
     def __post_init__(self) -> None:
@@ -91,7 +93,10 @@ class Place:
         """A dropzone in this process; a new one is another owner."""
         self.root.mkdir(exist_ok=True)
         keys = made_token_keys(self.folder / "card-tokens.toml")
-        settings = ReaderSettings(self.topic, self.stack.kafka_properties(), keys, lease_s)
+        kafka = self.stack.kafka_properties()
+        settings = ReaderSettings(
+            self.topic, kafka, keys, lease_s, delivery_s=DELIVERY_S, quiet_s=self.quiet_s
+        )
         zone = Dropzone(
             self.landing or LocalLanding(self.root), Book(FileLedger(self.catalog)), self.registry, settings
         )
@@ -123,7 +128,7 @@ class Place:
             "PAYWAVE_PARTNERS__REGISTRY": str(self.registry_file),
             "PAYWAVE_DROPZONE__LANDING": str(self.root),
             "PAYWAVE_DROPZONE__LEASE_S": str(PROCESS_LEASE_S),
-            "PAYWAVE_DROPZONE__DELIVERY_TIMEOUT_S": str(PROCESS_LEASE_S),
+            "PAYWAVE_DROPZONE__QUIET_S": "0",
             "PAYWAVE_DROPZONE__SCAN_S": "0.5",
         }
         return {**own, **more}

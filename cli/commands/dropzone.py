@@ -45,7 +45,8 @@ def dropzone(out: Output, landing: str | None, sftp: bool, port: int | None, onc
     """Take in partners' files, each row once; a receipt per file goes back into the partner's folder.
 
     One folder per partner, named as in the registry. A file is read when a manifest, a checksum or a `.done`
-    beside it says that it is complete. Ends at the next row on SIGTERM.
+    beside it says that it is complete, and it has not changed for `dropzone.quiet_s`. Ends at the next
+    row on SIGTERM.
     """
     settings = load_settings()
     registry, where = load_registry(registry_file(settings)), _where(settings, landing)
@@ -73,7 +74,12 @@ def make_dropzone(settings: Settings, registry: Registry, landing: Landing) -> D
     ours = settings.dropzone
     keys = token_keys_of(settings, [p for p in registry.partners.values() if p.files])
     reading = ReaderSettings(
-        settings.kafka.topic, settings.kafka_properties(), keys, ours.lease_s, ours.delivery_timeout_s
+        settings.kafka.topic,
+        settings.kafka_properties(),
+        keys,
+        lease_s=ours.lease_s,
+        delivery_s=ours.delivery_timeout_s,
+        quiet_s=ours.quiet_s,
     )
     return Dropzone(landing, Book(FileLedger(catalog_of(settings))), registry, reading)
 

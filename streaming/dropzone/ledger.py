@@ -107,6 +107,16 @@ def open_versions(entries: Sequence[Entry]) -> list[Entry]:
     return [entry for entry in last.values() if entry.state == State.READING]
 
 
+def refuse(
+    entries: Sequence[Entry], partner: str, name: str, fingerprint: str, size: int, *, why: str, now: datetime
+) -> Entry | None:
+    """Note that a file is refused without being read, once for each state in which it is seen."""
+    if is_known(entries, name, fingerprint):
+        return None
+    seq = _next(entries, name)
+    return Entry(partner, name, seq, State.REJECTED, now, fingerprint, size, reason=why)
+
+
 def is_known(entries: Sequence[Entry], name: str, fingerprint: str) -> bool:
     """Tell whether a file stands settled just as it was seen, so that it need not be read."""
     last = newest(entries, name)
@@ -132,8 +142,8 @@ def wait(
 def take(entries: Sequence[Entry], found: Found, claim: Claim) -> Decision:
     """Decide what becomes of a complete file; `entries` are all of its partner that share name or digest.
 
-    Content that is done is repeated, under whatever name. Content that another dropzone reads is left to it
-    until its claim runs out. All else is a new version of its name, the first one included.
+    Content that is done is repeated, under whatever name. Content that was begun is left alone until its
+    claim runs out. All else is a new version of its name, the first one included.
     """
     if is_known(entries, found.name, found.fingerprint):
         return Decision(None, is_ours=False)
@@ -148,19 +158,31 @@ def take(entries: Sequence[Entry], found: Found, claim: Claim) -> Decision:
     return Decision(_begun(entries, found, claim), is_ours=True)
 
 
+def is_held(begun: Entry, now: datetime) -> bool:
+    """Tell whether a version that was begun is to be left alone yet.
+
+    By whoever claimed it, too: of what it sent and got no answer for, a part may stand in Kafka where nobody
+    can read it before the replicas agree. The claim outlasts that.
+    """
+    return begun.claimed_until is not None and begun.claimed_until > now
+
+
 def take_over(entries: Sequence[Entry], begun: Entry, claim: Claim) -> Decision:
-    """Claim a version that was begun, if it is ours or its claim has run out; where it began stays."""
-    is_held = begun.claimed_until is not None and begun.claimed_until > claim.now
-    if is_held and begun.owner != claim.owner:
+    """Claim a version that was begun once its claim has run out; where it began stays."""
+    if is_held(begun, claim.now):
         return Decision(None, is_ours=False)
-    entry = replace(
+    return Decision(claimed(entries, begun, claim), is_ours=True)
+
+
+def claimed(entries: Sequence[Entry], begun: Entry, claim: Claim) -> Entry:
+    """Write a claim down: a new one, or ours for longer."""
+    return replace(
         begun,
         seq=_next(entries, begun.name),
         changed_at=claim.now,
         owner=claim.owner,
         claimed_until=claim.now + claim.lease,
     )
-    return Decision(entry, is_ours=True)
 
 
 def is_still_ours(entries: Sequence[Entry], ours: Entry) -> bool:

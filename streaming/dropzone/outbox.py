@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from time import monotonic
+from typing import NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import Message as Delivered
@@ -26,23 +28,41 @@ _DEFAULTS: Mapping[str, str] = {
     "queue.buffering.max.kbytes": "32768",
     "message.max.bytes": "1048576",
 }
+# No record is given up for being late: it may stand in the leader's log all the same, and whoever sent it
+# again by another producer would double it. This one asks until it is told.
+_PATIENT: Mapping[str, str] = {"delivery.timeout.ms": "0"}
 _POLL_S = 0.2
 OnStored = Callable[[int, int], None]
+OnWait = Callable[[float], None]
+
+
+class Stored(NamedTuple):
+    """Where a record of a file stands, and whether it is an event, or a row that was rejected."""
+
+    partition: int
+    offset: int
+    is_event: bool
 
 
 class Outbox:
-    """An idempotent producer with acks=all; `on_stored` is told partition and offset of each record."""
+    """An idempotent producer with acks=all that waits for Kafka as long as it takes.
 
-    def __init__(self, topic: str, kafka: Mapping[str, str], delivery_s: float, on_stored: OnStored) -> None:
-        own = {"delivery.timeout.ms": str(int(delivery_s * 1000))}
-        self._producer = Producer(producer_config(_DEFAULTS, kafka, own), logger=LIBRDKAFKA_LOG)
+    `on_stored` is told partition and offset of each record. `on_wait` is called several times a second while
+    Kafka is waited for, with the seconds since it last acknowledged any: what it raises ends the wait.
+    """
+
+    def __init__(self, topic: str, kafka: Mapping[str, str], on_stored: OnStored, on_wait: OnWait) -> None:
+        self._producer = Producer(producer_config(_DEFAULTS, kafka, _PATIENT), logger=LIBRDKAFKA_LOG)
         self._topic = topic
         self._on_stored = on_stored
+        self._on_wait = on_wait
+        self._moved = monotonic()
         self._trace = trace_headers()
         self._failure: KafkaError | None = None
 
     def put(self, message: Message) -> None:
         """Hand a record over, waiting while the queue is full. Raises SendError once Kafka refused any."""
+        self._moved = monotonic()
         while True:
             try:
                 self._producer.produce(
@@ -55,7 +75,7 @@ class Outbox:
                 break
             except BufferError:
                 self._producer.poll(_POLL_S)
-                self._check()
+                self._wait()
             except KafkaException as error:
                 self._failure = error.args[0]
                 self._check()
@@ -64,12 +84,13 @@ class Outbox:
 
     def flush(self) -> None:
         """Wait until every record is acknowledged by all in-sync replicas. Raises SendError otherwise."""
+        self._moved = monotonic()
         while self._producer.flush(_POLL_S):
-            self._check()
+            self._wait()
         self._check()
 
     def give_up(self) -> None:
-        """Drop what is on its way, as far as it is not sent yet."""
+        """Drop what is on its way. What was sent may still come to stand in Kafka."""
         self._producer.purge()
         self._producer.flush(1)
 
@@ -77,10 +98,12 @@ class Outbox:
         if error is not None:
             self._failure = self._failure or error
             return
-        partition, offset = message.partition(), message.offset()
-        assert partition is not None
-        assert offset is not None
-        self._on_stored(partition, offset)
+        self._moved = monotonic()
+        self._on_stored(*place_of(message))
+
+    def _wait(self) -> None:
+        self._check()
+        self._on_wait(monotonic() - self._moved)
 
     def _check(self) -> None:
         if self._failure is not None:
@@ -92,15 +115,16 @@ class Outbox:
 
 def records_of(
     kafka: Mapping[str, str], state: TopicState, digest: str, look_from: Mapping[int, int]
-) -> dict[int, list[tuple[int, int]]]:
-    """Find the records of a file's content in the topic: by line, where each stands (partition, offset).
+) -> dict[int, list[Stored]]:
+    """Find the records of a file's content in the topic, by line.
 
     `look_from` says where to begin in each partition; one that it does not name is read from its earliest.
     Raises SendError if Kafka stops answering.
     """
-    found: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    found: dict[int, list[Stored]] = defaultdict(list)
     for record in read_on(kafka, state, look_from):
         headers = dict(record.headers() or ())
         if headers.get(FILE_DIGEST) == digest.encode():
-            found[int(headers[LINE] or b"0")].append(place_of(record))
+            stored = Stored(*place_of(record), is_event="ce_id" in headers)
+            found[int(headers[LINE] or b"0")].append(stored)
     return found

@@ -15,13 +15,13 @@ from quality.card_tokens import TokenKey
 from streaming.dropzone import telemetry
 from streaming.dropzone.book import Book
 from streaming.dropzone.landing import Landing
-from streaming.dropzone.ledger import Claim, Entry, State, is_still_ours, settle, take_over
+from streaming.dropzone.ledger import Claim, Entry, State, claimed, is_still_ours, settle
 from streaming.dropzone.names import receipt_of
-from streaming.dropzone.outbox import Outbox, records_of
+from streaming.dropzone.outbox import Outbox, Stored, records_of
 from streaming.dropzone.progress import Journal, Tally, look_from, read_journal
 from streaming.dropzone.receipt import receipt
 from streaming.dropzone.rows import Origin, RowIntake, Taken
-from streaming.errors import StreamingError
+from streaming.errors import SendError, StreamingError
 from streaming.partners import RowMapper, find_profile
 from streaming.partners.registry import Partner
 from streaming.partners.rows import without_line_end
@@ -42,15 +42,28 @@ class Stopped(Exception):
     """The dropzone was asked to end; the file was left at a row's end."""
 
 
+class StoppedWaiting(Stopped):
+    """It was asked to end while Kafka did not answer for what was sent."""
+
+
 @dataclass(frozen=True)
 class Settings:
-    """What reading needs to know, times in seconds. A claim holds for `lease_s`, and is renewed before."""
+    """What reading needs to know, times in seconds.
+
+    Args:
+        lease_s: how long a claim holds. It is renewed so early that half of it is left at any time: within
+            that half, all that a dropzone that was killed had sent must be readable in Kafka, or gone.
+        delivery_s: after so long without any acknowledgement people are told, and a dropzone that is asked to
+            end does not wait for one any more.
+        quiet_s: a file that has changed within this time is left alone yet.
+    """
 
     topic: str
     kafka: Mapping[str, str]
     token_keys: Sequence[TokenKey] = ()
-    lease_s: float = 30.0
+    lease_s: float = 90.0
     delivery_s: float = 10.0
+    quiet_s: float = 5.0
 
     @property
     def lease(self) -> timedelta:
@@ -88,6 +101,8 @@ class Reader:
                 tally = reading.run()
             except WrongFile as error:
                 return self.settle(ours, State.REJECTED, Tally(), str(error))
+            except StoppedWaiting:
+                raise  # the claim stays: nobody knows yet what of it Kafka holds
             except Stopped:
                 self._release(ours)
                 raise
@@ -125,7 +140,7 @@ class Reader:
         def choose(known: list[Entry]) -> Entry | None:
             now = datetime.now(UTC)
             claim = Claim(self._owner, now, timedelta(0), ours.topic_id or "", ours.starts or "{}")
-            return take_over(known, ours, claim).entry if is_still_ours(known, ours) else None
+            return claimed(known, ours, claim) if is_still_ours(known, ours) else None
 
         self._book.add(ours.partner, [ours.name], [], choose)
 
@@ -151,6 +166,7 @@ class _Reading:
         self._digest = ours.digest or ""
         self._renewed = time.monotonic() - _age(ours)
         self._journalled = time.monotonic()
+        self._is_told = False
 
     def run(self) -> Tally:
         """Send what is not in Kafka yet. Returns the tally of the whole file."""
@@ -161,9 +177,8 @@ class _Reading:
             journal = None
         journal = journal or Journal(self._digest, 1 if header_end else 0, header_end, Tally())
         there = self._already_there(state, journal)
-        outbox = Outbox(
-            self._settings.topic, self._settings.kafka, self._settings.delivery_s, journal.tally.stands_at
-        )
+        stands_at = journal.tally.stands_at
+        outbox = Outbox(self._settings.topic, self._settings.kafka, stands_at, self._hold_on)
         try:
             self._send(intake, journal, there, outbox)
         except BaseException:
@@ -187,11 +202,20 @@ class _Reading:
         mapper = RowMapper(profile, header, ours.name, partner.source)
         return RowIntake(origin, partner.card_numbers, mapper, self._settings.token_keys), end
 
-    def _already_there(self, state: TopicState, journal: Journal) -> dict[int, list[tuple[int, int]]]:
-        """Look up which records after the journal are in Kafka. Nothing is, where reading begins just now."""
+    def _already_there(self, state: TopicState, journal: Journal) -> dict[int, list[Stored]]:
+        """Look up which records after the journal are in Kafka. Nothing is, where reading begins just now.
+
+        What was sent before can be read once the claim has run out, unless too few replicas are in sync.
+        """
         ours = self._ours
         if ours.received_at == ours.changed_at:
             return {}
+        if state.in_sync * 2 <= state.replicas:
+            raise SendError(
+                f"{state.in_sync} of {state.replicas} replicas of {state.topic} are in sync: "
+                f"what it holds of file {ours.name} cannot be told yet",
+                "bring the brokers back; the file is gone on with then",
+            )
         starts = json.loads(ours.starts or "{}") if state.topic_id == ours.topic_id else {}
         after = look_from({int(p): offset for p, offset in starts.items()}, journal)
         return records_of(self._settings.kafka, state, self._digest, after)
@@ -200,7 +224,7 @@ class _Reading:
         self,
         intake: RowIntake,
         journal: Journal,
-        there: Mapping[int, list[tuple[int, int]]],
+        there: Mapping[int, list[Stored]],
         outbox: Outbox,
     ) -> None:
         lines = self._landing.lines(self._ours.partner, self._digest, journal.byte)
@@ -217,13 +241,14 @@ class _Reading:
         self,
         taken: Taken,
         journal: Journal,
-        there: Mapping[int, list[tuple[int, int]]],
+        there: Mapping[int, list[Stored]],
         outbox: Outbox,
     ) -> None:
-        stored = there.get(journal.line, ())
+        # a row that was rejected then and is good by now has not been sent as what it is
+        stored = [s for s in there.get(journal.line, ()) if s.is_event != bool(taken.reasons)]
         if len(stored) >= len(taken.messages):
-            for place in stored:
-                journal.tally.stands_at(*place)
+            for record in stored:
+                journal.tally.stands_at(record.partition, record.offset)
         else:
             for message in taken.messages:
                 outbox.put(message)
@@ -242,16 +267,27 @@ class _Reading:
         if self._is_stopping():
             raise Stopped
 
+    def _hold_on(self, idle_s: float) -> None:
+        """Keep the file while Kafka takes its time. Raises LostClaim, StoppedWaiting."""
+        self._renew()
+        if idle_s <= self._settings.delivery_s:
+            return
+        if self._is_stopping():
+            raise StoppedWaiting
+        if not self._is_told:
+            self._is_told = True
+            telemetry.alert("stuck", replace(self._ours, reason="Kafka does not acknowledge what was sent"))
+
     def _renew(self) -> None:
         """Claim the file for longer, well before the claim runs out; and see whether it still is ours."""
-        if time.monotonic() - self._renewed < self._settings.lease_s / 2:
+        if time.monotonic() - self._renewed < self._settings.lease_s / 4:
             return
         asked = time.monotonic()
 
         def choose(known: list[Entry]) -> Entry | None:
             if not is_still_ours(known, self._ours):
                 raise _lost(self._ours)
-            return take_over(known, self._ours, self._claim_again()).entry
+            return claimed(known, self._ours, self._claim_again())
 
         renewed = self._book.add(self._ours.partner, [self._ours.name], [], choose)
         assert renewed is not None

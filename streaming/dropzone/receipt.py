@@ -9,8 +9,19 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from streaming.dropzone.ledger import Entry
+from streaming.dropzone.ledger import Entry, State
 from streaming.dropzone.progress import Tally
+
+
+def is_told(content: bytes | None, entry: Entry) -> bool:
+    """Tell whether a receipt that is there says already what became of this content, its rejects perhaps."""
+    try:
+        found = json.loads(content or b"")
+    except ValueError:
+        return False
+    if not isinstance(found, dict) or found.get("state") not in (State.DONE, State.REPEATED):
+        return False
+    return bool(found.get("sha256") == entry.digest)
 
 
 def receipt(entry: Entry, topic: str, tally: Tally | None = None) -> bytes:

@@ -54,7 +54,7 @@ def settled(entry: Entry) -> None:
 
 
 def alert(kind: str, entry: Entry) -> None:
-    """Tell people of a file: `overdue`, `rejected` or `unreadable`."""
+    """Tell people of a file: `overdue`, `rejected`, `unreadable` or `stuck`."""
     _alerts.add(1, {"partner": entry.partner, "kind": kind})
     log.warning(
         f"file {kind}", partner=entry.partner, file=entry.name, bytes=entry.bytes, reason=entry.reason

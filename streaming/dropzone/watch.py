@@ -13,12 +13,10 @@ import time
 import uuid
 from collections import Counter
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from lakehouse.errors import LakehouseError
-from quality.card_tokens import key_for, token
-from quality.cards import card_numbers, without_card_numbers
 from quality.control_totals import totals_text
 from streaming.dropzone import telemetry
 from streaming.dropzone.arrival import Arrivals
@@ -31,26 +29,30 @@ from streaming.dropzone.ledger import (
     Entry,
     Found,
     State,
+    is_held,
     is_known,
     newest,
     open_versions,
+    refuse,
     take,
     take_over,
     wait,
 )
-from streaming.dropzone.names import is_data, receipt_of
+from streaming.dropzone.names import called, has_room, is_data, receipt_of
 from streaming.dropzone.progress import Tally
 from streaming.dropzone.reader import LostClaim, Reader, Settings, Stopped
-from streaming.dropzone.receipt import receipt
+from streaming.dropzone.receipt import is_told, receipt
 from streaming.dropzone.rows import masked_text
-from streaming.errors import StreamingError
+from streaming.errors import SendError, StreamingError
 from streaming.partners import find_profile
 from streaming.partners.registry import Partner, Registry
 
 _RETRY_S = 5.0
 _PUT_OFF_S = 60.0
 _LEFT_BEHIND_S = 3600.0
+_ANY_DIGEST = "0" * 64
 _CARD_NUMBER = "its name holds a card number in clear"
+_NO_ROOM = "its name is too long: that of its receipt beside it would not fit"
 
 
 class Dropzone:
@@ -134,7 +136,7 @@ class Dropzone:
         """
         found: Counter[str] = Counter()
         for begun in self._book.open_versions(name, self._landing.copies(name)):
-            if self._is_held(begun) or self._is_put_off(name, begun.name):
+            if is_held(begun, datetime.now(UTC)) or self._is_put_off(name, begun.name):
                 continue
             claim = self._reader.claim()
             ours = self._book.add(name, [begun.name], [], partial(_taken_over, begun=begun, claim=claim))
@@ -144,12 +146,14 @@ class Dropzone:
         return found
 
     def _look_at(self, name: str, partner: Partner) -> Counter[str]:
-        found: Counter[str] = Counter()
         listed = self._landing.files(name)
-        files = [
+        unread = [
             seen for seen in sorted(listed.values(), key=lambda s: (s.changed_at, s.name))
             if is_data(seen.name) and self._settled.get((name, seen.name)) != seen.fingerprint
         ]  # fmt: skip
+        quiet_since = datetime.now(UTC) - timedelta(seconds=self._settings.quiet_s)
+        files = [seen for seen in unread if seen.changed_at <= quiet_since]
+        found = +Counter({"waiting": len(unread) - len(files)})
         is_news = any((name, seen.name) not in self._noted for seen in files)
         known = self._book.entries(name, [masked_text(seen.name) for seen in files]) if is_news else []
         overdue = 0
@@ -175,10 +179,13 @@ class Dropzone:
         if is_known(known, masked_text(seen.name), seen.fingerprint):
             self._leave(name, seen)
             return Counter(), False
-        if any(e.fingerprint == seen.fingerprint and self._is_held(e) for e in open_versions(known)):
-            return Counter({"held": 1}), False
         if self._is_put_off(name, masked_text(seen.name)):
             return Counter({"unreadable": 1}), False
+        now = datetime.now(UTC)
+        if any(e.fingerprint == seen.fingerprint and is_held(e, now) for e in open_versions(known)):
+            return Counter({"held": 1}), False
+        if not has_room(called(seen.name, _ANY_DIGEST, partner.card_numbers, self._settings.token_keys)[0]):
+            return self._refuse(name, seen), False
         verdict = self._arrivals.verdict(name, partner, seen, listed)
         if isinstance(verdict, Waiting):
             self._wait(name, seen, verdict)
@@ -196,10 +203,22 @@ class Dropzone:
         self._settled[name, seen.name] = seen.fingerprint
         self._noted.pop((name, seen.name), None)
 
-    def _is_held(self, begun: Entry) -> bool:
-        """Tell whether another dropzone is reading this version."""
-        is_claimed = begun.claimed_until is not None and begun.claimed_until > datetime.now(UTC)
-        return is_claimed and begun.owner != self.owner
+    def _refuse(self, name: str, seen: Seen) -> Counter[str]:
+        """Refuse a file for its name; no receipt can say so."""
+        plain = masked_text(seen.name)
+
+        def choose(known: list[Entry]) -> Entry | None:
+            return refuse(
+                known, name, plain, seen.fingerprint, seen.size, why=_NO_ROOM, now=datetime.now(UTC)
+            )
+
+        entry = self._book.add(name, [plain], [], choose)
+        self._leave(name, seen)
+        if entry is None:
+            return Counter()
+        telemetry.settled(entry)
+        telemetry.alert("rejected", entry)
+        return Counter({"rejected": 1})
 
     def _wait(self, name: str, seen: Seen, verdict: Waiting) -> None:
         noted = (seen.fingerprint, verdict.is_overdue)
@@ -221,9 +240,9 @@ class Dropzone:
 
     def _take(self, name: str, partner: Partner, seen: Seen, arrived: Arrived) -> Counter[str]:
         copy, totals = arrived.copy, arrived.promise.totals
-        called, is_refused = self._called(partner, seen.name, copy)
+        plain, is_refused = called(seen.name, copy.digest, partner.card_numbers, self._settings.token_keys)
         said = None if totals is None else totals_text(totals)
-        found = Found(name, called, seen.fingerprint, copy.size, copy.digest, said)
+        found = Found(name, plain, seen.fingerprint, copy.size, copy.digest, said)
         claim = self._reader.claim()
         is_ours = False
 
@@ -231,29 +250,23 @@ class Dropzone:
             nonlocal is_ours
             decision = take(known, found, claim)
             is_ours = decision.is_ours
+            if decision.entry is not None and not is_ours:
+                self._tell_repeated(decision.entry)  # first: a file without a receipt is not settled
             return decision.entry
 
-        entry = self._book.add(name, [called], [copy.digest], choose)
+        entry = self._book.add(name, [plain], [copy.digest], choose)
         if entry is None:
-            return self._left_alone(name, seen, called, copy)
+            return self._left_alone(name, seen, plain, copy)
         if not is_ours:
-            self._repeat(name, seen, entry)
+            self._landing.drop_copy(name, copy.digest)
+            self._leave(name, seen)
+            telemetry.settled(entry)
             return Counter({"repeated": 1})
         if is_refused:
             self._leave(name, seen)
             self._reader.settle(entry, State.REJECTED, Tally(), _CARD_NUMBER)
             return Counter({"rejected": 1})
         return self._read(name, partner, entry, seen)
-
-    def _called(self, partner: Partner, name: str, copy: Copy) -> tuple[str, bool]:
-        """Name a file without card numbers; and say whether it is refused for one."""
-        if not card_numbers(name):
-            return name, False
-        if partner.card_numbers == "refuse":  # the digest tells apart names that look alike when masked
-            return f"{masked_text(name)}.{copy.digest[:12]}", True
-        key = key_for(self._settings.token_keys, None)
-        tokenised: str = without_card_numbers(name, lambda digits: token(key, digits))
-        return tokenised, False
 
     def _read(self, name: str, partner: Partner, ours: Entry, seen: Seen | None) -> Counter[str]:
         if not self._landing.has_copy(name, ours.digest or "") and not self._copied_again(name, ours):
@@ -264,36 +277,38 @@ class Dropzone:
         except LostClaim as error:
             telemetry.log.warning("claim lost", partner=name, why=str(error))
             return Counter({"held": 1})
+        except SendError as error:
+            return self._put_off(name, ours, str(error))
         except (StreamingError, LakehouseError, Stopped):
             raise
-        except Exception as error:  # of this file: the others shall not wait for it
-            self._retry_at[name, ours.name] = time.monotonic() + _PUT_OFF_S
-            telemetry.alert("unreadable", replace(ours, reason=type(error).__name__))
-            return Counter({"unreadable": 1})
+        except Exception as error:
+            return self._put_off(name, ours, type(error).__name__)
         if seen is not None and settled.fingerprint == seen.fingerprint:
             self._leave(name, seen)
         return Counter(
             {settled.state.value: 1, "rows": settled.rows or 0, "rejected_rows": settled.rejected or 0}
         )
 
+    def _put_off(self, name: str, ours: Entry, why: str) -> Counter[str]:
+        """Leave a file that made reading fail for a while: the others shall not wait for it."""
+        self._retry_at[name, ours.name] = time.monotonic() + _PUT_OFF_S
+        telemetry.alert("unreadable", replace(ours, reason=why))
+        return Counter({"unreadable": 1})
+
     def _copied_again(self, name: str, ours: Entry) -> bool:
         if ours.name not in self._landing.files(name):
             return False
         return self._landing.copy(name, ours.name).digest == ours.digest
 
-    def _repeat(self, name: str, seen: Seen, entry: Entry) -> None:
+    def _tell_repeated(self, entry: Entry) -> None:
         """Tell the partner that nothing was sent twice; the receipt of the first time keeps its rejects."""
-        if self._landing.receipt(name, receipt_of(entry.name)) is None or "same content as" in (
-            entry.reason or ""
-        ):
-            self._landing.write_receipt(name, receipt_of(entry.name), receipt(entry, self._settings.topic))
-        self._landing.drop_copy(name, entry.digest or "")
-        self._leave(name, seen)
-        telemetry.settled(entry)
+        name = receipt_of(entry.name)
+        if not is_told(self._landing.receipt(entry.partner, name), entry):
+            self._landing.write_receipt(entry.partner, name, receipt(entry, self._settings.topic))
 
-    def _left_alone(self, name: str, seen: Seen, called: str, copy: Copy) -> Counter[str]:
+    def _left_alone(self, name: str, seen: Seen, plain: str, copy: Copy) -> Counter[str]:
         """Leave a file to another dropzone, or to what the ledger says of it already."""
-        last = newest(self._book.entries(name, [called]), called)
+        last = newest(self._book.entries(name, [plain]), plain)
         if last is not None and last.state in SETTLED and last.fingerprint == seen.fingerprint:
             self._leave(name, seen)
             self._drop_unread(name, copy.digest)

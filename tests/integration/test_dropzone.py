@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import asyncssh
@@ -23,22 +25,26 @@ from cli.main import paywave
 from config.settings import Settings
 from lakehouse.definitions import BY_NAME, PARTNER_FILES
 from lakehouse.tables import ensure_tables
-from streaming.dropzone.landing import open_landing
+from local.stack import find
+from streaming.dropzone.landing import LocalLanding, open_landing
 from streaming.dropzone.ledger import State
 from streaming.dropzone.outbox import Outbox
 from streaming.dropzone.sftp import SftpServer, authorized_keys, made_key
+from streaming.errors import SendError
+from streaming.partners import load_profiles
 from streaming.topic_state import inspect_topic
 from streaming.topic_tail import read_on
 from streaming.topics import ensure_topics, payments_topic
 from tests.commands import Running
 from tests.crashes import Crash, crash_once
-from tests.dropzones import HEADER, LEASE_S, Place, ids, rows_of
+from tests.dropzones import DELIVERY_S, HEADER, LEASE_S, Place, ids, rows_of
 from tests.events import wire
 
 pytestmark = pytest.mark.integration
 
 VISA = "4111111111111111"
 WAIT_S = 180.0
+CARDS = load_profiles()["card-transactions"]
 
 
 @pytest.fixture
@@ -159,6 +165,9 @@ def test_new_content_under_a_name_is_a_new_version_of_which_only_new_rows_count(
     place.put("other.csv", rows_of(range(50)))
     assert zone.scan_once() == {"repeated": 1}
     assert "day.csv, version 1" in place.receipt("other.csv")["reason"]
+    place.put("day.csv", rows_of(range(50)))  # an older version once more, under its own name
+    assert zone.scan_once() == {"repeated": 1}
+    assert (place.receipt("day.csv")["version"], place.receipt("day.csv")["state"]) == (1, "repeated")
     assert place.size() == 130
 
 
@@ -177,6 +186,42 @@ def test_rejected_rows_go_out_as_they_came_and_the_receipt_says_which(place: Pla
     assert [(r["line"], r["reasons"][0]["field"]) for r in rejects] == [(5, "amount"), (19, "amount")]
     assert place.receipt("none.csv")["state"] == "rejected"
     assert "TX_AMOUNT" in place.receipt("none.csv")["reason"]
+    for _ in range(2):  # whose receipt, too, must go on saying which
+        place.put("day.csv", rows_of(range(20), bad=lambda n: n in (3, 17)))
+        assert place.zone().scan_once() == {"repeated": 1}
+    assert place.receipt("day.csv")["rejects"] == rejects
+
+
+def test_a_repeated_file_has_its_receipt_whenever_the_dropzone_is_killed(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.put("day.csv", rows_of(range(5)))
+    place.zone().scan_once()
+    place.put("copy.csv", rows_of(range(5)))
+    for method in ("drop_copy", "write_receipt"):  # just after the ledger was told, and just before
+        with monkeypatch.context() as patch:
+            crash_once(patch, LocalLanding, method, lambda *_: True)
+            assert crashes(place)
+        while place.zone().scan_once():
+            pass
+        assert place.receipt("copy.csv")["state"] == "repeated"
+        (place.root / "sim" / "copy.csv.receipt.json").unlink()
+        place.put("copy.csv", rows_of(range(5)))
+
+
+def test_a_file_is_refused_for_its_name_once_and_left_alone_while_it_is_fresh(place: Place) -> None:
+    name = "n" * 240 + ".csv"
+    place.put(name, rows_of(range(5)))
+    with capture_logs() as said:
+        assert [place.zone().scan_once(), place.zone().scan_once()] == [{"rejected": 1}, {}]
+    assert [s["event"] for s in said if s["log_level"] == "warning"] == ["file rejected"]
+    assert [entry.state for entry in place.entries(name)] == [State.REJECTED]
+    (place.root / "sim" / name).unlink()
+    place.quiet_s = 600
+    place.put("day.csv", rows_of(range(5)))
+    assert place.zone().scan_once() == {"waiting": 1}
+    assert place.entries("day.csv") == []
+    assert list((place.root / ".dropzone" / "sim").iterdir()) == []
 
 
 def test_a_file_that_stays_cut_off_is_an_alert_once(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,20 +325,27 @@ def test_a_file_that_another_one_reads_is_left_alone(place: Place, monkeypatch: 
 def test_a_file_that_cannot_be_read_does_not_keep_others_waiting(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place.put("a.csv", rows_of(range(5)))
-    place.put("b.csv", rows_of(range(5, 10)))
+    for number, name in enumerate(("a.csv", "b.csv", "c.csv")):
+        place.put(name, rows_of(range(number * 5, number * 5 + 5)))
     with monkeypatch.context() as patch, capture_logs() as said:
-        patch.setattr(Outbox, "flush", failing_once(RecursionError()))
+        patch.setattr(Outbox, "flush", failing_with(RecursionError(), SendError("too large")))
         zone = place.zone()
-        assert zone.scan_once() == {"unreadable": 1, "done": 1, "rows": 5}
-        assert zone.scan_once() == {"unreadable": 1}
-    assert [s["file"] for s in said if s["event"] == "file unreadable"] == ["a.csv"]
-    until(lambda: place.zone().scan_once()["done"] == 1)
+        assert zone.scan_once() == {"unreadable": 2, "done": 1, "rows": 5}
+        assert zone.scan_once() == {"unreadable": 2}
+    alerts = [(s["file"], s["reason"]) for s in said if s["event"] == "file unreadable"]
+    assert alerts == [("a.csv", "RecursionError"), ("b.csv", "too large")]
+    zone = place.zone()
+
+    def are_done() -> bool:
+        zone.scan_once()
+        return all(place.entries(name)[-1].state == State.DONE for name in ("a.csv", "b.csv"))
+
+    until(are_done)
     assert set(place.by_line().values()) == {1}
 
 
-def failing_once(error: Exception) -> Callable[[Outbox], None]:
-    flush, left = Outbox.flush, [error]
+def failing_with(*errors: Exception) -> Callable[[Outbox], None]:
+    flush, left = Outbox.flush, list(reversed(errors))
 
     def fail_or_flush(self: Outbox) -> None:
         flush(self)
@@ -341,6 +393,72 @@ def test_transactions_of_others_hung_or_ended_keep_nobody_from_reading_to_the_en
     hung = begun("hung")
     assert values() == {b"done": 4, b"hung": 4}
     hung.abort_transaction(WAIT_S)
+
+
+def test_while_kafka_hangs_the_file_is_kept_and_each_row_is_there_once(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = find(place.stack.home, "kafka-1")
+    assert broker is not None
+    place.put("day.csv", rows_of(range(200), bad=lambda n: n % 2 == 0))
+    put, left = Outbox.put, [100]
+
+    def put_and_hang(self: Outbox, *what: Any) -> None:
+        put(self, *what)
+        left[0] -= 1
+        if left[0] == 0:
+            os.kill(broker.pid, signal.SIGSTOP)
+            Timer(4 * DELIVERY_S, os.kill, (broker.pid, signal.SIGCONT)).start()
+
+    with monkeypatch.context() as patch, capture_logs() as said:
+        patch.setattr(Outbox, "put", put_and_hang)
+        assert place.zone().scan_once() == {"done": 1, "rows": 200, "rejected_rows": 100}
+    assert [s["event"] for s in said if s["log_level"] == "warning"] == ["file stuck"]
+    assert place.by_line() == {("day.csv", line): 1 for line in range(2, 202)}
+    renewals = [e for e in place.entries("day.csv") if e.state == State.READING]
+    assert len(renewals) > 1
+
+
+def test_told_to_end_while_kafka_hangs_the_claim_stays_until_all_can_be_read(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = find(place.stack.home, "kafka-1")
+    assert broker is not None
+    place.put("day.csv", rows_of(range(30), bad=lambda _: True))
+    zone, put = place.zone(lease_s=20), Outbox.put
+
+    def put_hang_and_stop(self: Outbox, *what: Any) -> None:
+        os.kill(broker.pid, signal.SIGSTOP)
+        put(self, *what)
+        zone.stop()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Outbox, "put", put_hang_and_stop)
+        try:
+            assert zone.scan_once() == {"held": 1}
+        finally:
+            os.kill(broker.pid, signal.SIGCONT)
+    assert place.zone().scan_once() == {"held": 1}
+    until(lambda: place.zone().scan_once()["done"] == 1)
+    assert place.by_line() == {("day.csv", line): 1 for line in range(2, 32)}
+
+
+def test_a_row_that_a_mended_profile_accepts_is_sent_though_it_stands_there_rejected(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = rows_of(range(10)).replace(b",1.50,", b",cheap,")
+    place.put("day.csv", content)
+    with monkeypatch.context() as patch:
+        crash_once(patch, LocalLanding, "write_journal", lambda *_: True)
+        assert crashes(place)
+    assert place.size() == 10
+    mended = CARDS.model_copy(update={"fields": {**CARDS.fields, "amount": "1.50"}})
+    monkeypatch.setattr("streaming.dropzone.reader.find_profile", lambda _: mended)
+    until(lambda: place.zone().scan_once()["done"] == 1)
+    receipt = place.receipt("day.csv")
+    assert (receipt["accepted"], receipt["rejected"]) == (10, 0)
+    assert place.by_line() == {("day.csv", line): 2 for line in range(2, 12)}  # as it came, and as it counts
+    assert sum("ce_id" in dict(record.headers() or ()) for record in place.records()) == 10
 
 
 @pytest.mark.faults

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -27,16 +28,19 @@ from streaming.dropzone.ledger import (
     Entry,
     Found,
     State,
+    claimed,
     is_known,
     is_still_ours,
     open_versions,
+    refuse,
     settle,
     take,
     take_over,
     wait,
 )
-from streaming.dropzone.names import is_data, is_under_way
+from streaming.dropzone.names import has_room, is_data, is_under_way
 from streaming.dropzone.progress import Journal, Reason, Tally, look_from, read_journal
+from streaming.dropzone.receipt import is_told, receipt
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 CONTENT = b"A,B\n1,2\n3,4\n"
@@ -177,13 +181,44 @@ def test_content_that_was_rejected_is_looked_at_again_as_the_same_version() -> N
     assert taken(entries, found("d1", fingerprint="f2"), claim("a", 1)).version == 1
 
 
-def test_a_claim_holds_until_it_runs_out_and_is_lost_to_who_takes_over() -> None:
+def test_a_file_is_refused_once_as_it_is_and_once_more_when_it_has_changed() -> None:
+    entries: list[Entry] = []
+    for fingerprint, is_news in (("f1", True), ("f1", False), ("f2", True)):
+        entry = refuse(entries, "bank", "day.csv", fingerprint, 9, why="its name", now=NOW)
+        assert (entry is not None) == is_news
+        entries += [entry] if entry else []
+    assert [(e.seq, e.state, e.version) for e in entries] == [
+        (1, State.REJECTED, None),
+        (2, State.REJECTED, None),
+    ]
+    assert taken(entries, found("d1", fingerprint="f3"), claim("a", 0)).version == 1
+
+
+def test_a_name_leaves_room_for_that_of_its_receipt() -> None:
+    assert has_room("a" * 238 + ".csv")
+    assert not has_room("a" * 239 + ".csv")
+    assert not has_room("\u00e4" * 122)
+
+
+def test_a_receipt_tells_of_its_own_content_and_only_if_that_was_read() -> None:
+    entries: list[Entry] = []
+    done(entries, taken(entries, found("d1"), claim("a", 0)))
+    first = entries[-1]
+    assert is_told(receipt(first, "topic"), first)
+    assert not is_told(receipt(replace(first, digest="d2"), "topic"), first)
+    assert not is_told(receipt(replace(first, state=State.REJECTED), "topic"), first)
+    for content in (None, b"", b"{", b"[]", b"\xff"):
+        assert not is_told(content, first)
+
+
+def test_a_claim_holds_for_everybody_until_it_runs_out_and_is_lost_to_who_takes_over() -> None:
     entries: list[Entry] = []
     first = taken(entries, found("d1"), claim("a", 0))
     assert take(entries, found("d1", fingerprint="g"), claim("b", 29)) == (None, False)
     assert take_over(entries, first, claim("b", 29)) == (None, False)
     assert take(entries, found("d1", "copy.csv"), claim("b", 31)) == (None, False)
-    assert take_over(entries, first, claim("a", 29)).is_ours
+    assert take_over(entries, first, claim("a", 29)) == (None, False)
+    assert claimed(entries, first, claim("a", 29)).claimed_until == NOW + timedelta(seconds=59)
     assert is_still_ours(entries, first)
     second = take_over(entries, first, claim("b", 31)).entry
     assert second is not None
