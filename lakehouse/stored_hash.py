@@ -6,7 +6,7 @@ Belongs here: summing a table at one snapshot. Does not: what the hash is (`cont
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 
@@ -44,7 +44,11 @@ def definition_of(name: str) -> Table:
 
 
 def stored_sums(
-    table: IcebergTable, snapshot_id: int, properties: Mapping[str, str], reader: Reader = "duckdb"
+    table: IcebergTable,
+    snapshot_id: int,
+    properties: Mapping[str, str],
+    reader: Reader = "duckdb",
+    hours: Collection[int] | None = None,
 ) -> dict[PartitionKey, Sums]:
     """Add up the rows of each partition of a table as of a snapshot; empty partitions are left out.
 
@@ -52,13 +56,14 @@ def stored_sums(
         table: one of our tables, as the catalog has it.
         properties: pyiceberg's properties of the catalog, for DuckDB's own connection.
         reader: who reads the rows and adds them up.
+        hours: read these hours (since 1970-01-01 UTC) only, of a table that is divided by them.
     """
     name = ".".join(table.name())
     definition = definition_of(name)
     with _tracer.start_as_current_span("hash", attributes={"table": name, "reader": reader}):
         if reader == "duckdb":
-            return _by_duckdb(definition, table, snapshot_id, properties)
-        return _by_pyiceberg(definition, table, snapshot_id)
+            return _by_duckdb(definition, table, snapshot_id, properties, hours)
+        return _by_pyiceberg(definition, table, snapshot_id, hours)
 
 
 def buckets_of(spec: PartitionSpec) -> int | None:
@@ -75,10 +80,16 @@ def partition_name(table: Table, key: PartitionKey) -> str:
 
 
 def _by_duckdb(
-    definition: Table, table: IcebergTable, snapshot_id: int, properties: Mapping[str, str]
+    definition: Table,
+    table: IcebergTable,
+    snapshot_id: int,
+    properties: Mapping[str, str],
+    hours: Collection[int] | None,
 ) -> dict[PartitionKey, Sums]:
     schema, name = table.name()
     source = f'{CATALOG_NAME}."{schema}"."{name}" AT (VERSION => {snapshot_id})'
+    if hours is not None:
+        source = f"(SELECT * FROM {source} WHERE {_in_hours(definition, hours)})"  # noqa: S608
     with duckdb.connect(config={"allow_unsigned_extensions": "true"}) as connection:
         connection.execute("SET TimeZone = 'UTC'")
         attach(connection, properties)
@@ -95,6 +106,17 @@ def _by_duckdb(
         )
 
 
+def _in_hours(definition: Table, hours: Collection[int]) -> str:
+    """Write the condition for rows of some hours, as ranges, which prune files; neighbours are one range."""
+    firsts = sorted(hour for hour in hours if hour - 1 not in hours)
+    lasts = sorted(hour for hour in hours if hour + 1 not in hours)
+    spans = (
+        f"{definition.hour_of} >= '{_start(first)}' AND {definition.hour_of} < '{_start(last + 1)}'"
+        for first, last in zip(firsts, lasts, strict=True)
+    )
+    return " OR ".join(f"({span})" for span in spans) or "false"
+
+
 def _buckets_in(connection: duckdb.DuckDBPyConnection, source: str, column: str, buckets: int) -> pa.Table:
     """Say the bucket of each value there is: DuckDB has no function for Iceberg's."""
     transform = BucketTransform[str](buckets).transform(StringType())
@@ -103,8 +125,11 @@ def _buckets_in(connection: duckdb.DuckDBPyConnection, source: str, column: str,
     return pa.table({column: values, "bucket": pa.array(map(transform, values), pa.int32())})
 
 
-def _by_pyiceberg(definition: Table, table: IcebergTable, snapshot_id: int) -> dict[PartitionKey, Sums]:
-    tasks = sorted(table.scan(snapshot_id=snapshot_id).plan_files(), key=_partition_of)
+def _by_pyiceberg(
+    definition: Table, table: IcebergTable, snapshot_id: int, hours: Collection[int] | None
+) -> dict[PartitionKey, Sums]:
+    planned = table.scan(snapshot_id=snapshot_id).plan_files()
+    tasks = sorted((t for t in planned if hours is None or _partition_of(t)[0] in hours), key=_partition_of)
     found = {
         key: sums_of_batches(definition, _batches(table, list(of_partition)))
         for key, of_partition in groupby(tasks, _partition_of)
@@ -123,5 +148,8 @@ def _partition_of(task: FileScanTask) -> PartitionKey:
 
 
 def _hour(hours: int) -> str:
-    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(hours=hours)
-    return moment.strftime("%Y-%m-%dT%H")
+    return _start(hours).strftime("%Y-%m-%dT%H")
+
+
+def _start(hours: int) -> datetime:
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(hours=hours)

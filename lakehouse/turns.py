@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import time
+from datetime import UTC, datetime
 
 from pyiceberg.catalog.rest import RestCatalog
 
@@ -40,14 +41,20 @@ def drop_abandoned(catalog: RestCatalog, table: str, writer: str, older_than: fl
     """
     loaded = catalog.load_table(table)
     oldest = (time.time() - older_than) * 1000
-    staged = {branch: _staged_at(branch, writer) for branch in loaded.metadata.refs}
+    staged = {branch: _staged_at(branch, re.escape(writer)) for branch in loaded.metadata.refs}
     abandoned = [branch for branch, at in staged.items() if at is not None and at < oldest]
     for branch in abandoned:
         drop_branch(catalog, loaded, branch)
     return abandoned
 
 
+def opened_at(branch: str) -> datetime | None:
+    """Read when a stage was opened, which is before its first file was written; None: it is no stage."""
+    staged_at = _staged_at(branch, "[a-zA-Z0-9]+")
+    return None if staged_at is None else datetime.fromtimestamp(staged_at / 1000, UTC)
+
+
 def _staged_at(branch: str, writer: str) -> int | None:
-    """Read when the writer staged a branch, in milliseconds; None for any branch that is not its stage."""
-    found = re.fullmatch(rf"{STAGE_PREFIX}{re.escape(writer)}_(\d+)_[0-9a-f]+", branch)
+    """Read when the writer (a pattern) staged a branch, in milliseconds; None for any other branch."""
+    found = re.fullmatch(rf"{STAGE_PREFIX}{writer}_(\d+)_[0-9a-f]+", branch)
     return int(found[1]) if found else None
