@@ -25,6 +25,7 @@ COMMANDS = {
     "gate": "cli.commands.gate:gate",
     "gateway": "cli.commands.gateway:gateway",
     "hash": "cli.commands.hash:content_hash",
+    "maintain": "cli.commands.maintain:maintain",
     "partners": "cli.commands.partners:partners",
     "quarantine": "cli.commands.quarantine:quarantine",
     "quality": "cli.commands.quality:quality",

@@ -1,6 +1,7 @@
 """How Spark writes to a stage: append and MERGE onto its branch, with the stage's stamp on the snapshot.
 
-Belongs here: the only Spark writes there are. Does not: when and what (`publish.py`, the jobs).
+Belongs here: the only rows that Spark writes. Does not: when and what (`publish.py`, the jobs), rewriting
+files without changing a row (`maintenance/rewrite.py`).
 """
 
 from __future__ import annotations

@@ -1,0 +1,79 @@
+"""What a table is made of, told by its manifests: usage by partition, and the figures of before and after.
+
+Belongs here: reading metadata with pyiceberg. Does not: what is too much of it (`need.py`).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import reduce
+from operator import add
+
+from pyiceberg.manifest import DataFileContent, ManifestEntry
+from pyiceberg.table import Table
+from pyiceberg.table.snapshots import Snapshot
+
+from lakehouse.errors import LakehouseError
+from lakehouse.maintenance.need import SMALL_SHARE, PartitionKey, Usage
+
+
+@dataclass(frozen=True)
+class Figures:
+    """A table in a few numbers: main's files, bytes, deletion vectors and manifests, snapshots kept."""
+
+    files: int
+    bytes: int
+    delete_files: int
+    deleted_rows: int
+    manifests: int
+    snapshots: int
+
+
+def current(table: Table) -> Snapshot:
+    """Return the snapshot that main is at. Raises `LakehouseError` for a table without one."""
+    snapshot = table.current_snapshot()
+    if snapshot is None:
+        name = ".".join(table.name())
+        raise LakehouseError(f"table {name} has no snapshot", "run `paywave up`, which completes it")
+    return snapshot
+
+
+def usage_of(table: Table, snapshot: Snapshot, target_bytes: int) -> dict[PartitionKey, Usage]:
+    """Add up the live files of each partition, at a snapshot; `()` where a table has no partitions.
+
+    Args:
+        target_bytes: size of a file that is large enough.
+    """
+    found: dict[PartitionKey, Usage] = defaultdict(Usage)
+    width = len(table.spec().fields)
+    for manifest in snapshot.manifests(table.io):
+        for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True):
+            values = entry.data_file.partition
+            found[tuple(values[i] for i in range(width))] += _usage(table, entry, target_bytes)
+    return dict(found)
+
+
+def figures_of(table: Table) -> Figures:
+    """Take a table's figures as it was loaded."""
+    snapshot = current(table)
+    whole = reduce(add, usage_of(table, snapshot, 0).values(), Usage())
+    manifests = len(snapshot.manifests(table.io))
+    kept = len(table.metadata.snapshots)
+    return Figures(whole.files, whole.bytes, whole.vectors, whole.deleted, manifests, kept)
+
+
+def _usage(table: Table, entry: ManifestEntry, target_bytes: int) -> Usage:
+    file, written_at = entry.data_file, _written_at(table, entry.snapshot_id)
+    if file.content != DataFileContent.DATA:
+        return Usage(vectors=1, deleted=file.record_count, written_at=written_at)
+    size, rows = file.file_size_in_bytes, file.record_count
+    if size >= target_bytes * SMALL_SHARE:
+        return Usage(1, size, rows, written_at=written_at)
+    return Usage(1, size, rows, small=1, small_bytes=size, written_at=written_at)
+
+
+def _written_at(table: Table, snapshot_id: int | None) -> datetime | None:
+    made_by = None if snapshot_id is None else table.metadata.snapshot_by_id(snapshot_id)
+    return None if made_by is None else datetime.fromtimestamp(made_by.timestamp_ms / 1000, UTC)
