@@ -183,8 +183,7 @@ def test_whatever_headers_say_and_however_raw_is_cut_the_state_is_the_fold(
     pipeline.send(Message(chance.choice((good[1], b"broken again")), None, h) for h in marks[:15])
     pipeline.run(max_records=40)
     assert_the_law(pipeline)
-    # All in one partition, so that they stand in its middle: a job that begins anew meets these before the
-    # last records of the others, which they stand for.
+    # All in one partition, so that they stand in its middle.
     last = {where.partition: (where, at) for where, at, value in sorted(rows) if value.startswith(b"broken")}
     early = [Mark(where, at, at, 1).headers() for where, at in last.values()]
     pipeline.send(Message(chance.choice((good[2], b"{}")), b"one key", h) for h in [*early, *marks[15:]])
@@ -199,6 +198,10 @@ def test_whatever_headers_say_and_however_raw_is_cut_the_state_is_the_fold(
     assert not verified(pipeline, tmp_path).is_equal
     assert replayed(pipeline, tmp_path).changed[f"{QUARANTINE}: added"] > 5
     assert contents(pipeline) == before
+    # Without raw's snapshots to go by, each partition is read at its own pace: a job that begins anew meets
+    # the early redrives before the last records of the other partitions, which they stand for.
+    expire = f"CALL {CATALOG_NAME}.system.expire_snapshots(table => '{RAW}', retain_last => 1, "
+    pipeline.spark.sql(expire + "older_than => TIMESTAMP '2999-01-01 00:00:00')")
     pipeline.catalog.drop_table(QUARANTINE)
     ensure_tables(pipeline.catalog, pipeline.settings.tables.buckets)
     pipeline.run_curated(10)
