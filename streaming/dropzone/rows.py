@@ -109,6 +109,8 @@ class RowIntake:
         value = masked(raw, self._encoding)
         if _CARD_NUMBER in reasons and value == raw:  # seen in the event only: nothing of the row is safe
             value = MASK.encode()
+        elif value != raw:  # a masked line of JSON would be an event with a mask for a value
+            value = (MASK.encode() + b" " + value)[:MAX_BYTES]
         if self._mapper is not None:
             headers = (*headers, (COLUMNS, masked(json.dumps(self._mapper.header).encode())))
         return Taken((message_from(value, {}, self._origin.source, headers),), reasons)

@@ -19,7 +19,7 @@ from streaming.dropzone.rows import MASK, Origin, RowIntake, Taken, masked
 from streaming.partners import RowMapper, load_profiles
 from streaming.partners.profile import Profile
 from streaming.partners.registry import CardPolicy
-from tests.events import wire
+from tests.events import event_id, wire
 
 NOW = datetime(2026, 11, 20, 13, tzinfo=UTC)
 CARDS = load_profiles()["card-transactions"]
@@ -140,6 +140,16 @@ def test_a_row_with_a_card_number_is_refused_and_masked() -> None:
         assert rules(taken) == {"card_number"}
         assert MASK.encode() in taken.messages[0].value
         assert not card_numbers(taken.messages[0].value.decode())
+
+
+def test_a_refused_line_of_json_is_no_event_once_it_is_masked() -> None:
+    for changes in ({"card_id": VISA}, {"attributes": {"note": f"paid with {VISA}"}}):
+        taken = json_intake().take(wire("e1", **changes), 1)
+        (message,) = taken.messages
+        assert rules(taken) == {"card_number"}
+        assert isinstance(judge(message.value, NOW, HISTORY[0], archive=True), list)
+        assert VISA.encode() not in message.value
+        assert b"e1" in message.value or event_id("e1").encode() in message.value, "the rest of it is kept"
 
 
 def test_a_row_with_a_card_number_is_tokenised_the_same_each_time() -> None:
