@@ -19,6 +19,7 @@ from pyspark.sql import functions as F
 from cli.main import paywave
 from lakehouse.catalog import CATALOG_NAME
 from lakehouse.definitions import PAYMENTS, QUARANTINE, RAW, VERSIONS
+from lakehouse.fold import Coordinates
 from lakehouse.gate_log import GateLog, holds_of, standing_holds
 from lakehouse.gates import CLOSED, HELD, HOLD_ENDED, OPENED, OVERRIDDEN, GateState
 from lakehouse.publish import Stage
@@ -29,8 +30,9 @@ from quality.policy import CONSERVATION, OFFSET_GAP, SLICE_HELD, SLICE_SURGE, ST
 from streaming.curated_batch import CuratedBatch
 from streaming.curated_job import CuratedJob, CuratedSettings
 from streaming.errors import GateClosed
-from streaming.message import REDRIVE_OF, Message, message_of
+from streaming.message import Message, message_of
 from streaming.raw_reader import read_batch
+from streaming.redrive.mark import Mark
 from streaming.replay.apply import Applier
 from streaming.replay.scope import ALL
 from streaming.replay.verify import ReplaySettings, Verifier
@@ -127,7 +129,9 @@ def test_a_partner_that_turns_malformed_is_held_alone_until_it_is_good_again(
     assert_the_law(pipeline)
 
     # the hold goes on over a crash between tables; what is redriven is let through
-    redriven = good("shop", "redriven-", 5, ((REDRIVE_OF, b"t/0/1"),))
+    earlier = datetime.now(UTC) - timedelta(minutes=1)
+    mark = Mark(Coordinates("t", 0, 1), earlier, earlier, 1)
+    redriven = good("shop", "redriven-", 5, mark.headers())
     a_round(2, *broken("shop", 5), *good("shop", "late-", 5), *redriven)
     crash_once(monkeypatch, CuratedBatch, "plan_payments", lambda *_: True)
     with pytest.raises(Crash):
