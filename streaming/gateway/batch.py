@@ -13,8 +13,9 @@ from streaming.gateway.refusal import Refusal
 
 JSON_TYPES = frozenset({"application/json"})
 NDJSON_TYPES = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
-# An event has a comma in some 30 bytes. Millions of values of a byte would take a hundred times their room.
-_BYTES_PER_COMMA = 8
+# An event has a comma in some 30 bytes. Millions of values of a byte would take a hundred times their room;
+# so many, or as many as that, are looked at all the same.
+_VALUES, _BYTES_PER_COMMA = 250_000, 8
 _WHITESPACE = b" \t\r\n"
 _ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
 
@@ -61,7 +62,7 @@ def _lines(body: bytes, most: int) -> list[bytes]:
 
 def _elements(body: bytes, most: int) -> list[bytes]:
     commas = body.count(b",")
-    if commas >= most and commas > len(body) // _BYTES_PER_COMMA:  # before a list of them is made
+    if commas > max(most, _VALUES, len(body) // _BYTES_PER_COMMA):  # before a list of them is made
         raise _too_many(most)
     try:
         return [bytes(value) for value in _ARRAY.decode(body)]

@@ -238,6 +238,13 @@ def test_a_body_that_is_no_batch_is_refused(body: bytes, kind: str, status: int)
         batch_of(body, kind, 2)
 
 
+def test_an_array_of_millions_of_values_is_refused_before_a_list_of_them_is_made() -> None:
+    with refused(413):
+        batch_of(b"[" + b"1," * 2_000_000 + b"1]", "", 10_000)
+    dense = b'{"a":[' + b"1," * 5_000 + b"1]}"
+    assert len(batch_of(b"[" + b",".join([dense] * 40) + b"]", "", 40).events) == 40
+
+
 def test_lines_are_events_and_blank_ones_are_none() -> None:
     batch = batch_of(b'{"a":1}\r\n\n {"b"\n', "application/x-ndjson", 2)
     assert batch == ([b'{"a":1}', b'{"b"'], False)
