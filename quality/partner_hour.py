@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from quality.bins import WIDTH, quantile
 from quality.history import Comparison, Figure, compare, count, share, size
-from quality.profile import ABSENT, AMOUNT, BROKEN, CATEGORIES, DELAY, LATE, RECORDS, VALID, Counted
+from quality.profile import ABSENT, AMOUNT, BROKEN, CATEGORIES, DELAY, LATE, RECORDS, VALID, WARNED, Counted
 
 WEEK = timedelta(weeks=1)
 WEEKS = 12  # of history: what is older tells of another time
@@ -67,7 +67,7 @@ def look_at(now: Hour, history: Sequence[Hour]) -> list[Finding]:
     everything: Counter[Counted] = Counter(now.counts)
     for hour in history:
         everything.update(hour.counts)
-    shares = [key for key in sorted(everything) if key[0] in (ABSENT, *CATEGORIES)]
+    shares = [key for key in sorted(everything) if key[0] in (ABSENT, WARNED, *CATEGORIES)]
     spreads = _distributions(everything)
     before = [_figures(hour, shares, spreads) for hour in history]
     return [

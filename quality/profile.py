@@ -12,11 +12,13 @@ from decimal import Decimal
 import msgspec
 
 from quality.bins import bin_of
-from quality.contract import Event
+from quality.contract import Contract, Event
 from quality.event_schema import KNOWN_ATTRIBUTES
+from quality.warnings import warnings
 
 RECORDS, BROKEN, VALID, LATE = "records", "broken", "valid", "late"
 ABSENT, AMOUNT, DELAY = "absent", "amount", "delay"
+WARNED = "warned"  # of a rule that the contract only warns of: a later version may refuse such records
 # Measures whose values have shares of an hour's valid records.
 CATEGORIES = ("event_type", "network", "status", "currency")
 OPTIONAL = ("revision", "original_event_id", "transaction_ref")
@@ -26,12 +28,15 @@ _names = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode  # the values are n
 Counted = tuple[str, str]
 
 
-def of_record(event: Event | None, kafka_ts: datetime, closed_after: timedelta) -> Iterator[Counted]:
+def of_record(
+    event: Event | None, kafka_ts: datetime, closed_after: timedelta, contract: Contract
+) -> Iterator[Counted]:
     """List what one record counts for, as measure and value.
 
     Args:
         event: None for a record that breaks the contract.
         closed_after: a record is late if Kafka took it when its event hour had ended so long before.
+        contract: the version that judged it, and may warn.
     """
     yield RECORDS, ""
     if event is None:
@@ -46,6 +51,8 @@ def of_record(event: Event | None, kafka_ts: datetime, closed_after: timedelta) 
     yield DELAY, bin_of(Decimal(delay // _MILLISECOND).scaleb(-3))
     if kafka_ts >= _end_of_hour(event.event_ts) + closed_after:
         yield LATE, ""
+    for warning in warnings(event, contract):
+        yield WARNED, warning.rule
 
 
 def _absent(event: Event) -> Iterator[Counted]:

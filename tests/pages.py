@@ -24,6 +24,7 @@ from streaming.quality_page.material import (
     MadeFrom,
     Material,
     Reason,
+    Warned,
 )
 
 START = datetime(2026, 11, 19, 8, tzinfo=UTC)
@@ -57,6 +58,7 @@ def full(partners: Sequence[str]) -> Material:
             for hour in hours
         ],
         duplicates={hours[3]: 12, hours[30]: 4},
+        warned=[Warned("reference", name, 12) for name in partners],
         reasons=[
             Reason("enum", "currency", "currency: not a known value", name, 40, 30) for name in partners
         ],

@@ -96,6 +96,9 @@ def report(file: Path, start: datetime | None, end: datetime | None, out: Output
         "file": str(file),
         "balanced": page.balance.is_good,
         "needs": [need._asdict() for need in page.needs],
+        "warned": [
+            {"rule": w.rule, "partner": shown(w.source), "records": w.records} for w in page.material.warned
+        ],
         "totals": {total.name.lower(): total.records for total in page.totals},
     }
     said = "\n".join(

@@ -17,7 +17,9 @@ PARTNER_HOURS_TABLE = Table(
         Column("kafka_hour", TIME, "Start of the hour in which Kafka took the records"),
         Column("source", TEXT, "Partner that sent them (header ce_source); empty where none is named"),
         Column(
-            "measure", TEXT, "records, broken or valid; of valid records: late, absent, currency, amount, …"
+            "measure",
+            TEXT,
+            "records, broken or valid; of valid records: late, warned, absent, currency, amount, …",
         ),
         Column("value", TEXT, "Category, absent field, or lower bound of a logarithmic bin; may be empty"),
         Column("records", LONG, "Records that had this value, redeliveries included"),

@@ -62,5 +62,6 @@ def _count_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch
 
 
 def _counted(value: bytes | None, kafka_ts: datetime, is_archive: bool) -> Iterator[Counted]:
-    verdict = judge(value, kafka_ts, in_force(kafka_ts), is_archive)
-    return of_record(verdict if isinstance(verdict, Event) else None, kafka_ts, CLOSED_AFTER)
+    by = in_force(kafka_ts)
+    verdict = judge(value, kafka_ts, by, is_archive)
+    return of_record(verdict if isinstance(verdict, Event) else None, kafka_ts, CLOSED_AFTER, by)

@@ -54,6 +54,14 @@ class Delay(NamedTuple):
     records: int
 
 
+class Warned(NamedTuple):
+    """Accepted records of a partner that break a rule which the contract only warns of."""
+
+    rule: str
+    source: str
+    records: int
+
+
 class EventHour(NamedTuple):
     """How complete an event hour was when it was closed; None: it is open."""
 
@@ -132,6 +140,7 @@ class Material:
     counted: Sequence[Counted] = ()
     duplicates: Mapping[datetime, int] = field(default_factory=dict)
     reasons: Sequence[Reason] = ()
+    warned: Sequence[Warned] = ()
     delays: Sequence[Delay] = ()
     event_hours: Sequence[EventHour] = ()
     identities: Sequence[Identity] | None = None

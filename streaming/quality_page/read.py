@@ -38,6 +38,7 @@ from streaming.quality_page.material import (
     MadeFrom,
     Material,
     Reason,
+    Warned,
 )
 from streaming.schemas.drift_report import report_drift
 
@@ -96,6 +97,7 @@ def read_material(
         counted=counted,
         duplicates=dict(rows(_DUPLICATES.format(**within))),
         reasons=[Reason(*row) for row in rows(_REASONS.format(**within))],
+        warned=[Warned(*row) for row in rows(_WARNED.format(**within))],
         delays=[
             Delay(source, float(bound), count) for source, bound, count in rows(_DELAYS.format(**within))
         ],
@@ -173,6 +175,11 @@ _REASONS = f"""
     )
     SELECT rule, field, min(message), source, count(*), count(*) FILTER (state = 'open')
     FROM once GROUP BY rule, field, source
+"""  # noqa: S608
+_WARNED = f"""
+    SELECT value, source, sum(records)::BIGINT FROM {PARTNER_HOURS}
+    WHERE measure = 'warned' AND kafka_hour >= {{start}} AND kafka_hour < {{end}}
+    GROUP BY ALL ORDER BY 3 DESC, 1, 2
 """  # noqa: S608
 _DELAYS = f"""
     SELECT source, value, sum(records)::BIGINT FROM {PARTNER_HOURS}

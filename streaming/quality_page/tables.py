@@ -46,6 +46,7 @@ def tables_of(page: Page) -> dict[str, Table]:
         "hours": _hours(page),
         "partners": _partners(page),
         "reasons": _reasons(page),
+        "warned": _warned(page),
         "delays": _delays(page),
         "completeness": _completeness(page),
         "broken": _broken(page),
@@ -124,6 +125,13 @@ def _partners(page: Page) -> Table:
     )
     caption = "What became of each partner's records, the greatest share in quarantine first"
     return table(caption, columns, rows, range(1, 7))
+
+
+def _warned(page: Page) -> Table:
+    rows = ((w.rule, name_of(w.source), f"{w.records:,}") for w in page.material.warned)
+    return table(
+        "Accepted, with a warning, the most frequent first", ("Rule", "Partner", "Records"), rows, [2]
+    )
 
 
 def _reasons(page: Page) -> Table:

@@ -38,9 +38,10 @@ def expected(pipeline: Pipeline) -> Counter[Key]:
     for row in pipeline.rows(RAW):
         source = next(h["value"].decode() for h in row["headers"] if h["key"] == "ce_source")
         hour = row["kafka_ts"].replace(minute=0, second=0, microsecond=0)
-        verdict = judge(row["value"], row["kafka_ts"], in_force(row["kafka_ts"]))
+        by = in_force(row["kafka_ts"])
+        verdict = judge(row["value"], row["kafka_ts"], by)
         event = verdict if isinstance(verdict, Event) else None
-        found.update((hour, source, *one) for one in of_record(event, row["kafka_ts"], CLOSED_AFTER))
+        found.update((hour, source, *one) for one in of_record(event, row["kafka_ts"], CLOSED_AFTER, by))
     return found
 
 

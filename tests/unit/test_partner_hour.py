@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from quality.contract import in_force
 from quality.partner_hour import QUARANTINED, REDELIVERED, VOLUME, WEEK, WEEKS, Hour, hours_before, look_at
 from quality.profile import Counted, of_record
 from streaming.profile.count import SCHEMA, TALLY, _count_batches
@@ -24,7 +25,7 @@ DAY = timedelta(hours=24)
 def counts(*lines: bytes, kafka_ts: datetime = KAFKA_TS) -> Counter[Counted]:
     found: Counter[Counted] = Counter()
     for line in lines:
-        found.update(of_record(valid(line), kafka_ts, DAY))
+        found.update(of_record(valid(line), kafka_ts, DAY, in_force(kafka_ts)))
     return found
 
 
@@ -46,8 +47,13 @@ def test_a_record_is_late_once_its_event_hour_was_closed() -> None:
     assert (just_before["late", ""], counts(wire(), kafka_ts=closes)["late", ""]) == (0, 1)
 
 
+def test_an_accepted_record_counts_for_what_the_contract_warns_of() -> None:
+    found = counts(wire(event_type="REFUND"), wire(event_type="REFUND", transaction_ref="T1"), wire())
+    assert {key: found[key] for key in found if key[0] == "warned"} == {("warned", "reference"): 1}
+
+
 def test_a_broken_record_counts_as_one_and_no_more() -> None:
-    assert list(of_record(None, KAFKA_TS, DAY)) == [("records", ""), ("broken", "")]
+    assert list(of_record(None, KAFKA_TS, DAY, in_force(KAFKA_TS))) == [("records", ""), ("broken", "")]
 
 
 def counted(*records: tuple[datetime, str | None, bytes | None]) -> pa.Table:

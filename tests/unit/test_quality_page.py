@@ -214,6 +214,11 @@ def test_every_plot_says_in_words_what_it_shows() -> None:
     assert "Quarantined: 800 in all, most from" in html.replace("\n", " ")
 
 
+def test_what_the_contract_warns_of_is_shown_by_partner_and_only_where_there_is_any() -> None:
+    assert tables_of(page_of(full(["bank"])))["warned"].rows == [("reference", "bank", "12")]
+    assert "Warned of" in render(page_of(full(["bank"]))) and "Warned of" not in render(page_of(material()))
+
+
 def test_hostile_names_are_shown_as_text_and_card_numbers_not_at_all() -> None:
     html = render(page_of(full(HOSTILE)))
     text = Seen(html).text
