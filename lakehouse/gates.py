@@ -103,6 +103,10 @@ class GateState:
         """The event that began the partner's standing hold."""
         return next((e for e in self.standing if e.event == HELD and e.source == source), None)
 
+    def held_sources(self) -> frozenset[str | None]:
+        """The partners that are held now."""
+        return frozenset(event.source for event in self.standing if event.event == HELD)
+
     def closed(self) -> tuple[GateEvent, ...]:
         """The events that closed gates which are closed still."""
         return tuple(event for event in self.standing if event.event == CLOSED)

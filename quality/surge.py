@@ -6,7 +6,7 @@ Belongs here: the window that is remembered and the shares. Does not: what is do
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from decimal import Decimal
 from statistics import median_low
 from typing import NamedTuple
@@ -48,21 +48,36 @@ class Window:
 
     def __init__(self) -> None:
         self._batches: deque[dict[Source, Tally]] = deque(maxlen=BATCHES)
+        self._slow: dict[Source, Tally] = {}
 
-    def with_batch(self, counts: Counts) -> dict[Source, Tally]:
-        """Tally the partners of which enough is known, a batch at hand included (whole, and never cut)."""
+    def with_batch(self, counts: Counts, held: Collection[Source] = ()) -> dict[Source, Tally]:
+        """Tally the partners of which enough is known, a batch at hand included (whole, and never cut).
+
+        Args:
+            held: partners that are held now. One of little traffic is judged by enough records however long
+                it takes to send them: nothing else would ever let it go.
+        """
         sources = set(counts).union(*self._batches)
-        found = {source: self._latest(source, counts) for source in sources}
-        return {source: tally for source, tally in found.items() if tally.records >= LEAST_RECORDS}
+        latest = {source: self._latest(source, counts) for source in sources}
+        known = {source: tally for source, tally in latest.items() if tally.records >= LEAST_RECORDS}
+        slow = {source: self._slowly(source, counts) for source in held if source not in known}
+        return known | {source: tally for source, tally in slow.items() if tally.records >= LEAST_RECORDS}
 
-    def add(self, counts: Counts) -> None:
-        """Remember a batch."""
+    def add(self, counts: Counts, held: Collection[Source] = ()) -> None:
+        """Remember a batch, and which partners are held after it."""
         self._batches.append(dict(counts))
+        slow = {source: self._slowly(source, counts) for source in held}
+        self._slow = {source: tally for source, tally in slow.items() if tally.records < LEAST_RECORDS}
 
     def forget(self, source: Source) -> None:
         """Judge a partner by later records only."""
         for batch in self._batches:
             batch.pop(source, None)
+        self._slow.pop(source, None)
+
+    def _slowly(self, source: Source, counts: Counts) -> Tally:
+        nothing = Tally(0, 0)
+        return self._slow.get(source, nothing).plus(counts.get(source, nothing))
 
     def _latest(self, source: Source, counts: Counts) -> Tally:
         nothing = Tally(0, 0)

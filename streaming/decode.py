@@ -111,28 +111,35 @@ def _judge_batches(
 ) -> Iterator[pa.RecordBatch]:
     for batch in batches:
         columns = dict(zip(batch.schema.names, batch.columns, strict=True))
-        values, is_archive = columns["value"].to_pylist(), columns["is_archive"].to_pylist()
         marks = marks_of(batch)
-        rows = zip(values, _moments(columns["kafka_ts"]), is_archive, marks, strict=True)
-        yield judged_batch(columns, [_judge(history, *row) for row in rows], marks)
+        yield judged_batch(columns, [_row(*found) for found in verdicts(batch, marks, history)], marks)
 
 
-def _moments(column: pa.Array) -> list[datetime]:
-    """Make each moment once: Kafka gives one to all the records that it took at a time."""
+def verdicts(
+    batch: pa.RecordBatch, marks: Iterable[Mark | None], history: tuple[Contract, ...] = HISTORY
+) -> Iterator[tuple[Contract, Event | list[Violation]]]:
+    """Judge a batch of `to_judge`, a redriven record as of the time of the one that it stands for.
+
+    Args:
+        marks: what `marks_of` says of the batch.
+
+    Returns:
+        For each record the contract that was in force, and its verdict.
+    """
+    values, is_archive = (batch.column(name).to_pylist() for name in ("value", "is_archive"))
+    moments = _moments(batch.column("kafka_ts"), history)
+    for value, (kafka_ts, by), archive, mark in zip(values, moments, is_archive, marks, strict=True):
+        yield by, judge(value, mark.first_time if mark else kafka_ts, by, archive)
+
+
+def _moments(column: pa.Array, history: tuple[Contract, ...]) -> list[tuple[datetime, Contract]]:
+    """Make each moment and look up its contract once: Kafka gives one to all that it took at a time."""
     encoded = column.dictionary_encode()
-    moments = encoded.dictionary.to_pylist()
+    moments = [(moment, in_force(moment, history)) for moment in encoded.dictionary.to_pylist()]
     return [moments[index] for index in encoded.indices.to_pylist()]
 
 
-def _judge(
-    history: tuple[Contract, ...],
-    value: bytes | None,
-    kafka_ts: datetime,
-    is_archive: bool,
-    mark: Mark | None,
-) -> tuple[Any, ...]:
-    by = in_force(kafka_ts, history)
-    verdict = judge(value, mark.first_time if mark else kafka_ts, by, is_archive)
+def _row(by: Contract, verdict: Event | list[Violation]) -> tuple[Any, ...]:
     if isinstance(verdict, Event):
         return (by.version, *verdict, None)
     return (by.version, *_NO_EVENT, [v._asdict() for v in verdict])

@@ -61,7 +61,10 @@ class Gates:
 
     def heed_overrides(self, start: OffsetVector) -> None:
         """End the holds that a person has overridden, from `start` on."""
+        ended = {event.source for event in overridden_holds(self._state, start)}
         self._record(start, lambda state: overridden_holds(state, start))
+        for source in ended:  # what was let pass says nothing about what follows
+            self._window.forget(source)
 
     def decide(
         self, start: OffsetVector, end: OffsetVector, tally: Counts, examples: Callable[[], list[str]]
@@ -75,7 +78,7 @@ class Gates:
         Raises:
             GateClosed: all partners surge at once, and nobody lets the batch pass.
         """
-        found = self._window.with_batch(tally)
+        found = self._window.with_batch(tally, self._state.held_sources())
         if not is_general(found):
             self._record(start, lambda state: changed_holds(state, start, found))
         elif self._state.lets_pass(SURGE, start) is None:
@@ -93,7 +96,9 @@ class Gates:
     def passed(self, start: OffsetVector, tally: Counts) -> None:
         """Note that the batch from `start` on is published: what was closed is open."""
         if self._state.lets_pass(SURGE, start) is None:  # what was let pass says nothing about what follows
-            self._window.add(tally)
+            let_pass = {s for s in tally if self._state.lets_pass(SLICE_SURGE, start, s) is not None}
+            seen = {source: counts for source, counts in tally.items() if source not in let_pass}
+            self._window.add(seen, self._state.held_sources())
         for held in self._state.standing:
             if held.event == HELD and held.starts == start:  # later records say when it ends
                 self._window.forget(held.source)

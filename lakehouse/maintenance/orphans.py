@@ -84,7 +84,8 @@ def remove_orphans(
                 catalog.load_table(name), old
             )  # a stage that was dropped may yet have been published
             for done, info in enumerate(old, start=1):
-                store.delete_file(info.path)
+                with suppress(FileNotFoundError):  # another run removed it first
+                    store.delete_file(info.path)
                 report(done, len(old))
     size, paths = sum(info.size for info in old), tuple(sorted(info.path for info in old))
     _log.info("orphans", table=name, files=len(old), bytes=size, dry_run=dry_run)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from datetime import datetime
 
 import pyarrow as pa
 from pyspark.sql import DataFrame
@@ -16,11 +15,11 @@ from pyspark.sql import functions as F
 
 from lakehouse.arrivals_sql import CLOSED_AFTER
 from lakehouse.definitions.partner_hours import PARTNER_HOURS
-from quality.contract import Event, in_force
-from quality.judge import judge, micros
+from quality.contract import Event
+from quality.judge import micros
 from quality.profile import Counted, of_record
 from streaming.counting import HOUR_US, TIME, Tally, in_microseconds
-from streaming.decode import to_judge
+from streaming.decode import marks_of, to_judge, verdicts
 
 SCHEMA = pa.schema(
     [
@@ -37,10 +36,8 @@ _AS_COUNTED = in_microseconds(SCHEMA)
 
 def count(raw: DataFrame) -> pa.Table:
     """Count rows of raw, each judged as of its Kafka time. Returns the table's columns, one row per key."""
-    judged = to_judge(raw).select("kafka_ts", "source", "is_archive", "value")
-    sums = (
-        judged.mapInArrow(_count_batches, _COUNTED).groupBy(*TALLY.key).agg(F.sum("records").alias("records"))
-    )
+    counted = to_judge(raw).mapInArrow(_count_batches, _COUNTED)
+    sums = counted.groupBy(*TALLY.key).agg(F.sum("records").alias("records"))
     return sums.toArrow().select(SCHEMA.names).cast(_AS_COUNTED).cast(SCHEMA)
 
 
@@ -50,18 +47,15 @@ TALLY = Tally(PARTNER_HOURS, "profile", SCHEMA, count, also={})
 def _count_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     for batch in batches:
         hours: dict[tuple[int, str], Counter[Counted]] = {}
-        for kafka_ts, source, is_archive, value in zip(*(c.to_pylist() for c in batch.columns), strict=True):
+        when, sources = (batch.column(name).to_pylist() for name in ("kafka_ts", "source"))
+        judged = verdicts(batch, marks_of(batch))
+        for kafka_ts, source, (by, verdict) in zip(when, sources, judged, strict=True):
             hour = micros(kafka_ts) // HOUR_US * HOUR_US, source or ""
-            hours.setdefault(hour, Counter()).update(_counted(value, kafka_ts, is_archive))
+            event = verdict if isinstance(verdict, Event) else None
+            hours.setdefault(hour, Counter()).update(of_record(event, kafka_ts, CLOSED_AFTER, by))
         rows = [
             dict(zip(SCHEMA.names, (*hour, *counted, records), strict=True))
             for hour, counts in hours.items()
             for counted, records in counts.items()
         ]
         yield pa.RecordBatch.from_pylist(rows, _AS_COUNTED)
-
-
-def _counted(value: bytes | None, kafka_ts: datetime, is_archive: bool) -> Iterator[Counted]:
-    by = in_force(kafka_ts)
-    verdict = judge(value, kafka_ts, by, is_archive)
-    return of_record(verdict if isinstance(verdict, Event) else None, kafka_ts, CLOSED_AFTER, by)

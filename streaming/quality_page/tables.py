@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from lakehouse.gates import GateEvent
 from quality.partner_hour import figure_text
+from quality.policy import SURGE
 from streaming.quality_page.material import Identity
 from streaming.quality_page.model import Page
 from streaming.quality_page.verdict import name_of
@@ -240,8 +241,12 @@ def _anomalies(page: Page) -> Table:
     return table("Unusual figures, the furthest off first", columns, rows, (3, 4, 5, 6))
 
 
+def _about(event: GateEvent) -> str:
+    return event.table_name or ("all partners" if event.gate == SURGE else name_of(event.source))
+
+
 def _gates(caption: str, events: Iterable[GateEvent]) -> Table:
-    rows = ((*_when(e), e.gate, e.table_name or name_of(e.source), e.reason, e.actor) for e in events)
+    rows = ((*_when(e), e.gate, _about(e), e.reason, e.actor) for e in events)
     return table(caption, ("At (UTC)", "What", "Gate", "Of", "Why", "By"), rows)
 
 

@@ -5,8 +5,9 @@ Belongs here: finding them. Does not: sending (`send.py`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import cast
 
 from confluent_kafka import Message as Record
 
@@ -32,6 +33,7 @@ def on_their_way(kafka: Mapping[str, str], topic: str, consumed: OffsetVector) -
 
 
 def _mark(record: Record, topic_id: str) -> Mark | None:
-    headers = [{"key": name, "value": value} for name, value in dict(record.headers() or ()).items()]
+    said = cast(Sequence[tuple[str, bytes | None]], record.headers() or ())
+    headers = [{"key": name, "value": value} for name, value in said]
     taken_at = datetime.fromtimestamp(record.timestamp()[1] / 1000, UTC)
     return read_mark(headers, Coordinates(topic_id, *place_of(record)), taken_at)

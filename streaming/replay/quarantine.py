@@ -10,6 +10,7 @@ from pyiceberg.table.snapshots import Snapshot
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from lakehouse import audit
 from lakehouse.definitions import BY_NAME, QUARANTINE, RAW
 from lakehouse.offsets import OffsetVector
 from lakehouse.publish import Plan, Stage
@@ -62,16 +63,18 @@ def replace_quarantined(head: Head, chunk: RawRange, decoded: DataFrame, keep: F
         return None
     wanted = F.broadcast(differing.drop("kind"))
     rows = _rows(decoded, redriven).join(wanted, list(COORDINATES), "left_semi").select(*_COLUMNS)
-    added = kinds.get("missing", 0) + kinds.get("different", 0)
-    removed = kinds.get("extra", 0) + kinds.get("different", 0)
+    added = sum(kinds.values()) - kinds.get("extra", 0)
+    going = keep(differing.where("kind <> 'missing'").select(*COORDINATES))
+    removed = have.join(F.broadcast(going), list(COORDINATES), "left_semi").count()  # repeated ones too
 
     def write(stage: Stage) -> None:
         if removed:
-            delete(stage, differing.where("kind <> 'missing'"), COORDINATES)
+            delete(stage, going, COORDINATES)
         append(stage, rows)
 
     def check(table: IcebergTable, staged: Snapshot) -> None:
         check_added(table, staged, head, added)
+        audit.check_deleted(head.snapshot, staged, removed, QUARANTINE)
 
     totals = corrected(head, "released", added - removed)
     plan = Plan(write, check, contract_version=head.progress.contract_version, totals=totals)

@@ -13,13 +13,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lakehouse.fold import Coordinates
 from quality.contract import in_force
 from quality.partner_hour import QUARANTINED, REDELIVERED, VOLUME, WEEK, WEEKS, Hour, hours_before, look_at
 from quality.profile import Counted, of_record
 from streaming.profile.count import SCHEMA, TALLY, _count_batches
+from streaming.redrive.mark import Mark
 from tests.events import KAFKA_TS, valid, wire
 
 DAY = timedelta(hours=24)
+_HEADERS = pa.list_(pa.struct([("key", pa.string()), ("value", pa.binary())]))
 
 
 def counts(*lines: bytes, kafka_ts: datetime = KAFKA_TS) -> Counter[Counted]:
@@ -56,10 +59,16 @@ def test_a_broken_record_counts_as_one_and_no_more() -> None:
     assert list(of_record(None, KAFKA_TS, DAY, in_force(KAFKA_TS))) == [("records", ""), ("broken", "")]
 
 
-def counted(*records: tuple[datetime, str | None, bytes | None]) -> pa.Table:
+def counted(
+    *records: tuple[datetime, str | None, bytes | None], headers: list[dict[str, object]] | None = None
+) -> pa.Table:
     times, sources, values = zip(*records, strict=True)
     batch = pa.RecordBatch.from_pydict(
         {
+            "topic_id": pa.array(["topic"] * len(records)),
+            "partition": pa.array([0] * len(records), pa.int32()),
+            "offset": pa.array(range(100, 100 + len(records)), pa.int64()),
+            "redrive_headers": pa.array([headers] * len(records), _HEADERS),
             "kafka_ts": pa.array(times, pa.timestamp("us", "UTC")),
             "source": pa.array(sources, pa.string()),
             "is_archive": pa.array([False] * len(records)),
@@ -68,6 +77,15 @@ def counted(*records: tuple[datetime, str | None, bytes | None]) -> pa.Table:
     )
     (result,) = _count_batches([batch])
     return pa.table(result).cast(SCHEMA)
+
+
+def test_a_redriven_record_is_judged_as_of_the_time_of_the_one_that_it_stands_for() -> None:
+    later = KAFKA_TS + timedelta(days=300)  # nothing is accepted that late
+    mark = Mark(Coordinates("topic", 0, 7), KAFKA_TS, KAFKA_TS, 1)
+    headers: list[dict[str, object]] = [{"key": name, "value": text} for name, text in mark.headers()]
+    for said, verdict in ((None, "broken"), (headers, "valid")):
+        found = counted((later, "bank", wire()), headers=said).to_pylist()
+        assert verdict in {row["measure"] for row in found}
 
 
 records = st.lists(
