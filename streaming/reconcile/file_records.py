@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from lakehouse.definitions import QUARANTINE, RAW, VERSIONS
@@ -102,11 +102,14 @@ class FileRecords:
 
 
 def _narrow(tagged: DataFrame) -> DataFrame:
-    # The same bytes of the same line are the same row: sent again after a kill, or redriven from quarantine.
-    same = F.sha2(F.coalesce("value", F.lit("").cast("binary")), 256).alias("row")
-    return tagged.select(
-        *COORDINATES, *_FILE, F.coalesce(F.col("line").try_cast("long"), F.lit(0)).alias("line"), same
-    )
+    # The same bytes of the same line are the same row: sent again after a kill. A redrive may have mended
+    # them, and is the row that it stands for.
+    digest = F.sha2(F.coalesce("value", F.lit("").cast("binary")), 256)
+    first_sent = F.min(F.when(F.col("redrive_of").isNull(), digest)).over(Window.partitionBy(*_FILE, "line"))
+    is_redrive = F.col("redrive_of").isNotNull() & (F.col("line") > 0)
+    same = F.coalesce(F.when(is_redrive, first_sent), digest).alias("row")
+    numbered = tagged.withColumn("line", F.coalesce(F.col("line").try_cast("long"), F.lit(0)))
+    return numbered.select(*COORDINATES, *_FILE, "line", same)
 
 
 def _by_row(records: DataFrame) -> DataFrame:

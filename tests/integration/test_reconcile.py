@@ -28,14 +28,20 @@ from lakehouse.definitions import (
     TRANSACTIONS,
     VERSIONS,
 )
+from lakehouse.quarantine import QuarantineReader
+from lakehouse.quarantined import Selection
 from lakehouse.refs import MAIN, branch_to, read_head
+from quality.contract import in_force
 from quality.reconciliation import Account
 from streaming.partitions import hour_of, start_of
+from streaming.partners.profile import find_profile
 from streaming.reconcile.hours import PassedHours, count_hours
 from streaming.reconcile.reconcile import Reconciler
 from streaming.reconcile.result import Reconciliation
 from streaming.reconcile.standing import OTHER_AMOUNT, REPEATED, UNACCOUNTED
 from streaming.reconcile.store import keep
+from streaming.redrive.again import PASSES, Terms
+from streaming.redrive.send import Redrive
 from streaming.replay.scope import ALL, Scope
 from streaming.replay.verify import ReplaySettings
 from streaming.topic_state import inspect_topic
@@ -362,6 +368,27 @@ def test_partners_files_are_held_against_what_stands_in_the_tables(
     right = books.reconcile()
     assert right.is_balanced, right.as_json()
     assert next(a for a in right.accounts if a.formula.name == "file_records").total == (40, (40, 0))
+
+
+def test_a_row_that_is_mended_on_its_way_back_stays_one_row_of_its_file(
+    pipeline: Pipeline, tmp_path: Path
+) -> None:
+    place = Place(pipeline.settings, pipeline.catalog, pipeline.topic, tmp_path)
+    content = rows_of(range(2)).replace(b"1.50", b'"1,50"', 1)
+    place.put("day.csv", content)
+    assert place.zone().scan_once()["done"] == 1
+    pipeline.run()
+    reader = QuarantineReader(pipeline.catalog, pipeline.settings.catalog_properties())
+    mended = find_profile("card-transactions").model_copy(update={"decimal_comma": True})
+    terms = Terms(in_force(datetime.now(UTC)), 3, profiles={"sim": mended})
+    sent_again = Redrive(reader, Selection(), terms, 10)
+    tally = sent_again.run(pipeline.settings.kafka_properties(), pipeline.topic, lambda *_: None)
+    assert {(kind.outcome, count) for kind, count in tally.kinds.items()} == {(PASSES, 1)}
+    pipeline.run()
+    assert [row["state"] for row in pipeline.rows(QUARANTINE)] == ["redriven"]
+    found = Books(pipeline, tmp_path).reconcile()
+    assert found.is_balanced, found.as_json()
+    assert next(a for a in found.accounts if a.formula.name == "file_records").total == (2, (2, 0))
 
 
 def header(row: Row, name: str) -> bytes:
