@@ -25,6 +25,7 @@ from lakehouse.staging import append, append_nothing, delete
 from lakehouse.turns import drop_abandoned
 from streaming.counting import RECORDS, Tally, records_in
 from streaming.frames import few
+from streaming.partitions import hour_of, hours_predicate
 from streaming.raw_reader import RawBatch, next_batch, read_batch
 
 ABANDONED_SECONDS = 600.0
@@ -109,13 +110,15 @@ class CountingJob:
     def _plan(self, head: Head, batch: RawBatch, counts: pa.Table, replaced: pa.Table) -> Plan:
         key, name = self._tally.key, self._tally.table
         added = self._tally.total(replaced, counts)
+        touched = (hour_of(hour) for hour in replaced["kafka_hour"].unique().to_pylist())
+        hours = hours_predicate(touched, "kafka_hour", "t")
 
         def write(stage: Stage) -> None:
             if not counts.num_rows:
                 append_nothing(stage, self._spark)
                 return
             if replaced.num_rows:
-                delete(stage, few(self._spark, replaced.select(list(key))), key)
+                delete(stage, few(self._spark, replaced.select(list(key))), key, hours)
             append(stage, few(self._spark, added), partitions=1)
 
         def check(table: Table, staged: Snapshot) -> None:

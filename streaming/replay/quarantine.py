@@ -19,7 +19,7 @@ from lakehouse.staged_rows import check_added
 from lakehouse.staging import append, delete
 from streaming.frames import Frames, read_table
 from streaming.raw_reader import between
-from streaming.redrive.state import redrives, with_state
+from streaming.redrive.state import in_hours_of, redrives, with_state
 from streaming.replay.compare import rows_that_differ
 from streaming.replay.expected import COORDINATES
 from streaming.replay.pinned import read_at
@@ -64,12 +64,13 @@ def replace_quarantined(head: Head, chunk: RawRange, decoded: DataFrame, keep: F
     wanted = F.broadcast(differing.drop("kind"))
     rows = _rows(decoded, redriven).join(wanted, list(COORDINATES), "left_semi").select(*_COLUMNS)
     added = sum(kinds.values()) - kinds.get("extra", 0)
-    going = keep(differing.where("kind <> 'missing'").select(*COORDINATES))
-    removed = have.join(F.broadcast(going), list(COORDINATES), "left_semi").count()  # repeated ones too
+    going = F.broadcast(differing.where("kind <> 'missing'"))
+    gone = keep(have.join(going, list(COORDINATES), "left_semi").select(*COORDINATES, "kafka_ts"))
+    removed = gone.count()  # repeated ones too
 
     def write(stage: Stage) -> None:
         if removed:
-            delete(stage, going, COORDINATES)
+            delete(stage, gone.select(*COORDINATES).distinct(), COORDINATES, in_hours_of(gone, "t"))
         append(stage, rows)
 
     def check(table: IcebergTable, staged: Snapshot) -> None:

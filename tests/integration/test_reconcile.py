@@ -315,10 +315,18 @@ def test_an_hour_is_counted_once_it_has_passed_and_never_stops_the_fold(
     next_hour = again.reconcile(passed + HOUR)
     assert [result.scope.start for result in next_hour[:-1]] == [found[-2].scope.end]
 
-    pipeline.spark.sql(f"DELETE FROM {CATALOG_NAME}.{RAW} WHERE partition = 1 AND offset = 2")
+    raw = f"{CATALOG_NAME}.{RAW}"
+    pipeline.spark.sql(f"DELETE FROM {raw} WHERE partition = 1 AND offset = 2")
     with capture_logs() as logs:
         again.reconcile(passed + 2 * HOUR)
     assert [log["log_level"] for log in logs if log["event"] == "books do not balance"] == ["error"]
+
+    spoilt = f"INSERT INTO {raw} SELECT * FROM {raw} WHERE partition = 1 AND offset = 3"
+    pipeline.spark.sql(spoilt)  # as many rows as there were
+    hours = count_hours(catalog, spark, found[0].scope.start, passed)
+    (broken_hour,) = [result for result in hours if not result.is_balanced]
+    _, named = first(broken(broken_hour)["raw"])
+    assert (broken_hour.scope, named["partition"], named["offset"]) == (found[0].scope, "1", "2")
 
     def fails(_self: PassedHours, _complete_to: Any) -> None:
         raise RuntimeError("the books are shut")

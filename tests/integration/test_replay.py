@@ -80,7 +80,10 @@ SPOIL = f"""
 """
 
 # Beside this the live job would halt: its audit finds more rows of a payment than there may be.
-REPEAT = f"INSERT INTO {CATALOG_NAME}.{PAYMENTS} SELECT * FROM {CATALOG_NAME}.{PAYMENTS} WHERE offset = 9"
+REPEAT = f"""
+    INSERT INTO {CATALOG_NAME}.{PAYMENTS} SELECT * FROM {CATALOG_NAME}.{PAYMENTS} WHERE offset = 9;
+    INSERT INTO {CATALOG_NAME}.{QUARANTINE} SELECT * FROM {CATALOG_NAME}.{QUARANTINE} WHERE partition = 2
+"""
 
 
 def test_what_is_damaged_is_named_and_put_right_through_crashes(
@@ -102,6 +105,7 @@ def test_what_is_damaged_is_named_and_put_right_through_crashes(
         f"{VERSIONS}: different",
         f"{QUARANTINE}: missing",
         f"{QUARANTINE}: different",
+        f"{QUARANTINE}: repeated",
         f"{TRANSACTIONS}: missing",
     }
     assert {"content_hash"} in [set(d.columns) for d in found.findings.first]
