@@ -22,6 +22,7 @@ from lakehouse.stamp import Stamp
 
 MAIN = "main"
 PROGRESS_TAG = "progress"
+DECIDED_BEFORE = "paywave.decided-before"  # property of the table of versions: an offset vector
 HOLD_TAG = "hold"
 
 
@@ -46,6 +47,16 @@ class Head:
         """Running counts as main has them: a replay corrects them without moving the progress."""
         stamps = (stamp_of(s) for s in ancestry(self.table.metadata, self.snapshot))
         return next((s.totals for s in stamps if s is not None), self.progress.totals)
+
+
+def decided_before(versions: Head, raw: Head) -> OffsetVector:
+    """Up to where gates decided before the table of versions was made: nothing of it is decided anew.
+
+    Nothing, if that is not in raw: then raw was made anew too.
+    """
+    noted = versions.table.properties.get(DECIDED_BEFORE)
+    known = OffsetVector.from_json(noted) if noted else OffsetVector()
+    return known if raw.offsets.covers(known) else OffsetVector()
 
 
 def read_head(catalog: RestCatalog, name: str) -> Head:

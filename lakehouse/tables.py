@@ -29,10 +29,10 @@ from pyiceberg.table.update import (
 from pyiceberg.transforms import IdentityTransform
 from pyiceberg.types import ListType
 
-from lakehouse.definitions import TABLES, Table
+from lakehouse.definitions import RAW, TABLES, VERSIONS, Table
 from lakehouse.errors import TableMismatch
 from lakehouse.offsets import OffsetVector
-from lakehouse.refs import MAIN, PROGRESS_TAG, branch_to, tag_to
+from lakehouse.refs import DECIDED_BEFORE, MAIN, PROGRESS_TAG, branch_to, read_head, tag_to
 from lakehouse.stamp import Stamp
 
 _PLAIN_SORT: tuple[object, ...] = (IdentityTransform(), SortDirection.ASC, NullOrder.NULLS_FIRST)
@@ -86,7 +86,7 @@ def _ensure(catalog: RestCatalog, definition: Table, buckets: int) -> str:
                 schema=definition.schema(),
                 partition_spec=definition.partition_spec(buckets),
                 sort_order=definition.sort_order(),
-                properties=definition.all_properties(),
+                properties=definition.all_properties() | _decided_before(catalog, definition),
             )
         except TableAlreadyExistsError:
             pass  # another process was first; what follows is right for both
@@ -96,6 +96,15 @@ def _ensure(catalog: RestCatalog, definition: Table, buckets: int) -> str:
     table = catalog.load_table(definition.name)
     _give_birth(catalog, table)  # heals a crash between creation and birth
     return _evolve(table, definition, buckets)
+
+
+def _decided_before(catalog: RestCatalog, definition: Table) -> dict[str, str]:
+    """Note what raw holds already when the table of versions is made: a rebuild, decided about long ago."""
+    if definition.name != VERSIONS or not catalog.table_exists(RAW):
+        return {}
+    if catalog.load_table(RAW).current_snapshot() is None:
+        return {}
+    return {DECIDED_BEFORE: read_head(catalog, RAW).offsets.to_json()}
 
 
 def _give_birth(catalog: RestCatalog, table: IcebergTable) -> None:

@@ -20,7 +20,7 @@ from lakehouse.definitions import PAYMENTS, QUARANTINE, RAW, VERSIONS
 from lakehouse.log_keeper import keep_log
 from lakehouse.offsets import OffsetVector
 from lakehouse.publish import Publisher
-from lakehouse.refs import Head, read_head
+from lakehouse.refs import Head, decided_before, read_head
 from lakehouse.turns import drop_abandoned
 from quality.contract import contract
 from streaming.curated_batch import CuratedBatch
@@ -147,11 +147,16 @@ class CuratedJob:
         _know_contracts(heads)
         start, hint = _slowest(heads)
         self._gates.look()
-        # Records that a table has already are judged as it has them.
-        decides = self._settings.decides and all(head.offsets == start for head in heads)
+        # Records that a table has already are judged as it has them; those of tables made anew, as they were.
+        known = decided_before(heads[0], raw)
+        is_new = start.covers(known)
+        decides = self._settings.decides and is_new and all(head.offsets == start for head in heads)
         if decides:
             self._gates.heed_overrides(start)
-        end = self._ahead(heads, start) or self._gates.let_pass(start, self._settings.max_records)
+        most = self._settings.max_records
+        end = self._ahead(heads, start) or self._gates.let_pass(start, most)
+        if end is None and not is_new:
+            end = start.part_way(start.greatest(known), most)
         batch = next_batch(raw, start, hint, self._settings.max_records, end=end)
         if batch is None:
             return None

@@ -242,6 +242,24 @@ def test_a_hold_is_ended_by_a_person_and_the_next_one_is_not_prevented(
     assert_the_law(pipeline)
 
 
+def test_a_rebuild_by_the_job_decides_nothing_anew(pipeline: Pipeline) -> None:
+    for nth in range(5):  # each run is a new job: it never knows enough of the shop
+        pipeline.send([*good("bank", f"b{nth}-", 40), *good("shop", f"s{nth}-", 20), *broken("shop", 40)])
+        pipeline.run()
+    before = contents(pipeline)
+    assert not told(pipeline)
+    for table in CURATED:
+        pipeline.catalog.drop_table(table)
+    ensure_tables(pipeline.catalog, pipeline.settings.tables.buckets)
+    pipeline.run()  # in one batch: 200 of the shop's 300 records are broken
+    assert not told(pipeline)
+    assert contents(pipeline) == before
+    pipeline.send([*good("bank", "late-", 40), *good("shop", "last-", 60), *broken("shop", 200)])
+    pipeline.run()
+    assert told(pipeline) == [(HELD, SLICE_SURGE, "shop")]
+    assert not ids("last-", 60) & published(pipeline)
+
+
 @contextmanager
 def running(job: CuratedJob) -> Iterator[threading.Thread]:
     """The job as a service: it goes on until it is told to stop."""
