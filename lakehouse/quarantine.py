@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pyiceberg.catalog.rest import RestCatalog
-from pyiceberg.expressions import And, In
+from pyiceberg.expressions import And, GreaterThanOrEqual, In, LessThanOrEqual
 
 from lakehouse.definitions import QUARANTINE, RAW
 from lakehouse.errors import LakehouseError
@@ -35,7 +35,10 @@ _GROUPS = f"""
           FROM {QUARANTINE} q WHERE {{where}}))
     GROUP BY ALL ORDER BY records DESC, v.rule, v.field, source, state
 """  # noqa: S608
-_in: Any = In  # its plugin for mypy knows no positional arguments
+# pyiceberg's plugin for mypy knows no positional arguments
+_in: Any = In
+_from: Any = GreaterThanOrEqual
+_to: Any = LessThanOrEqual
 _PLACE = ("kafka_ts", *Coordinates._fields)
 _ORDER = ", ".join(f"q.{name}" for name in _PLACE)
 
@@ -83,10 +86,14 @@ class QuarantineReader:
         return _quarantined(rows[0])
 
     def raw(self, records: Sequence[Quarantined]) -> dict[Coordinates, RawRecord]:
-        """Read what raw has of these records, a few hundred at most, from the hours that they came in."""
-        moments, offsets = {r.kafka_ts.isoformat() for r in records}, {r.offset for r in records}
+        """Read what raw has of these records, a few thousand at most, from the files of their time."""
+        if not records:
+            return {}
+        moments, offsets = [r.kafka_ts for r in records], {r.offset for r in records}
+        # a range, for of a list of more than 200 pyiceberg asks no file's statistics
+        time = And(_from("kafka_ts", min(moments).isoformat()), _to("kafka_ts", max(moments).isoformat()))
         scan = self._catalog.load_table(RAW).scan(
-            row_filter=And(_in("kafka_ts", moments), _in("offset", offsets)),
+            row_filter=And(time, _in("offset", offsets)),
             selected_fields=(*Coordinates._fields, "key", "value", "headers"),
         )
         found = {

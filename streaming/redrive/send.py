@@ -21,7 +21,7 @@ from streaming.producer import SendReport, send
 from streaming.redrive.again import PASSES, Decision, Terms, decide
 from streaming.redrive.state import OPEN
 
-PAGE = 200
+PAGE = 5000  # each page costs a query over quarantine
 OnProgress = Callable[[int, int], None]
 """Told how many records have been looked at, and how many Kafka has acknowledged."""
 _log = structlog.get_logger(__name__)

@@ -97,6 +97,7 @@ def replayed(pipeline: Pipeline, folder: Path) -> Applied:
 def test_what_a_loosened_rule_would_have_taken_comes_back_once(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.setattr("streaming.redrive.send.PAGE", 7)
     contract = Loosening(monkeypatch)
     old = [event(f"old{i}", 4, account_id=f"acct-{i}") for i in range(20)]
     pipeline.send_lines([*old, event("good", 1), b"no json", event("older", 40)])
