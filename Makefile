@@ -4,7 +4,7 @@ SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	--no-emit-index-url --no-emit-find-links --no-header --no-annotate
+	--no-emit-index-url --no-emit-find-links --no-header --no-annotate --no-strip-extras
 # uv is only needed for `make lock`: taken from PATH, else from a venv of its own.
 UV = $(shell command -v uv || echo $(VENV)-lock/bin/uv)
 
