@@ -12,6 +12,7 @@ import sys
 import click
 
 from cli.output import report_failure
+from cli.pipes import tell_failure, told_to_dagster
 
 # name -> "module:command"; imported only when called, so that `paywave --help` never loads Spark.
 COMMANDS = {
@@ -37,6 +38,7 @@ COMMANDS = {
     "status": "cli.commands.stack:status",
     "stream": "cli.commands.stream:stream",
     "topics": "cli.commands.topics:topics",
+    "ui": "cli.commands.ui:ui",
     "up": "cli.commands.stack:up",
 }
 
@@ -65,13 +67,19 @@ def paywave() -> None:
 
 def main() -> None:
     """Run the command line; exit 0 done, 1 failed or a check fell short, 2 wrong usage."""
+    with told_to_dagster():
+        sys.exit(_run())
+
+
+def _run() -> int:
     try:
-        sys.exit(paywave(standalone_mode=False) or 0)
+        return paywave(standalone_mode=False) or 0
     except click.ClickException as error:
         error.show()
-        sys.exit(2)
+        tell_failure(error.format_message())
+        return 2
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted", err=True)
-        sys.exit(130)
+        return 130
     except Exception as error:
-        sys.exit(report_failure(error, debug="--debug" in sys.argv))
+        return report_failure(error, debug="--debug" in sys.argv)

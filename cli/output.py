@@ -18,6 +18,7 @@ import click
 from rich.console import Console
 
 from cli.logs import start_logs
+from cli.pipes import tell_failure, tell_result
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class Output:
         return Console(stderr=True, highlight=False)
 
     def result(self, value: Mapping[str, Any], text: Callable[[Console], None]) -> None:
-        """Print `value` as one JSON object, or call `text` with a console."""
+        """Print `value` as one JSON object, or call `text` with a console. Dagster is told too."""
+        tell_result(value)
         if self.as_json:
             click.echo(json.dumps(value, default=str, ensure_ascii=False))
         else:
@@ -75,6 +77,7 @@ def report_failure(error: BaseException, debug: bool) -> int:
     name = "" if hint is not None else f"{type(error).__name__}: "
     first_line = str(error).split("\n\tat ")[0].strip()  # a Java stack trace follows its message
     click.echo(f"error: {name}{first_line}", err=True)
+    tell_failure(f"{name}{first_line}" + (f"; next: {hint}" if hint else ""))
     if hint:
         click.echo(f"next:  {hint}", err=True)
     elif not debug:

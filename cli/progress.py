@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from cli.output import Output
+from cli.pipes import tell_progress
 
 _EVERY_SECONDS = 5.0
 
@@ -57,7 +58,9 @@ class _Lines:
             return
         self._said = now
         parts = [part for part in (self._share(done, now - self._started), note) if part]
-        self._console.print(f"{self._label}: {', '.join(parts)}", markup=False, soft_wrap=True)
+        said = f"{self._label}: {', '.join(parts)}"
+        self._console.print(said, markup=False, soft_wrap=True)
+        tell_progress(said)
 
     def _share(self, done: float, seconds: float) -> str:
         if not self._total or done <= 0:

@@ -7,10 +7,19 @@ Belongs here: the pydantic models of each group. Does not: where values come fro
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 KafkaSecurity = Literal["plaintext", "tls", "scram", "msk-iam"]
@@ -164,3 +173,26 @@ class RegistrySettings(Group):
     url: str | None = None
     username: str | None = None
     password: SecretStr | None = None
+
+
+class ConductorSettings(Group):
+    """Dagster: where its pages listen, where its runs are kept, who is told of what fails.
+
+    Runs are kept on SQLite below the home folder, with `postgres_url` on PostgreSQL. `webhook_url` takes
+    alerts as JSON; without it they are logged. `first_hour` is the first event hour that can be backfilled
+    from the pages. A run of a backfill takes at most `backfill_hours`.
+    """
+
+    host: str = "127.0.0.1"
+    port: Port = 13000
+    postgres_url: SecretStr | None = None
+    webhook_url: SecretStr | None = None
+    first_hour: datetime = datetime(2026, 1, 1, tzinfo=UTC)
+    backfill_hours: int = Field(default=24, ge=1)
+
+    @field_validator("first_hour")
+    @classmethod
+    def _starts_an_hour(cls, hour: datetime) -> datetime:
+        if hour.tzinfo is None or hour.replace(minute=0, second=0, microsecond=0) != hour:
+            raise ValueError("the start of an hour with its offset is wanted, e.g. 2026-01-01T00:00Z")
+        return hour.astimezone(UTC)

@@ -18,6 +18,7 @@ from config import render, sources
 from config.errors import ConfigError, MissingSetting
 from config.groups import (
     CatalogSettings,
+    ConductorSettings,
     DropzoneSettings,
     GatewaySettings,
     KafkaSettings,
@@ -50,6 +51,7 @@ class Settings(BaseSettings):
     catalog: CatalogSettings = Field(default_factory=CatalogSettings)
     spark: SparkSettings = Field(default_factory=SparkSettings)
     tables: TablesSettings = Field(default_factory=TablesSettings)
+    conductor: ConductorSettings = Field(default_factory=ConductorSettings)
     dropzone: DropzoneSettings = Field(default_factory=DropzoneSettings)
     gateway: GatewaySettings = Field(default_factory=GatewaySettings)
     partners: PartnersSettings = Field(default_factory=PartnersSettings)

@@ -98,7 +98,7 @@ def count_hours(
         _result(made_at, Scope(start_of(hour), start_of(hour + 1)), (account,), snapshots, raw.offsets)
         for hour, account in accounts.items()
     ]
-    return [*hours, *_count_tables(catalog, raw, made_at)]
+    return [*hours, *count_tables(catalog, raw, made_at)]
 
 
 def _count_offsets(
@@ -150,7 +150,7 @@ def _of_hour(
     return accounts.raw
 
 
-def _count_tables(catalog: RestCatalog, raw: Head, made_at: datetime) -> Iterator[Reconciliation]:
+def count_tables(catalog: RestCatalog, raw: Head, made_at: datetime) -> Iterator[Reconciliation]:
     """Reconcile the tables as a whole by their metadata, where they have reached the same records."""
     versions, quarantine = read_head(catalog, VERSIONS), read_head(catalog, QUARANTINE)
     if versions.offsets != quarantine.offsets:

@@ -1,0 +1,63 @@
+"""What breaks, noticed at once: gates that close, partners held, quarantine that grows, books that differ.
+
+Belongs here: the sensor that looks for news of these and has the checks look at once. Does not: the checks
+(`checks/`), which also run without news.
+"""
+
+import json
+from collections.abc import Iterator
+
+import dagster as dg
+
+from assets.checks.standing import standing_checks
+from assets.lake import Lake
+from assets.notify import Notifier
+from assets.tables import key_of
+from lakehouse.definitions import PAYMENTS, QUARANTINE, RECONCILIATION
+from lakehouse.gate_log import GateLog
+from lakehouse.gates import CLOSED, HELD
+from lakehouse.refs import read_head
+
+# Which checks look again where one of these tables has news.
+_LOOK = {QUARANTINE: "open_quarantine", RECONCILIATION: "balanced"}
+
+
+@dg.sensor(
+    minimum_interval_seconds=30,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    asset_selection=dg.AssetSelection.checks(standing_checks),
+    description="Has the checks look at once when a gate moves, quarantine grows or books were reconciled.",
+)
+def breaks(
+    context: dg.SensorEvaluationContext, lake: Lake, notifier: Notifier
+) -> dg.SensorResult | dg.SkipReason:
+    """Compare what there is with the cursor: last event of the gate log, last snapshots of the tables."""
+    seen: dict[str, int] = json.loads(context.cursor or "{}")
+    found = dict(_standing(lake))
+    news = {name for name, at in found.items() if seen.get(name) != at}
+    if not news:
+        return dg.SkipReason("nothing has moved")
+    if "gates" in news:
+        _tell_of_gates(lake, notifier, seen.get("gates", 0))
+    keys = [dg.AssetCheckKey(key_of(PAYMENTS), "gates")] if "gates" in news else []
+    keys += [dg.AssetCheckKey(key_of(name), check) for name, check in _LOOK.items() if name in news]
+    key = "-".join(str(found[name]) for name in sorted(found))
+    return dg.SensorResult([dg.RunRequest(key, asset_check_keys=keys)], cursor=json.dumps(found))
+
+
+def _standing(lake: Lake) -> Iterator[tuple[str, int]]:
+    catalog = lake.catalog()
+    events = GateLog(catalog).events()
+    yield "gates", events[-1].seq if events else 0
+    for name in _LOOK:
+        yield name, read_head(catalog, name).snapshot.snapshot_id
+
+
+def _tell_of_gates(lake: Lake, notifier: Notifier, since: int) -> None:
+    for event in GateLog(lake.catalog()).events():
+        if event.seq > since and event.event in (CLOSED, HELD):
+            notifier.tell(
+                "gate",
+                f"gate {event.gate} {event.event} {event.source or ''}: {event.reason}",
+                next="paywave gate status says what to do",
+            )

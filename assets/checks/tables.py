@@ -1,0 +1,111 @@
+"""Checks of what tables hold: shape, keys, conservation, files.
+
+Belongs here: one function per check, from a lake to a finding. Does not: when they run (`standing.py`).
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+
+from assets.checks.finding import Finding
+from assets.lake import Lake
+from assets.metadata import of_figures
+from lakehouse.arrivals_sql import ARRIVALS_VIEW
+from lakehouse.definitions import BY_NAME, RAW, SNAPSHOTS_KEPT
+from lakehouse.maintenance.measure import figures_of, usage_of
+from lakehouse.maintenance.need import Limits, is_needy
+from lakehouse.query import run_query
+from lakehouse.refs import read_head, stamp_of
+from lakehouse.tables import compare
+from quality.contract import HISTORY
+
+# Keys are compared within what changed lately: a row that stands twice came with the second of them.
+RECENT, MOST_HOURS = timedelta(hours=24), 48
+# Compaction takes the neediest first: a backlog of more than this says that it does not keep up.
+MOST_NEEDY = 200
+
+
+def contract(lake: Lake, name: str) -> Finding:
+    """The table has the shape of its definition, and its newest rows were judged by a contract we know."""
+    head = read_head(lake.catalog(), name)
+    differences = compare(head.table, BY_NAME[name], lake.settings().tables.buckets)
+    stamp = stamp_of(head.snapshot)
+    if stamp is None:
+        differences.append(f"snapshot {head.snapshot.snapshot_id} is not one of ours: nobody audited it")
+    version = head.progress.contract_version
+    if version is not None and version > HISTORY[-1].version:
+        differences.append(f"judged by contract version {version}; this code knows {HISTORY[-1].version}")
+    text = "; ".join(differences) or "as defined"
+    return Finding(not differences, text, metadata={"contract_version": version or "none"})
+
+
+def unique_key(lake: Lake, name: str) -> Finding:
+    """No two rows share their key, from the earliest of the event hours on that were written to in a day."""
+    since = _written_since(lake)
+    if since is None:
+        return Finding(True, f"nothing was published within {RECENT}")
+    table, key = BY_NAME[name], ", ".join(BY_NAME[name].key)
+    found = run_query(
+        lake.catalog(),
+        lake.properties(),
+        f"SELECT {key}, count(*) AS rows FROM {name} WHERE {table.hour_of} >= getvariable('since') "  # noqa: S608
+        f"GROUP BY {key} HAVING count(*) > 1 ORDER BY ALL LIMIT 20",
+        variables={"since": since},
+    )
+    if not found.rows:
+        return Finding(True, f"no two rows since {since.isoformat()} share ({key})")
+    rows = [dict(zip(found.columns, map(str, row), strict=True)) for row in found.rows]
+    return Finding(
+        False,
+        f"rows share their key, the first of them {rows[0]}; `paywave replay apply` puts the partition right",
+        metadata={"doubled": dg.MetadataValue.table([dg.TableRecord(row) for row in rows])},
+    )
+
+
+def _written_since(lake: Lake) -> datetime | None:
+    """The first of the newest event hours that publishes of late brought records of."""
+    found = run_query(
+        lake.catalog(),
+        lake.properties(),
+        f"SELECT min(hour) FROM (SELECT hour FROM {ARRIVALS_VIEW} WHERE hour IS NOT NULL "  # noqa: S608
+        f"AND last_published_at >= getvariable('since') ORDER BY hour DESC LIMIT {MOST_HOURS})",
+        variables={"since": datetime.now(UTC) - RECENT},
+    )
+    first: datetime | None = found.rows[0][0]
+    return first
+
+
+def conservation(lake: Lake, _name: str) -> Finding:
+    """Records = redelivered + versions + quarantined, by the metadata of the tables."""
+    from streaming.reconcile.hours import count_tables  # loads Spark's library
+
+    catalog = lake.catalog()
+    results = list(count_tables(catalog, read_head(catalog, RAW), datetime.now(UTC)))
+    accounts = [account for result in results for account in result.accounts]
+    said = [
+        f"{account.formula}: {account.total.left:,} = {' + '.join(f'{n:,}' for n in account.total.right)}"
+        for account in accounts
+    ]
+    if not accounts:
+        return Finding(True, "a batch is being published: versions and quarantine stand at different records")
+    if all(account.is_balanced for account in accounts):
+        return Finding(True, "; ".join(said))
+    return Finding(False, f"{'; '.join(said)}; `paywave reconcile` names the first record that is missing")
+
+
+def file_health(lake: Lake, name: str) -> Finding:
+    """Few partitions are made of many small or half deleted files, and few snapshots are kept."""
+    table, limits = lake.catalog().load_table(name), Limits()
+    figures = figures_of(table)
+    snapshot = table.current_snapshot()
+    usages = usage_of(table, snapshot, limits.target_bytes) if snapshot is not None else {}
+    needy = sum(is_needy(usage, limits) for usage in usages.values())
+    passed = needy <= MOST_NEEDY and figures.snapshots <= 4 * SNAPSHOTS_KEPT
+    return Finding(
+        passed,
+        f"{needy:,} of {len(usages):,} partitions are worth compacting, {figures.snapshots:,} snapshots kept",
+        warns=True,
+        metadata={"needy_partitions": needy, **of_figures(figures, figures)},
+    )

@@ -1,0 +1,60 @@
+"""Everything that Dagster runs, in one place: used by production, by tests and by `paywave ui`.
+
+Belongs here: putting the parts together. Does not: any part.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from assets import breaks, hours, maintenance, notify, observe
+from assets.checks import sample, standing
+from assets.lake import Lake
+from assets.notify import Notifier
+from assets.tables import outside_specs, spec_of
+from assets.work import Work
+from lakehouse.definitions import BY_NAME, RECONCILIATION
+
+_MADE_HERE = {RECONCILIATION}
+
+
+def build_defs(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
+    """Build the definitions.
+
+    Args:
+        overrides: resources in place of ours, by name: `lake`, `work`, `notifier`.
+    """
+    lake = Lake()
+    partitions = hours.hourly()
+    return dg.Definitions(
+        assets=[
+            *(spec_of(name) for name in BY_NAME if name not in _MADE_HERE),
+            *outside_specs(),
+            hours.closed_hours_asset(partitions),
+            *maintenance.ASSETS,
+        ],
+        asset_checks=[standing.standing_checks, sample.replay_sample],
+        schedules=[standing.every_ten_minutes, sample.daily, *maintenance.SCHEDULES],
+        sensors=[
+            observe.new_snapshots,
+            hours.hours_that_close,
+            breaks.breaks,
+            notify.failed_runs,
+            dg.AutomationConditionSensorDefinition(
+                "late_hours",
+                target=dg.AssetSelection.assets(hours.CLOSED_HOURS),
+                default_status=dg.DefaultSensorStatus.RUNNING,
+                minimum_interval_seconds=30,
+                description="Has a closed hour stated again when its payments changed, however old it is.",
+            ),
+        ],
+        # What is heavy runs in a process of its own anyway (`work.py`).
+        executor=dg.in_process_executor,
+        resources={
+            "lake": lake,
+            "work": Work(lake=lake),
+            "notifier": Notifier(lake=lake),
+            **(overrides or {}),
+        },
+    )

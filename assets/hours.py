@@ -1,0 +1,197 @@
+"""Event hours as partitions: what is known of one once it is closed, and again when late data reach it.
+
+Belongs here: the partitions, the asset that states a closed hour, and the sensor that follows the watermark.
+Does not: folding an hour again (`backfill.py`).
+"""
+
+import json
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import dagster as dg
+
+from assets.lake import Lake
+from assets.metadata import hour_text
+from assets.notify import Notifier
+from assets.tables import OWNER, key_of
+from config.settings import load_settings
+from lakehouse.arrivals_sql import ARRIVALS_VIEW, CLOSED_AFTER, HOUR
+from lakehouse.changes import changes_of_hour
+from lakehouse.content_hash import combine
+from lakehouse.definitions import BY_NAME, PAYMENTS, VERSIONS
+from lakehouse.moments import Moment
+from lakehouse.query import run_query
+from lakehouse.refs import read_head
+from lakehouse.stored_hash import stored_sums
+from lakehouse.table_hash import shape_of
+
+KEY_FORMAT = "%Y-%m-%dT%H"
+CLOSED_HOURS = dg.AssetKey(["quality", "closed_hours"])
+SOUND = dg.AssetCheckSpec(
+    "sound", asset=CLOSED_HOURS, description="No two payments of the hour share their key."
+)
+# A tick tells of so many hours; the next one goes on.
+MOST_HOURS = 200
+
+
+def hourly() -> dg.HourlyPartitionsDefinition:
+    """The event hours that there are: from the setting `conductor.first_hour` on, in UTC."""
+    return dg.HourlyPartitionsDefinition(load_settings().conductor.first_hour, fmt=KEY_FORMAT, timezone="UTC")
+
+
+def start_of(key: str) -> datetime:
+    """The start of the hour that a partition key names."""
+    return datetime.strptime(key, KEY_FORMAT).replace(tzinfo=UTC)
+
+
+def closed_hours_asset(hours: dg.HourlyPartitionsDefinition) -> dg.AssetsDefinition:
+    """Make the asset that states what a closed hour holds; late data make it due again, however old it is."""
+
+    @dg.asset(
+        key=CLOSED_HOURS,
+        deps=[key_of(PAYMENTS)],
+        partitions_def=hours,
+        # `eager` but for its look at the latest hour only: what is late is never in that one.
+        automation_condition=dg.AutomationCondition.eager().without(
+            dg.AutomationCondition.in_latest_time_window()
+        ),
+        check_specs=[SOUND],
+        description="What a closed event hour holds: rows, money, content hash, and what came late.",
+        group_name="quality",
+        owners=[OWNER],
+        tags={"layer": "quality", "tier": "1"},
+        pool="checks",
+    )
+    def closed_hours(context: dg.AssetExecutionContext, lake: Lake) -> dg.MaterializeResult:  # type: ignore[type-arg]  # with arguments Dagster misses the check's result
+        """State one hour, read by DuckDB from its own partitions."""
+        return _state(lake, start_of(context.partition_key))
+
+    return closed_hours
+
+
+def _state(lake: Lake, hour: datetime) -> dg.MaterializeResult[Any]:
+    catalog, properties = lake.catalog(), lake.properties()
+    head = read_head(catalog, PAYMENTS)
+    number = round(hour.timestamp() / HOUR.total_seconds())
+    sums = stored_sums(head.table, head.snapshot.snapshot_id, properties, hours=[number])
+    whole = combine(sums.values()).fingerprint(shape_of(BY_NAME[PAYMENTS]))
+    pinned = Moment(snapshots={PAYMENTS: head.snapshot.snapshot_id})
+    within = f"{PAYMENTS} WHERE event_ts >= getvariable('start') AND event_ts < getvariable('until')"
+    variables = {"start": hour, "until": hour + HOUR}
+    money = run_query(
+        catalog,
+        properties,
+        f"SELECT event_type, currency, count(*), sum(amount) FROM {within} "  # noqa: S608
+        "AND status <> 'REVERSED' GROUP BY ALL ORDER BY ALL",
+        pinned,
+        variables=variables,
+    ).rows
+    key = ", ".join(BY_NAME[PAYMENTS].key)
+    doubled = run_query(
+        catalog,
+        properties,
+        f"SELECT {key} FROM {within} GROUP BY ALL HAVING count(*) > 1 ORDER BY ALL LIMIT 10",  # noqa: S608
+        pinned,
+        variables=variables,
+    ).rows
+    changes = changes_of_hour(catalog, properties, hour, hour + HOUR + CLOSED_AFTER)
+    records = [
+        dg.TableRecord({"type": kind, "currency": currency, "payments": count, "amount": str(amount)})
+        for kind, currency, count, amount in money
+    ]
+    return dg.MaterializeResult(
+        asset_key=CLOSED_HOURS,
+        metadata={
+            "payments": whole.rows,
+            "content_hash": whole.hash,
+            "snapshot_id": str(head.snapshot.snapshot_id),
+            "late_versions": len(changes.late),
+            "payments_changed_late": len(changes.changes),
+            **({"money": dg.MetadataValue.table(records)} if records else {}),
+        },
+        data_version=dg.DataVersion(whole.hash),
+        check_results=[
+            dg.AssetCheckResult(
+                passed=not doubled,
+                check_name=SOUND.name,
+                asset_key=CLOSED_HOURS,
+                description=f"payments that stand twice: {doubled}" if doubled else "no payment stands twice",
+            )
+        ],
+    )
+
+
+class _Hour(NamedTuple):
+    """A closed hour: its key, valid records, those among them that came after the close."""
+
+    key: str
+    records: int
+    late: int
+
+
+@dg.sensor(
+    minimum_interval_seconds=30,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Tells the graph which event hours have closed, and again when late data reach one of them.",
+)
+def hours_that_close(
+    context: dg.SensorEvaluationContext, lake: Lake, notifier: Notifier
+) -> dg.SensorResult | dg.SkipReason:
+    """Report each closed hour as materialized, once, and once more whenever late records were added to it.
+
+    The cursor: key of the newest hour that was told of, and the late records that each hour had then.
+    """
+    seen = _Cursor.of(context.cursor)
+    first = lake.settings().conductor.first_hour.strftime(KEY_FORMAT)
+    closed = [hour for hour in _closed(lake) if hour.key >= first]
+    news = [hour for hour in closed if hour.key > seen.newest or hour.late > seen.late.get(hour.key, 0)]
+    news = news[:MOST_HOURS]
+    if not news:
+        return dg.SkipReason("no hour has closed, and nothing came late")
+    late = [hour for hour in news if hour.key <= seen.newest]
+    for hour in late:
+        came = hour.late - seen.late.get(hour.key, 0)
+        notifier.tell(
+            "late_data",
+            f"{came:,} records came for the closed hour {hour.key}",
+            next=f"paywave changes --hour {hour.key}:00Z; what was exported of it is to be exported again",
+        )
+    return dg.SensorResult(
+        asset_events=[_told(name, hour) for hour in news for name in (VERSIONS, PAYMENTS)],
+        cursor=seen.after(news).text(),
+    )
+
+
+def _told(name: str, hour: _Hour) -> dg.AssetMaterialization:
+    return dg.AssetMaterialization(
+        key_of(name),
+        partition=hour.key,
+        description="closed" if not hour.late else "closed; late records were added",
+        metadata={"records": hour.records, "late_records": hour.late},
+    )
+
+
+def _closed(lake: Lake) -> list[_Hour]:
+    found = run_query(
+        lake.catalog(),
+        lake.properties(),
+        f"SELECT epoch(hour)::BIGINT // 3600, records, late_records FROM {ARRIVALS_VIEW} "  # noqa: S608
+        "WHERE hour IS NOT NULL AND closed_at IS NOT NULL ORDER BY hour",
+    )
+    return [_Hour(hour_text(number), records, late) for number, records, late in found.rows]
+
+
+class _Cursor(NamedTuple):
+    newest: str
+    late: dict[str, int]
+
+    @classmethod
+    def of(cls, text: str | None) -> "_Cursor":
+        return cls(**json.loads(text)) if text else cls("", {})
+
+    def after(self, news: list[_Hour]) -> "_Cursor":
+        newest = max(self.newest, *(hour.key for hour in news))
+        return _Cursor(newest, self.late | {hour.key: hour.late for hour in news if hour.late})
+
+    def text(self) -> str:
+        return json.dumps(self._asdict())

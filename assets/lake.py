@@ -1,0 +1,43 @@
+"""The lake as a resource: settings and connections, made when they are needed, by those who need them.
+
+Belongs here: what assets, checks and sensors take from outside. Does not: what they do with it.
+"""
+
+import os
+import sys
+from typing import Any
+
+import dagster as dg
+from pyiceberg.catalog.rest import RestCatalog
+
+from config.settings import Settings, load_settings
+from lakehouse.catalog import connect
+from local.stack import require_up
+
+
+class Lake(dg.ConfigurableResource[Any]):
+    """A thin wrapper around `Settings`. They are loaded anew each time: a stack that restarts may move."""
+
+    home: str | None = None
+
+    def settings(self) -> Settings:
+        """Load the settings of the home folder, or of the one that the environment names."""
+        return load_settings(**({} if self.home is None else {"home": self.home}))
+
+    def catalog(self) -> RestCatalog:
+        """Connect to the catalog; raises StackDown where the embedded one is not up."""
+        settings = self.settings()
+        require_up(settings)
+        return connect(settings.catalog_properties())
+
+    def properties(self) -> dict[str, str]:
+        """Properties for readers that connect by themselves. Not for logs."""
+        return self.settings().catalog_properties()
+
+    def command(self, work: str) -> list[str]:
+        """The command that does a piece of work in a process of its own (`driver.py`)."""
+        return [sys.executable, "-m", "assets.driver", work]
+
+    def environment(self) -> dict[str, str]:
+        """What that process needs to find the same lake. Its parent's environment comes with it."""
+        return {**os.environ, "PAYWAVE_HOME": str(self.settings().home)}

@@ -1,0 +1,171 @@
+"""Maintenance as assets: compaction, expiry, orphans, manifests; and the daily reconciliation.
+
+Belongs here: when each runs, with which options, and how its outcome is shown. Does not: the work
+(`lakehouse/maintenance/`, `streaming/reconcile/`), which the same commands do that a person would type.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from assets.tables import OWNER, key_of, spec_of
+from assets.work import SPARK_POOL, Work
+from lakehouse.definitions import BY_NAME, PAYMENTS, QUARANTINE, RECONCILIATION, TRANSACTIONS, VERSIONS
+
+# One at a time: two would find each other's work done, and live writers are to win most races.
+POOL = "maintenance"
+# A run is idempotent, so whatever made it fail, trying again later is right.
+_RETRY = dg.RetryPolicy(max_retries=3, delay=60, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
+_REWRITTEN = [key_of(name) for name in (VERSIONS, PAYMENTS, QUARANTINE, TRANSACTIONS)]
+_ALL = [key_of(name) for name in BY_NAME]
+
+
+class Options(dg.Config):
+    """What a person may ask of one run: some tables only, or to change nothing."""
+
+    tables: list[str] = Field(default=[])
+    dry_run: bool = False
+
+    def arguments(self) -> list[str]:
+        """Render as the command's options."""
+        named = [argument for table in self.tables for argument in ("--table", table)]
+        return [*named, *(["--dry-run"] if self.dry_run else [])]
+
+
+def _maintain(name: str, deps: Sequence[dg.AssetKey], description: str) -> Any:
+    """Decorate the asset of one kind of maintenance."""
+    return dg.asset(
+        key=["maintenance", name],
+        deps=deps,
+        description=description,
+        group_name="maintenance",
+        owners=[OWNER],
+        tags={"layer": "maintenance"},
+        kinds={"iceberg", "spark"},
+        pool=POOL,
+        retry_policy=_RETRY,
+    )
+
+
+@_maintain(
+    "compaction",
+    _REWRITTEN,
+    "Few large sorted files instead of many small ones, deletion vectors folded in; hours that still receive "
+    "events are left alone, the neediest partitions come first.",
+)
+def compaction(context: dg.AssetExecutionContext, work: Work, config: Options) -> dg.MaterializeResult[Any]:
+    """Compact cold partitions."""
+    return _figures(work.run(context, ["maintain", "compact", *config.arguments()]))
+
+
+@_maintain(
+    "expiry",
+    _ALL,
+    "Snapshots that no tag, branch, reader or job needs are forgotten, and the files that only they needed. "
+    "What they said of themselves stays in curated.publish_log.",
+)
+def expiry(context: dg.AssetExecutionContext, work: Work, config: Options) -> dg.MaterializeResult[Any]:
+    """Expire snapshots."""
+    return _figures(work.run(context, ["maintain", "expire", *config.arguments()]))
+
+
+@_maintain(
+    "orphan_removal",
+    _ALL,
+    "Files in the tables' folders, old metadata files among them, that no snapshot of any branch or tag "
+    "knows and that are older than the longest job.",
+)
+def orphan_removal(
+    context: dg.AssetExecutionContext, work: Work, config: Options
+) -> dg.MaterializeResult[Any]:
+    """Remove orphans."""
+    found = work.run(context, ["maintain", "orphans", *config.arguments()])
+    columns = ("table", "listed", "files", "bytes", "young")
+    return _result(found, [{name: table[name] for name in columns} for table in found["tables"]])
+
+
+@_maintain(
+    "manifest_merge", _REWRITTEN, "Small manifests are merged, so that planning a read opens few files."
+)
+def manifest_merge(
+    context: dg.AssetExecutionContext, work: Work, config: Options
+) -> dg.MaterializeResult[Any]:
+    """Merge manifests."""
+    return _figures(work.run(context, ["maintain", "manifests", *config.arguments()]))
+
+
+class Span(dg.Config):
+    """Which records to reconcile: those of so many hours of Kafka time until now; 0: all there are."""
+
+    hours: int = 26
+
+
+# Without a retry: books that do not balance will not do so in a minute.
+@dg.multi_asset(name="reconciliation", specs=[spec_of(RECONCILIATION)], pool=SPARK_POOL)
+def reconciliation(context: dg.AssetExecutionContext, work: Work, config: Span) -> dg.MaterializeResult[Any]:
+    """Hold every record of the last hours to account; by counts the jobs do so after each hour."""
+    since = datetime.now(UTC) - timedelta(hours=config.hours)
+    found = work.run(context, ["reconcile", *(["--from", since.isoformat()] if config.hours else [])])
+    identities = [
+        dg.TableRecord({"identity": account["identity"], "balanced": str(account["balanced"])})
+        for account in found["identities"]
+    ]
+    return dg.MaterializeResult(
+        asset_key=key_of(RECONCILIATION),
+        metadata={
+            "balanced": found["balanced"],
+            "scope": found["scope"],
+            "records": found["records"],
+            "identities": dg.MetadataValue.table(identities),
+            "snapshots": dg.MetadataValue.json(found["snapshots"]),
+        },
+    )
+
+
+def _figures(found: dict[str, Any]) -> dg.MaterializeResult[Any]:
+    """Show what was done to each table, with each of its figures before and after."""
+    return _result(found, [_row(table) for table in found["tables"]])
+
+
+def _row(table: dict[str, Any]) -> dict[str, Any]:
+    done = {name: value for name, value in table.items() if isinstance(value, int)}
+    pairs = {
+        name.replace("_", " "): f"{was:,} → {table['after'][name]:,}"
+        for name, was in table["before"].items()
+        if was != table["after"][name]
+    }
+    return {"table": table["table"], **done, "changed": ", ".join(f"{n}: {p}" for n, p in pairs.items())}
+
+
+def _result(found: dict[str, Any], rows: list[dict[str, Any]]) -> dg.MaterializeResult[Any]:
+    return dg.MaterializeResult(
+        metadata={
+            "dry_run": found["dry_run"],
+            "tables": dg.MetadataValue.table([dg.TableRecord(row) for row in rows]),
+        }
+    )
+
+
+ASSETS = (compaction, expiry, orphan_removal, manifest_merge, reconciliation)
+
+
+def _schedule(name: str, asset: str, cron: str) -> dg.ScheduleDefinition:
+    return dg.ScheduleDefinition(
+        name=name,
+        target=dg.AssetSelection.keys(asset),
+        cron_schedule=cron,
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+    )
+
+
+# Compaction each hour, after the hour that has just closed; what reads the whole store at a quiet time.
+SCHEDULES = (
+    _schedule("compaction_hourly", "maintenance/compaction", "20 * * * *"),
+    _schedule("expiry_daily", "maintenance/expiry", "40 3 * * *"),
+    _schedule("manifest_merge_daily", "maintenance/manifest_merge", "10 4 * * *"),
+    _schedule("orphan_removal_weekly", "maintenance/orphan_removal", "30 4 * * 0"),
+    _schedule("reconciliation_daily", RECONCILIATION.replace(".", "/"), "10 2 * * *"),
+)

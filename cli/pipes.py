@@ -1,0 +1,75 @@
+"""A command that Dagster launched tells it what comes out, as it tells people: one script serves both.
+
+Belongs here: Dagster Pipes' side in the command's process, and ending with whoever launched it. Does not:
+what is told (`cli/output.py`), what Dagster makes of it (`assets/work.py`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dagster_pipes import PipesContext
+
+_LAUNCHED = "DAGSTER_PIPES_CONTEXT"
+_LOOK_SECONDS = 1.0
+
+
+@contextmanager
+def told_to_dagster() -> Iterator[None]:
+    """Open Pipes for a command that Dagster launched; do nothing for one that a person did."""
+    if _LAUNCHED not in os.environ:
+        yield
+        return
+    from dagster_pipes import open_dagster_pipes
+
+    _end_with(os.getppid())
+    with open_dagster_pipes():
+        yield
+
+
+def tell_result(value: Mapping[str, Any]) -> None:
+    """Hand the command's result over."""
+    if (pipes := _pipes()) is not None:
+        pipes.report_custom_message({"result": json.loads(json.dumps(value, default=str))})
+
+
+def tell_progress(said: str) -> None:
+    """Say how far it is."""
+    if (pipes := _pipes()) is not None:
+        pipes.log.info(said)
+
+
+def tell_failure(said: str) -> None:
+    """Say why it failed: without this only the exit code is known."""
+    if (pipes := _pipes()) is not None:
+        pipes.log.error(said)
+
+
+def _pipes() -> PipesContext | None:
+    if _LAUNCHED not in os.environ:
+        return None
+    from dagster_pipes import PipesContext
+
+    return PipesContext.get() if PipesContext.is_initialized() else None
+
+
+def _end_with(parent: int) -> None:
+    """End as a signal would end it once the run that launched it is gone: nobody waits for its result.
+
+    The run may be launched again at once, and two of them would only get in each other's way.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_LOOK_SECONDS)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="end-with-parent", daemon=True).start()
