@@ -23,9 +23,10 @@ def build_defs(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
     """Build the definitions.
 
     Args:
-        overrides: resources in place of ours, by name: `lake`, `work`, `notifier`.
+        overrides: resources in place of ours, by name: `lake`, `work`, `notifier`; the others use that lake.
     """
-    lake = Lake()
+    given = dict(overrides or {})
+    lake = given.setdefault("lake", Lake())
     partitions = hours.hourly()
     return dg.Definitions(
         assets=[
@@ -51,10 +52,5 @@ def build_defs(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
         ],
         # What is heavy runs in a process of its own anyway (`work.py`).
         executor=dg.in_process_executor,
-        resources={
-            "lake": lake,
-            "work": Work(lake=lake),
-            "notifier": Notifier(lake=lake),
-            **(overrides or {}),
-        },
+        resources={"work": Work(lake=lake), "notifier": Notifier(lake=lake), **given},
     )

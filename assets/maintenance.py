@@ -13,13 +13,14 @@ from pydantic import Field
 
 from assets.tables import OWNER, key_of, spec_of
 from assets.work import SPARK_POOL, Work
-from lakehouse.definitions import BY_NAME, PAYMENTS, QUARANTINE, RECONCILIATION, TRANSACTIONS, VERSIONS
+from lakehouse.definitions import BY_NAME, RECONCILIATION
+from lakehouse.maintenance.rewrite import REWRITTEN
 
 # One at a time: two would find each other's work done, and live writers are to win most races.
 POOL = "maintenance"
 # A run is idempotent, so whatever made it fail, trying again later is right.
 _RETRY = dg.RetryPolicy(max_retries=3, delay=60, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
-_REWRITTEN = [key_of(name) for name in (VERSIONS, PAYMENTS, QUARANTINE, TRANSACTIONS)]
+_REWRITTEN = [key_of(name) for name in REWRITTEN]
 _ALL = [key_of(name) for name in BY_NAME]
 
 
@@ -155,7 +156,7 @@ ASSETS = (compaction, expiry, orphan_removal, manifest_merge, reconciliation)
 def _schedule(name: str, asset: str, cron: str) -> dg.ScheduleDefinition:
     return dg.ScheduleDefinition(
         name=name,
-        target=dg.AssetSelection.keys(asset),
+        target=dg.AssetSelection.assets(dg.AssetKey.from_user_string(asset)),
         cron_schedule=cron,
         default_status=dg.DefaultScheduleStatus.RUNNING,
     )

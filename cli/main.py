@@ -68,12 +68,17 @@ def paywave() -> None:
 def main() -> None:
     """Run the command line; exit 0 done, 1 failed or a check fell short, 2 wrong usage."""
     with told_to_dagster():
-        sys.exit(_run())
+        code = _run()
+    sys.exit(code)
 
 
 def _run() -> int:
     try:
         return paywave(standalone_mode=False) or 0
+    except SystemExit as ended:
+        if ended.code:
+            tell_failure("it fell short; its output above says of what")
+        return int(ended.code or 0)
     except click.ClickException as error:
         error.show()
         tell_failure(error.format_message())
