@@ -13,6 +13,7 @@ from datetime import datetime
 from streaming.errors import StreamingError
 from streaming.partitions import Partition, hour_of, start_of
 
+_NAMED = 8  # partitions that are named one by one
 _PARTITION = re.compile(r"(\d{4}-\d{2}-\d{2}T\d{2})/(\d+)")
 
 
@@ -40,6 +41,12 @@ class Scope:
         return self == ALL
 
     def __str__(self) -> str:
+        if len(self.partitions) > _NAMED:
+            first, last = (written(choose(self.partitions)) for choose in (min, max))
+            return f"{len(self.partitions)} partitions from {first} to {last}"
+        return self._in_full()
+
+    def _in_full(self) -> str:
         if self.raw_snapshot is not None:
             return f"raw snapshot {self.raw_snapshot}"
         if self.partitions:
@@ -52,7 +59,7 @@ class Scope:
     @property
     def digest(self) -> str:
         """A short name that is the same whenever the same scope is asked for."""
-        return hashlib.sha256(str(self).encode()).hexdigest()[:12]
+        return hashlib.sha256(self._in_full().encode()).hexdigest()[:12]
 
 
 ALL = Scope()
