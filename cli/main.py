@@ -15,6 +15,7 @@ from cli.output import report_failure
 
 # name -> "module:command"; imported only when called, so that `paywave --help` never loads Spark.
 COMMANDS = {
+    "backfill": "cli.commands.backfill:backfill",
     "changes": "cli.commands.late:changes",
     "complete": "cli.commands.late:complete",
     "demo": "cli.commands.demo:demo",

@@ -74,14 +74,14 @@ def estimate(chunks: Iterable[Sequence[Figures]], rates: Rates, factor: float = 
 
 
 def measured_factor(by_rates: float, used: float) -> float:
-    """Tell by how much the rates were wrong where so many minutes were used; bounded, as one run may mislead."""
+    """Tell by how much the rates were wrong, given the minutes used; bounded, as one run may mislead."""
     if by_rates <= 0 or used <= 0:
         return 1.0
     return min(_GREATEST_FACTOR, max(_LEAST_FACTOR, used / by_rates))
 
 
 def chunks(hours: Iterable[F], most_hours: int, most_rows: int) -> Iterator[tuple[F, ...]]:
-    """Cut hours, in the order given, into chunks of at most so many hours and rows; a larger hour is alone."""
+    """Cut hours, in the order given, into chunks of at most so many hours and rows; large ones alone."""
     chunk: list[F] = []
     rows = 0
     for hour in hours:

@@ -10,22 +10,22 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from streaming.backfill.errors import WrongPlan
-from streaming.partitions import Partition, hour_of, start_of
 
 _HOUR = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ONE = timedelta(hours=1)
 
 
 def write_hour(hour: int) -> str:
     """Write an hour, counted from 1970-01-01 UTC."""
-    return f"{start_of(hour):%Y-%m-%dT%H}"
+    return f"{_EPOCH + hour * _ONE:%Y-%m-%dT%H}"
 
 
 def read_hour(text: str) -> int:
     """Read what `write_hour` writes. Raises `WrongPlan` for anything else."""
     try:
         if _HOUR.fullmatch(text):
-            return hour_of(datetime.fromisoformat(f"{text}:00:00+00:00"))
+            return _hour_of(datetime.fromisoformat(f"{text}:00:00+00:00"))
     except ValueError:
         pass
     raise WrongPlan(f"{text!r} is no event hour", "write the hour in UTC, e.g. 2026-11-22T14")
@@ -34,17 +34,17 @@ def read_hour(text: str) -> int:
 def hours_between(start: datetime, end: datetime) -> list[str]:
     """List the hours from `start` (inclusive) to `end` (exclusive), both at full hours of UTC."""
     for moment in (start, end):
-        if (moment - start_of(hour_of(moment))) % _ONE:
+        if (moment - _EPOCH) % _ONE:
             raise WrongPlan(
                 f"{moment.isoformat()} is within an hour (UTC), and a backfill takes whole ones",
-                f"write {write_hour(hour_of(moment))}:00:00Z or {write_hour(hour_of(moment) + 1)}:00:00Z",
+                f"write {write_hour(_hour_of(moment))}:00:00Z or {write_hour(_hour_of(moment) + 1)}:00:00Z",
             )
     if end <= start:
         raise WrongPlan(
             f"{end.astimezone(UTC).isoformat()} is not later than {start.astimezone(UTC).isoformat()}",
             "give the first hour and the end of the last one",
         )
-    return [write_hour(hour) for hour in range(hour_of(start), hour_of(end))]
+    return [write_hour(hour) for hour in range(_hour_of(start), _hour_of(end))]
 
 
 def in_order(hours: Iterable[str]) -> list[str]:
@@ -55,6 +55,5 @@ def in_order(hours: Iterable[str]) -> list[str]:
     return found
 
 
-def partitions_of(hours: Iterable[str], buckets: int) -> tuple[Partition, ...]:
-    """List the partitions of these hours: every bucket of each."""
-    return tuple(Partition(read_hour(hour), bucket) for hour in sorted(hours) for bucket in range(buckets))
+def _hour_of(moment: datetime) -> int:
+    return (moment - _EPOCH) // _ONE

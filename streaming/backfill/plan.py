@@ -179,7 +179,7 @@ def approve(
     if not named:
         raise NotApproved(
             f"backfill {plan.name}: nobody has approved the plan",
-            'have it reviewed; the reviewer\'s name goes into the file as "approver", or to run as --approver',
+            'have it reviewed; then fill in "approver" in its file, or give --approver to `run`',
         )
     if len({_normal(who) for who in named}) > 1:
         raise NotApproved(

@@ -1,6 +1,6 @@
 """How far a backfill is, hour by hour. Pure.
 
-Belongs here: the state as a value, what may follow what, and what to do next. Does not: its file (`store.py`).
+Belongs here: the state as a value, what may follow what, and what to do next. Does not: files.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ def next_step(plan: Plan, state: State, is_running: bool) -> str:
     if is_running:
         return "it is running"
     if state.is_done(plan):
-        return "nothing; `paywave stream transactions --once` brings the transactions on where that job is not running"
+        return "nothing to do"
     if state.approval is None and plan.approver is None:
         return f"have the plan reviewed, then {run} --approver NAME"
     if counts["failed"]:

@@ -1,4 +1,4 @@
-"""Backfills as folders, `PAYWAVE_HOME/backfills/NAME/`: plan, state, a lock, and the journal of the chunk at work.
+"""Backfills as folders, `PAYWAVE_HOME/backfills/NAME/`: plan, state, lock, journal of the chunk at work.
 
 Belongs here: those files. Does not: what is in them (`plan.py`, `state.py`).
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from streaming.backfill.errors import AlreadyRunning, EditedPlan, UnknownBackfil
 from streaming.backfill.estimate import measured_factor
 from streaming.backfill.plan import Plan, approved_by, check_name, parse, render
 from streaming.backfill.state import State
+
+_TRIES = 10
 
 
 class Backfill:
@@ -51,16 +54,17 @@ class Backfill:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Be the only process that runs this backfill; the system lets go when the process ends, however it does.
+        """Be the only process that runs this backfill; the lock ends with the process, however that ends.
 
         Raises `AlreadyRunning`.
         """
         with self._lock_path.open("a+") as lock:
-            if not _taken(lock.fileno()):
+            if not _taken_soon(lock.fileno()):
                 lock.seek(0)
+                name, process = self.folder.name, lock.read().strip() or "unknown"
                 raise AlreadyRunning(
-                    f"backfill {self.folder.name} is being run by process {lock.read().strip() or 'unknown'}",
-                    f"wait for it, or stop it; `paywave backfill status {self.folder.name}` says how far it is",
+                    f"backfill {name} is being run by process {process}",
+                    f"wait for it, or stop it; `paywave backfill status {name}` says how far it is",
                 )
             lock.truncate(0)
             lock.write(str(os.getpid()))
@@ -144,7 +148,7 @@ class Store:
         return found
 
     def factor(self) -> float:
-        """Tell by how much the rates were wrong in the latest backfill that was done; 1 where there is none."""
+        """Tell by how much the rates were wrong in the latest backfill that is done; 1 where none is."""
         done = []
         for name in self.names():
             backfill = self.find(name)
@@ -155,6 +159,13 @@ class Store:
             return 1.0
         _, name, seconds = max(done)
         return measured_factor(self.find(name).plan().estimate.by_rates, seconds / 60)
+
+
+def write_plan(path: Path, plan: Plan) -> None:
+    """Write a plan to a file of anybody's choice. Raises `WrongPlan` where there is one already."""
+    if path.exists():
+        raise WrongPlan(f"the file {path} is there already", "choose another --file")
+    replace_file(path, render(plan))
 
 
 def replace_file(path: Path, text: str) -> None:
@@ -171,6 +182,15 @@ def replace_file(path: Path, text: str) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _taken_soon(descriptor: int) -> bool:
+    """Take a lock that is free, or is let go in a moment: whoever looks at it takes it for that long."""
+    for _ in range(_TRIES):
+        if _taken(descriptor):
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def _taken(descriptor: int) -> bool:

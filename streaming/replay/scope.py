@@ -8,11 +8,14 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
+from quality.contract import HISTORY
 from streaming.errors import StreamingError
 from streaming.partitions import Partition, hour_of, start_of
 
+# No contract takes an event that is further ahead of its record's Kafka time.
+MOST_AHEAD: timedelta = max(contract.max_future for contract in HISTORY)
 _NAMED = 8  # partitions that are named one by one
 _PARTITION = re.compile(r"(\d{4}-\d{2}-\d{2}T\d{2})/(\d+)")
 
