@@ -6,32 +6,24 @@ Belongs here: those figures. Does not: what they will cost (`estimate.py`), plan
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Sequence
 from datetime import datetime
 from itertools import accumulate
 
 from pyiceberg.catalog.rest import RestCatalog
-from pyiceberg.table import FileScanTask
 
 from lakehouse.arrivals_sql import CLOSED_AFTER
 from lakehouse.definitions import PAYMENTS, RAW, VERSIONS
+from lakehouse.maintenance.measure import usage_of
+from lakehouse.maintenance.need import Usage
 from lakehouse.refs import Head, read_head
 from streaming.backfill.hours import read_hour
 from streaming.backfill.plan import MeasuredAt, PlannedHour
 from streaming.partitions import hour_of, start_of
 from streaming.replay.scope import MOST_AHEAD
 
-
-@dataclass
-class _Holds:
-    """What one hour of one table holds."""
-
-    buckets: set[int] = field(default_factory=set)
-    rows: int = 0
-    files: int = 0
-    bytes: int = 0
+_NO_HOUR = 10**9  # after any that there is
 
 
 def measure(catalog: RestCatalog, hours: Sequence[str]) -> tuple[list[PlannedHour], MeasuredAt]:
@@ -41,19 +33,22 @@ def measure(catalog: RestCatalog, hours: Sequence[str]) -> tuple[list[PlannedHou
     versions, payments = (_held(heads[name], numbers) for name in (VERSIONS, PAYMENTS))
     raw = _RawFrom(heads[RAW], numbers[0])
     closed_to = _closed_to(heads[PAYMENTS])
-    found = [
-        PlannedHour(
-            hour,
-            partitions=len(versions[number].buckets) + len(payments[number].buckets),
-            versions=versions[number].rows,
-            payments=payments[number].rows,
-            files=versions[number].files + payments[number].files,
-            bytes=versions[number].bytes + payments[number].bytes,
-            raw_read=raw.records(number),
-            is_open=closed_to is None or start_of(number + 1) > closed_to,
+    found = []
+    for hour, number in zip(hours, numbers, strict=True):
+        (of_versions, v), (of_payments, p) = versions[number], payments[number]
+        both = v + p
+        found.append(
+            PlannedHour(
+                hour,
+                partitions=of_versions + of_payments,
+                versions=v.rows - v.deleted,
+                payments=p.rows - p.deleted,
+                files=both.files + both.vectors,
+                bytes=both.bytes,
+                raw_read=raw.records(number),
+                is_open=closed_to is None or start_of(number + 1) > closed_to,
+            )
         )
-        for hour, number in zip(hours, numbers, strict=True)
-    ]
     snapshots = {name: head.snapshot.snapshot_id for name, head in heads.items()}
     return found, MeasuredAt(heads[RAW].offsets.to_json(), snapshots)
 
@@ -68,35 +63,29 @@ class _RawFrom:
     """How many records raw has from an hour on."""
 
     def __init__(self, head: Head, first: int) -> None:
-        by_hour: Counter[int] = Counter()
-        since = f"kafka_ts >= '{(start_of(first) - MOST_AHEAD).isoformat()}'"
-        for task in _files(head, since):
-            by_hour[task.file.partition[0]] += task.file.record_count
-        self._hours = sorted(by_hour)
-        self._before = [0, *accumulate(by_hour[hour] for hour in self._hours)]
+        since = range(_earliest(first), _NO_HOUR)
+        found = sorted(
+            (key[0], usage.rows) for key, usage in usage_of(head.table, head.snapshot, 0, since).items()
+        )
+        self._hours = [hour for hour, _ in found]
+        self._before = [0, *accumulate(rows for _, rows in found)]
 
     def records(self, hour: int) -> int:
         """Count those that can speak of an hour: none comes long before its event."""
-        position = bisect_left(self._hours, hour_of(start_of(hour) - MOST_AHEAD))
-        return self._before[-1] - self._before[position]
+        return self._before[-1] - self._before[bisect_left(self._hours, _earliest(hour))]
 
 
-def _held(head: Head, hours: Sequence[int]) -> dict[int, _Holds]:
-    found: dict[int, _Holds] = defaultdict(_Holds)
-    start, end = (start_of(hour).isoformat() for hour in (hours[0], hours[-1] + 1))
-    within = f"event_ts >= '{start}' AND event_ts < '{end}'"
-    for task in _files(head, within):
-        holds = found[task.file.partition[0]]
-        holds.buckets.add(task.file.partition[1])
-        holds.rows += task.file.record_count - sum(d.record_count for d in task.delete_files)
-        holds.files += 1 + len(task.delete_files)
-        holds.bytes += task.file.file_size_in_bytes
+def _earliest(hour: int) -> int:
+    return hour_of(start_of(hour) - MOST_AHEAD)
+
+
+def _held(head: Head, hours: Sequence[int]) -> dict[int, tuple[int, Usage]]:
+    """Say of each hour how many partitions hold anything, and what they hold together."""
+    found: dict[int, tuple[int, Usage]] = defaultdict(lambda: (0, Usage()))
+    for key, usage in usage_of(head.table, head.snapshot, 0, range(hours[0], hours[-1] + 1)).items():
+        partitions, whole = found[key[0]]
+        found[key[0]] = partitions + 1, whole + usage
     return found
-
-
-def _files(head: Head, where: str) -> Iterator[FileScanTask]:
-    tasks: Iterable[FileScanTask] = head.table.scan(where, snapshot_id=head.snapshot.snapshot_id).plan_files()
-    yield from tasks
 
 
 def _closed_to(payments: Head) -> datetime | None:

@@ -45,7 +45,7 @@ class Backfills:
     def __init__(self, pipeline: Pipeline, folder: Path) -> None:
         self.pipeline = pipeline
         self.settings = BackfillSettings(
-            pipeline.settings.tables.buckets, folder, chunk_hours=2, raw_records=100
+            pipeline.settings.tables.buckets, folder, chunk_hours=2, raw_records=1000
         )
         self.planner = Planner(pipeline.catalog, self.settings)
         self.store = Store(folder)
@@ -153,15 +153,15 @@ def test_two_backfills_and_the_live_job_at_once(
     pipeline: Pipeline, backfills: Backfills, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When one is about to publish, another backfill of the same hours is first, and the live job."""
-    stream = list(dirty(180, 32, SPAN).lines())
-    pipeline.send_lines(stream[:150])
+    stream = list(dirty(120, 32, SPAN).lines())
+    pipeline.send_lines(stream[:100])
     pipeline.run()
-    hours = backfills.hours()
+    hours = backfills.hours()[-2:]
     spoil(pipeline, hours)
     for name in ("one", "other"):
         backfills.plan(name, hours)
     others: list[Any] = []
-    batches = [stream[150:165], stream[165:]]
+    batches = [stream[100:]]
     original = Publisher._open
 
     def others_go_first(self: Publisher, stage: Stage) -> None:

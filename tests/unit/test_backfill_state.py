@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from click.testing import CliRunner
@@ -16,9 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cli.main import paywave
+from lakehouse.definitions import RAW
 from lakehouse.offsets import OffsetVector
 from streaming.backfill.errors import AlreadyRunning, EditedPlan, UnknownBackfill, WrongPlan
-from streaming.backfill.pace import behind
+from streaming.backfill.pace import Pace, behind
 from streaming.backfill.plan import Approval, render
 from streaming.backfill.state import HourState, State, Status, hours_to_do, next_step
 from streaming.backfill.store import Store, write_plan
@@ -154,6 +155,41 @@ def test_payments_are_behind_by_the_kafka_time_that_they_lack() -> None:
     assert behind(head(9, NOW), head(5, earlier)) == timedelta(minutes=3)
     assert behind(head(9, NOW), head(9, earlier)) == timedelta(0), "there is nothing to catch up with"
     assert behind(head(9, NOW), head(5, None)) == behind(head(9, earlier), head(5, NOW)) == timedelta(0)
+
+
+class Heads:
+    """Heads as the catalog would tell them, one look after another; the last one stays."""
+
+    def __init__(self, raw: Any, *payments: Any) -> None:
+        self.raw, self.payments, self.looks = raw, list(payments), 0
+
+    def __call__(self, _catalog: Any, name: str) -> Any:
+        if name == RAW:
+            return self.raw
+        self.looks += 1
+        return self.payments[min(self.looks, len(self.payments)) - 1]
+
+
+def waiting(monkeypatch: pytest.MonkeyPatch, heads: Heads, is_stopping: Any = lambda: False) -> Pace:
+    monkeypatch.setattr("streaming.backfill.pace.read_head", heads)
+    return Pace(cast(Any, None), 60.0, is_stopping, still=0.05, longest=5.0, poll=0.01)
+
+
+def test_a_run_waits_while_the_live_job_catches_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    late = [head(n, NOW - timedelta(minutes=9 - n)) for n in range(1, 9)]
+    heads = Heads(head(9, NOW), *late)
+    assert waiting(monkeypatch, heads).give_way() > 0
+    assert heads.looks == 8, "until payments were a minute behind"
+
+
+def test_a_run_does_not_wait_for_a_live_job_that_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    heads = Heads(head(9, NOW), head(1, NOW - timedelta(hours=1)))
+    pace = waiting(monkeypatch, heads)
+    assert 0.05 <= pace.give_way() < 5
+    looks = heads.looks
+    assert pace.give_way() < 0.05, "it is not waited for again"
+    assert heads.looks == looks + 1
+    assert waiting(monkeypatch, heads, lambda: True).give_way() < 0.05, "nor by a run that is to stop"
 
 
 # -- what the command refuses --------------------------------------------------------------------------------
