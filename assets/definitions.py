@@ -8,15 +8,15 @@ from typing import Any
 
 import dagster as dg
 
-from assets import breaks, hours, maintenance, notify, observe
+from assets import backfill, breaks, hours, maintenance, notify, observe
 from assets.checks import sample, standing
 from assets.lake import Lake
 from assets.notify import Notifier
 from assets.tables import outside_specs, spec_of
 from assets.work import Work
-from lakehouse.definitions import BY_NAME, RECONCILIATION
+from lakehouse.definitions import BY_NAME, PAYMENTS, RECONCILIATION, VERSIONS
 
-_MADE_HERE = {RECONCILIATION}
+_MADE_HERE = {VERSIONS, PAYMENTS, RECONCILIATION}
 
 
 def build_defs(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
@@ -27,11 +27,13 @@ def build_defs(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
     """
     given = dict(overrides or {})
     lake = given.setdefault("lake", Lake())
-    partitions = hours.hourly()
+    conductor = lake.settings().conductor
+    partitions = hours.hourly(conductor.first_hour)
     return dg.Definitions(
         assets=[
             *(spec_of(name) for name in BY_NAME if name not in _MADE_HERE),
             *outside_specs(),
+            backfill.curated_hours_asset(partitions, conductor.backfill_hours),
             hours.closed_hours_asset(partitions),
             *maintenance.ASSETS,
         ],

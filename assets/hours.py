@@ -14,7 +14,6 @@ from assets.lake import Lake
 from assets.metadata import hour_text
 from assets.notify import Notifier
 from assets.tables import OWNER, key_of
-from config.settings import load_settings
 from lakehouse.arrivals_sql import ARRIVALS_VIEW, CLOSED_AFTER, HOUR
 from lakehouse.changes import changes_of_hour
 from lakehouse.content_hash import combine
@@ -34,9 +33,9 @@ SOUND = dg.AssetCheckSpec(
 MOST_HOURS = 200
 
 
-def hourly() -> dg.HourlyPartitionsDefinition:
-    """The event hours that there are: from the setting `conductor.first_hour` on, in UTC."""
-    return dg.HourlyPartitionsDefinition(load_settings().conductor.first_hour, fmt=KEY_FORMAT, timezone="UTC")
+def hourly(first: datetime) -> dg.HourlyPartitionsDefinition:
+    """The event hours that there are, in UTC."""
+    return dg.HourlyPartitionsDefinition(first, fmt=KEY_FORMAT, timezone="UTC")
 
 
 def start_of(key: str) -> datetime:
@@ -51,10 +50,7 @@ def closed_hours_asset(hours: dg.HourlyPartitionsDefinition) -> dg.AssetsDefinit
         key=CLOSED_HOURS,
         deps=[key_of(PAYMENTS)],
         partitions_def=hours,
-        # `eager` but for its look at the latest hour only: what is late is never in that one.
-        automation_condition=dg.AutomationCondition.eager().without(
-            dg.AutomationCondition.in_latest_time_window()
-        ),
+        automation_condition=_due(),
         check_specs=[SOUND],
         description="What a closed event hour holds: rows, money, content hash, and what came late.",
         group_name="quality",
@@ -67,6 +63,23 @@ def closed_hours_asset(hours: dg.HourlyPartitionsDefinition) -> dg.AssetsDefinit
         return _state(lake, start_of(context.partition_key))
 
     return closed_hours
+
+
+def _due() -> Any:
+    """When an hour is to be stated: its payments are there, and it never was or they changed since.
+
+    `AutomationCondition.eager()` would look at the latest hour only, and what is late is never in that one;
+    and it would leave out what was there before its first look.
+    """
+    condition = dg.AutomationCondition
+    return (
+        (condition.newly_missing() | condition.any_deps_updated()).since(
+            condition.newly_requested() | condition.newly_updated()
+        )
+        & ~condition.any_deps_missing()
+        & ~condition.any_deps_in_progress()
+        & ~condition.in_progress()
+    ).with_label("closed and not stated, or changed since")
 
 
 def _state(lake: Lake, hour: datetime) -> dg.MaterializeResult[Any]:

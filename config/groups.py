@@ -157,6 +157,26 @@ class DropzoneSettings(Group):
     sftp_host_key: Path | None = None
 
 
+class BackfillSettings(Group):
+    """Planned backfills: how much at once, how far the live job may fall behind, what cores do and cost.
+
+    At most `chunk_hours` and `chunk_rows` are gathered from raw at once: each chunk reads raw from its first
+    hour on. A run waits while payments are more than `freshness_s` behind raw. The rates are what one core of
+    the local profile did; once a backfill is done, plans go by how long that one took. `price_per_core_hour`
+    is in dollars, memory included.
+    """
+
+    chunk_hours: int = Field(default=24, ge=1)
+    chunk_rows: int = Field(default=20_000_000, ge=1)
+    unit_rows: int = Field(default=200_000, ge=1)
+    # Readers are promised records within two minutes: half of that is left to the live job for catching up.
+    freshness_s: float = Field(default=60, gt=0)
+    cores: int = Field(default=2, ge=1)
+    raw_records_per_core_s: float = Field(default=8_000, gt=0)
+    rows_per_core_s: float = Field(default=5_000, gt=0)
+    price_per_core_hour: float = Field(default=0.08, ge=0)
+
+
 class StackSettings(Group):
     """The embedded servers. A port that is taken is replaced by a free one when the stack starts."""
 

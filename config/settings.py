@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 from config import render, sources
 from config.errors import ConfigError, MissingSetting
 from config.groups import (
+    BackfillSettings,
     CatalogSettings,
     ConductorSettings,
     DropzoneSettings,
@@ -51,6 +52,7 @@ class Settings(BaseSettings):
     catalog: CatalogSettings = Field(default_factory=CatalogSettings)
     spark: SparkSettings = Field(default_factory=SparkSettings)
     tables: TablesSettings = Field(default_factory=TablesSettings)
+    backfill: BackfillSettings = Field(default_factory=BackfillSettings)
     conductor: ConductorSettings = Field(default_factory=ConductorSettings)
     dropzone: DropzoneSettings = Field(default_factory=DropzoneSettings)
     gateway: GatewaySettings = Field(default_factory=GatewaySettings)

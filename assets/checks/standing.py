@@ -7,6 +7,7 @@ Belongs here: the list of checks with their tables, and the op. Does not: what e
 from collections.abc import Callable, Iterator
 
 import dagster as dg
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from assets.checks import flow, tables
 from assets.checks.finding import Finding
@@ -67,12 +68,9 @@ def _look(lake: Lake, key: dg.AssetCheckKey) -> Finding:
 
 def _passed_before(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -> bool:
     """Tell whether this is news: people are told when a check begins to fail, not each time it does."""
-    latest = instance.event_log_storage.get_latest_asset_check_execution_by_key([key]).get(key)
-    event = latest.event if latest is not None else None
-    if event is None or event.dagster_event is None:
-        return True
-    evaluation = event.dagster_event.asset_check_evaluation_data
-    return evaluation.passed
+    ended = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
+    history = instance.event_log_storage.get_asset_check_execution_history(key, limit=1, status=ended)
+    return not history or history[0].status is AssetCheckExecutionRecordStatus.SUCCEEDED
 
 
 every_ten_minutes = dg.ScheduleDefinition(

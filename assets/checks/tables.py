@@ -46,7 +46,8 @@ def unique_key(lake: Lake, name: str) -> Finding:
     since = _written_since(lake)
     if since is None:
         return Finding(True, f"nothing was published within {RECENT}")
-    table, key = BY_NAME[name], ", ".join(BY_NAME[name].key)
+    table = BY_NAME[name]
+    key = ", ".join(f'"{column}"' for column in table.key)
     found = run_query(
         lake.catalog(),
         lake.properties(),

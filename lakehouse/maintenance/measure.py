@@ -11,9 +11,11 @@ from datetime import UTC, datetime
 from functools import reduce
 from operator import add
 
-from pyiceberg.manifest import DataFileContent, ManifestEntry
+from pyiceberg.conversions import from_bytes
+from pyiceberg.manifest import DataFileContent, ManifestEntry, ManifestFile
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
+from pyiceberg.types import IntegerType
 
 from lakehouse.errors import LakehouseError
 from lakehouse.maintenance.need import SMALL_SHARE, PartitionKey, Usage
@@ -40,19 +42,36 @@ def current(table: Table) -> Snapshot:
     return snapshot
 
 
-def usage_of(table: Table, snapshot: Snapshot, target_bytes: int) -> dict[PartitionKey, Usage]:
+def usage_of(
+    table: Table, snapshot: Snapshot, target_bytes: int, hours: range | None = None
+) -> dict[PartitionKey, Usage]:
     """Add up the live files of each partition, at a snapshot; `()` where a table has no partitions.
 
     Args:
         target_bytes: size of a file that is large enough.
+        hours: only these, of a table whose partitions begin with the hour; manifests of others are not read.
     """
     found: dict[PartitionKey, Usage] = defaultdict(Usage)
     width = len(table.spec().fields)
     for manifest in snapshot.manifests(table.io):
+        if hours is not None and not _reaches(manifest, hours):
+            continue
         for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True):
             values = entry.data_file.partition
-            found[tuple(values[i] for i in range(width))] += _usage(table, entry, target_bytes)
+            if hours is None or values[0] in hours:
+                found[tuple(values[i] for i in range(width))] += _usage(table, entry, target_bytes)
     return dict(found)
+
+
+def _reaches(manifest: ManifestFile, hours: range) -> bool:
+    """Tell whether a manifest may list files of these hours."""
+    if not manifest.partitions:
+        return True
+    lower, upper = manifest.partitions[0].lower_bound, manifest.partitions[0].upper_bound
+    if lower is None or upper is None:
+        return True
+    first, last = (int(from_bytes(IntegerType(), bound)) for bound in (lower, upper))
+    return first < hours.stop and last >= hours.start
 
 
 def figures_of(table: Table) -> Figures:

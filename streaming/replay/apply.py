@@ -10,9 +10,11 @@ in between the live job's: only here, where every copy is read again, may versio
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
+from itertools import groupby
 from typing import Any
 
 import structlog
@@ -32,9 +34,10 @@ from streaming.errors import StreamingError
 from streaming.frames import Frames
 from streaming.partitions import Partition
 from streaming.replay.conflicts import Conflict, Conflicts
-from streaming.replay.copies import WRITER, Copies
+from streaming.replay.copies import Copies
 from streaming.replay.expected import judged, payment_rows, version_rows
 from streaming.replay.journal import Journal
+from streaming.replay.manner import Interrupted, Manner
 from streaming.replay.pinned import (
     count_by_partition,
     partition_sizes,
@@ -73,6 +76,7 @@ class Applied:
     touched: set[Partition] = field(default_factory=set)
     done: dict[str, set[Partition]] = field(default_factory=lambda: {VERSIONS: set(), PAYMENTS: set()})
     changed: Counter[str] = field(default_factory=Counter)
+    failed: set[Partition] = field(default_factory=set)  # those whose error the manner tolerates
     conflicts: tuple[Conflict, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
@@ -90,6 +94,7 @@ class Applied:
     def saved(self) -> dict[str, Any]:
         """Render for the journal."""
         return {
+            "scope": self.scope.digest,
             "tag": self.tag,
             "vector": self.vector.to_json(),
             "is_tagged": self.is_tagged,
@@ -120,44 +125,73 @@ class Applier:
     """Applies one scope. A second run of the same one finds nothing to change."""
 
     def __init__(
-        self, catalog: RestCatalog, spark: SparkSession, settings: ReplaySettings, report: Report
+        self,
+        catalog: RestCatalog,
+        spark: SparkSession,
+        settings: ReplaySettings,
+        report: Report,
+        manner: Manner | None = None,
     ) -> None:
         self._catalog = catalog
         self._spark = spark
         self._settings = settings
         self._report = report
-        self._publisher = Publisher(catalog, WRITER)
+        self._manner = manner or Manner()
+        self._watch = self._manner.watch
+        self._publisher = Publisher(catalog, self._manner.writer)
 
     def run(self, scope: Scope, restart: bool = False) -> Applied:
         """Apply, going on where an earlier run of the same scope and code was interrupted.
 
         Raises `StreamingError` where live writers were ahead of it again and again; to start again is safe.
         """
-        journal = Journal(self._settings.folder, f"apply-{scope.digest}")
-        saved = None if restart else journal.load()
+        journal = self._journal(scope)
+        saved = None if restart else self._saved(scope, journal)
         if saved is None:
             self._copies(scope, None).drop()  # of an earlier run by other code, or one to be forgotten
         with _tracer.start_as_current_span("replay.apply", attributes={"scope": str(scope)}):
             is_rebuilt = scope.is_all and self._rebuild_if_empty()
-            state = Applied.resumed(scope, saved) if saved else Applied(scope, _tag_name(), self._vector())
+            state = Applied.resumed(scope, saved) if saved else Applied(scope, self._tag(), self._vector())
             state.is_rebuilt = is_rebuilt
             self._apply(state, journal)
         journal.remove()
         _log.info("replayed", scope=str(scope), records=state.records, changed=dict(state.changed))
         return state
 
+    def is_resumable(self, scope: Scope) -> bool:
+        """Tell whether a run of this scope, by this code, was interrupted."""
+        return self._saved(scope, self._journal(scope)) is not None
+
+    def forget(self, scope: Scope) -> None:
+        """Drop what an interrupted run left: its scratch table, and where it stood."""
+        self._copies(scope, None).drop()
+        self._journal(scope).remove()
+
+    def _journal(self, scope: Scope) -> Journal:
+        return Journal(self._settings.folder, f"apply-{self._manner.name or scope.digest}")
+
+    def _saved(self, scope: Scope, journal: Journal) -> dict[str, Any] | None:
+        saved = journal.load()
+        return saved if saved is not None and saved["scope"] == scope.digest else None
+
+    def _tag(self) -> str:
+        return self._manner.tag or f"before-replay-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+
     def _apply(self, state: Applied, journal: Journal) -> None:
         journal.save(state.saved())
-        vector = self._vector() if state.scope.is_all else state.vector
+        is_whole = state.scope.is_all or bool(state.scope.partitions)
+        vector = self._vector() if is_whole else state.vector
         found = range_of(self._spark, self._catalog, state.scope, vector)
         copies, source = self._gather(state, found, journal)
         sizes = self._sizes(state, copies)
         self._each_unit(state, journal, VERSIONS, sizes, lambda unit: self._versions(copies, source, unit))
-        conflicts = Conflicts.find(pin(self._spark, self._catalog, self._settings.buckets))
+        # Searched for in whole tables, and asked for only where payments differ.
+        conflicts = cache(lambda: Conflicts.find(pin(self._spark, self._catalog, self._settings.buckets)))
         self._each_unit(
             state, journal, PAYMENTS, sizes, lambda unit: self._payments(copies, source, unit, conflicts)
         )
-        state.conflicts = repair(self._catalog, self._spark, self._settings.buckets)
+        if self._manner.repairs:
+            state.conflicts = repair(self._catalog, self._spark, self._settings.buckets)
         if state.scope.is_all:
             count_anew(
                 self._spark, self._publisher, lambda head: copies.below(None, head.offsets, source).count()
@@ -195,10 +229,11 @@ class Applier:
         """Read the records of the scope, put quarantine right, gather every copy of what they speak of."""
         if state.scope.is_all:
             copies, source = self._copies(state.scope, None), found
-        else:
+        elif state.scope.partitions:
             state.touched |= {*state.scope.partitions}
-            if not state.scope.partitions:
-                self._read_scope(state, found, journal)
+            copies, source = self._copies(state.scope, state.touched), found
+        else:
+            self._read_scope(state, found, journal)
             copies = self._copies(state.scope, state.touched)
             whole = RawRange(found.snapshot_id, OffsetVector(), self._vector())
             source = speaking_of(self._spark, whole, tuple(state.touched)) if state.touched else found
@@ -209,6 +244,7 @@ class Applier:
                 state.records = source.start.records_to(chunk.end)
                 journal.save(state.saved())
             self._report("raw", source.start.records_to(chunk.end), source.records)
+            self._watch.before()
         return copies, source
 
     def _read_scope(self, state: Applied, found: RawRange, journal: Journal) -> None:
@@ -230,7 +266,7 @@ class Applier:
         self._publish(state, QUARANTINE, lambda head, keep: replace_quarantined(head, chunk, decoded, keep))
 
     def _copies(self, scope: Scope, partitions: Iterable[Partition] | None) -> Copies:
-        name = f"copies_{scope.digest}"
+        name = f"copies_{self._manner.name.replace('-', '_') or scope.digest}"
         return Copies(self._catalog, self._spark, self._settings.buckets, name, partitions)
 
     # -- folding partitions ----------------------------------------------------------------------------------
@@ -255,13 +291,18 @@ class Applier:
         return build
 
     def _payments(
-        self, copies: Copies, source: RawRange, unit: list[Partition], conflicts: Conflicts
+        self, copies: Copies, source: RawRange, unit: list[Partition], conflicts: Callable[[], Conflicts]
     ) -> _Build:
+        buckets = self._settings.buckets
+
         def build(head: Head, keep: Frames) -> Replacement | None:
-            want = payment_rows(keep(version_rows(copies.below(unit, head.offsets, source))))
-            have = read_at(self._spark, head, unit, self._settings.buckets)
-            want, have = keep(conflicts.without(want)), conflicts.without(have)
-            return replace_groups(head, want, have, unit, self._settings.buckets, keep)
+            want = keep(payment_rows(keep(version_rows(copies.below(unit, head.offsets, source)))))
+            have = read_at(self._spark, head, unit, buckets)
+            replacement = replace_groups(head, want, have, unit, buckets, keep)
+            if replacement is None or not conflicts().found:
+                return replacement
+            want, have = conflicts().without(want), conflicts().without(have)
+            return replace_groups(head, want, have, unit, buckets, keep)
 
         return build
 
@@ -275,29 +316,56 @@ class Applier:
     ) -> None:
         """Publish unit by unit; one that loses its races waits for the others to be done."""
         done = state.done[table]
-        pending = list(units({p: n for p, n in sizes.items() if p not in done}, self._settings.unit_rows))
+        left = {p: n for p, n in sizes.items() if p not in done | state.failed}
+        pending = list(units(left, self._settings.unit_rows))
         for _ in range(_ROUNDS):
-            lost = []
+            again: list[list[Partition]] = []
             for unit in pending:
-                try:
-                    self._publish(state, table, of_unit(unit))
-                except LostRace:
-                    lost.append(unit)
-                    continue
-                done |= set(unit)
-                journal.save(state.saved())
+                self._watch.before()
+                again += self._try_unit(state, journal, table, unit, of_unit(unit))
                 self._report(table, len(done), len(sizes))
-            if not lost:
+            if not again:
                 return
-            pending = lost
-        raise StreamingError(
+            pending = again
+        error = StreamingError(
             f"replay: live writers published first in {len(pending)} units of {table}, {_ROUNDS} rounds long",
             "run it again, at a quieter time or with smaller units; what is done stays done",
         )
+        for unit in pending:
+            self._give_up(state, unit, error)
+
+    def _try_unit(
+        self, state: Applied, journal: Journal, table: str, unit: list[Partition], build: _Build
+    ) -> list[list[Partition]]:
+        """Publish a unit, and return what is to be tried again: all of it, or each hour of it by itself."""
+        try:
+            replacement = self._publish(state, table, build)
+        except LostRace:
+            return [unit]
+        except Interrupted:
+            raise
+        except Exception as error:
+            if len(hours := _by_hour(unit)) > 1 and self._watch.tolerates(error):
+                return hours
+            self._give_up(state, unit, error)
+            return []
+        state.done[table] |= set(unit)
+        journal.save(state.saved())
+        self._watch.done(table, unit, _changes(table, replacement), state.done)
+        return []
+
+    def _give_up(self, state: Applied, unit: list[Partition], error: Exception) -> None:
+        """Leave a unit undone, with all of its hours: raises the error unless it is tolerated."""
+        if not self._watch.tolerates(error):
+            raise error
+        hours = {partition.hour for partition in unit}
+        state.failed |= {p for p in state.touched if p.hour in hours}
+        for hour in _by_hour(unit):
+            self._watch.failed(hour, error)
 
     # -- publishing ------------------------------------------------------------------------------------------
 
-    def _publish(self, state: Applied, table: str, build: _Build) -> None:
+    def _publish(self, state: Applied, table: str, build: _Build) -> Replacement | None:
         found: list[Replacement | None] = []
         with Frames() as keep:
 
@@ -312,6 +380,7 @@ class Applier:
         if found[0] is not None:
             state.changed[f"{table}: added"] += found[0].added
             state.changed[f"{table}: deleted"] += found[0].removed
+        return found[0]
 
     def _remember(self, state: Applied) -> None:
         """Tag the tables as they are before the first change, once."""
@@ -329,5 +398,11 @@ class Applier:
         state.is_tagged = True
 
 
-def _tag_name() -> str:
-    return f"before-replay-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+def _by_hour(unit: Iterable[Partition]) -> list[list[Partition]]:
+    return [list(hour) for _, hour in groupby(sorted(unit), lambda partition: partition.hour)]
+
+
+def _changes(table: str, replacement: Replacement | None) -> Mapping[str, Mapping[int, int]]:
+    if replacement is None:
+        return {}
+    return {f"{table}: added": replacement.added_in, f"{table}: deleted": replacement.removed_in}

@@ -5,6 +5,7 @@ Belongs here: reading pinned tables, packing partitions into units of work. Does
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -69,6 +70,12 @@ def count_by_partition(decoded: DataFrame, buckets: int) -> tuple[dict[Partition
 def partition_sizes(rows: DataFrame, buckets: int) -> dict[Partition, int]:
     """Count the rows of each partition that there is."""
     return {p: rows for p, rows in _by_partition(rows, buckets).items() if p is not None}
+
+
+def rows_by_hour(rows: DataFrame) -> Counter[int]:
+    """Count the rows of each event hour."""
+    counted = rows.groupBy(F.expr(hour_sql()).alias("hour")).count().collect()
+    return Counter({row["hour"]: row["count"] for row in counted})
 
 
 def stored_sizes(table: Table, snapshot_id: int) -> dict[Partition, int]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from pyiceberg.catalog.rest import RestCatalog
 from pyspark.sql import DataFrame, SparkSession
@@ -17,13 +17,9 @@ from lakehouse.catalog import CATALOG_NAME
 from lakehouse.definitions import RAW
 from lakehouse.offsets import OffsetVector
 from lakehouse.refs import ancestry, read_head, stamp_of
-from quality.contract import HISTORY
 from streaming.partitions import Partition, start_of
 from streaming.raw_reader import between
-from streaming.replay.scope import Scope, WrongScope
-
-# No contract takes an event that is further ahead of its record's Kafka time.
-_MOST_AHEAD: timedelta = max(contract.max_future for contract in HISTORY)
+from streaming.replay.scope import MOST_AHEAD, Scope, WrongScope
 
 
 @dataclass(frozen=True)
@@ -86,7 +82,7 @@ def speaking_of(spark: SparkSession, everything: RawRange, partitions: tuple[Par
 
     How late one may come has no bound: a partner's archive may be sent years later.
     """
-    first = start_of(min(partition.hour for partition in partitions)) - _MOST_AHEAD
+    first = start_of(min(partition.hour for partition in partitions)) - MOST_AHEAD
     return _found(spark, replace(everything, since=first))
 
 

@@ -5,8 +5,8 @@ Belongs here: the plan of such a publish. Does not: which groups, or from where 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 from pyiceberg.table import Table as IcebergTable
 from pyiceberg.table.snapshots import Snapshot
@@ -22,6 +22,7 @@ from streaming.fold_groups import GROUP
 from streaming.frames import Frames
 from streaming.partitions import Partition, predicate
 from streaming.replay.compare import groups_that_differ
+from streaming.replay.pinned import rows_by_hour
 
 Totals = Callable[[Head, int], dict[str, int]]
 """Running counts after a publish that brings so many rows more (fewer, if negative)."""
@@ -29,11 +30,13 @@ Totals = Callable[[Head, int], dict[str, int]]
 
 @dataclass(frozen=True)
 class Replacement:
-    """A plan, and how many rows it appends and deletes."""
+    """A plan, and how many rows it appends and deletes; by event hour too, where its rows have one."""
 
     plan: Plan
     added: int
     removed: int
+    added_in: Mapping[int, int] = field(default_factory=dict)
+    removed_in: Mapping[int, int] = field(default_factory=dict)
 
 
 def replace_groups(
@@ -58,8 +61,9 @@ def replace_groups(
     if groups.isEmpty():
         return None
     added = keep(want.join(F.broadcast(groups), list(GROUP), "left_semi").select(*columns))
-    count = added.count()
-    removed = have.join(F.broadcast(groups), list(GROUP), "left_semi").count()
+    added_in = rows_by_hour(added)
+    removed_in = rows_by_hour(have.join(F.broadcast(groups), list(GROUP), "left_semi"))
+    count, removed = added_in.total(), removed_in.total()
     touched = predicate(partitions, buckets, "t")
 
     def write(stage: Stage) -> None:
@@ -76,4 +80,4 @@ def replace_groups(
         contract_version=head.progress.contract_version,
         totals=totals(head, count - removed) if totals else {},
     )
-    return Replacement(plan, count, removed)
+    return Replacement(plan, count, removed, added_in, removed_in)

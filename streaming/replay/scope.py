@@ -8,11 +8,15 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
+from quality.contract import HISTORY
 from streaming.errors import StreamingError
 from streaming.partitions import Partition, hour_of, start_of
 
+# No contract takes an event that is further ahead of its record's Kafka time.
+MOST_AHEAD: timedelta = max(contract.max_future for contract in HISTORY)
+_NAMED = 8  # partitions that are named one by one
 _PARTITION = re.compile(r"(\d{4}-\d{2}-\d{2}T\d{2})/(\d+)")
 
 
@@ -40,6 +44,12 @@ class Scope:
         return self == ALL
 
     def __str__(self) -> str:
+        if len(self.partitions) > _NAMED:
+            first, last = (written(choose(self.partitions)) for choose in (min, max))
+            return f"{len(self.partitions)} partitions from {first} to {last}"
+        return self._in_full()
+
+    def _in_full(self) -> str:
         if self.raw_snapshot is not None:
             return f"raw snapshot {self.raw_snapshot}"
         if self.partitions:
@@ -52,7 +62,7 @@ class Scope:
     @property
     def digest(self) -> str:
         """A short name that is the same whenever the same scope is asked for."""
-        return hashlib.sha256(str(self).encode()).hexdigest()[:12]
+        return hashlib.sha256(self._in_full().encode()).hexdigest()[:12]
 
 
 ALL = Scope()

@@ -1,0 +1,112 @@
+"""The hours of the curated tables, folded again from raw: one hour from its page, or many as a backfill.
+
+Belongs here: the asset, and what becomes of each of its partitions. Does not: folding (`streaming/backfill/`,
+which `paywave backfill` runs too), keeping the tables up to date, which the streaming jobs do.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import dagster as dg
+
+from assets.lake import Lake
+from assets.tables import key_of, spec_of
+from assets.work import Work
+from lakehouse.definitions import PAYMENTS, VERSIONS
+from streaming.backfill.plan import name_for
+from streaming.backfill.state import State, Status
+from streaming.backfill.store import Store
+
+# One at a time, whichever backfill it is of: live processing keeps the rest of the machine.
+POOL = "backfill"
+_NOTE = "The streaming jobs keep it; to materialize an hour folds that again from raw."
+_BACKFILL_TAG = "dagster/backfill"
+_RETRY = dg.RetryPolicy(max_retries=2, delay=30, backoff=dg.Backoff.EXPONENTIAL)
+
+
+class Why(dg.Config):
+    """Why the hours are folded again, and who has approved it. Where there is no reviewed plan, say both."""
+
+    reason: str = ""
+    approver: str = ""
+
+
+def curated_hours_asset(hours: dg.HourlyPartitionsDefinition, most_hours: int) -> dg.AssetsDefinition:
+    """Make the asset; a backfill of many hours becomes runs of at most `most_hours` each."""
+    specs = [
+        spec.replace_attributes(partitions_def=hours, description=f"{spec.description} {_NOTE}")
+        for spec in map(spec_of, (VERSIONS, PAYMENTS))
+    ]
+
+    @dg.multi_asset(
+        name="curated_hours",
+        specs=specs,
+        can_subset=False,
+        pool=POOL,
+        retry_policy=_RETRY,
+        backfill_policy=dg.BackfillPolicy.multi_run(most_hours),
+    )
+    def curated_hours(
+        context: dg.AssetExecutionContext, lake: Lake, work: Work, config: Why
+    ) -> Iterator[dg.MaterializeResult[Any]]:
+        """Fold the hours of this run again, and say of each what changed, also where others failed."""
+        keys = sorted(context.partition_keys)
+        reason = config.reason or _reason(context)
+        options = [
+            "--reason",
+            reason,
+            "--requested-by",
+            "dagster",
+            "--approver",
+            config.approver or "dagster",
+        ]
+        named = [part for key in keys for part in ("--hour", key)]
+        try:
+            work.run(context, ["backfill", "run", *named, *options])
+        except Exception:
+            _report_done(context, lake, keys, reason)
+            raise
+        state = _state(lake, keys, reason)
+        for table in (VERSIONS, PAYMENTS):
+            for key in keys:
+                context.add_asset_metadata(_metadata(state, key, table), key_of(table), partition_key=key)
+            yield dg.MaterializeResult(asset_key=key_of(table))
+
+    return curated_hours
+
+
+def _reason(context: dg.AssetExecutionContext) -> str:
+    backfill = context.run.tags.get(_BACKFILL_TAG)
+    root = context.run.root_run_id or context.run.run_id  # a run that is tried again finds its plan
+    return f"backfill {backfill} from Dagster's pages" if backfill else f"run {root} from Dagster's pages"
+
+
+def _report_done(context: dg.AssetExecutionContext, lake: Lake, keys: Sequence[str], reason: str) -> None:
+    """Report the hours that are done, so that only the failed ones are left to be launched again."""
+    state = _state(lake, keys, reason)
+    for key in keys:
+        if state.of(key).status is Status.DONE:
+            for table in (VERSIONS, PAYMENTS):
+                metadata = _metadata(state, key, table)
+                context.log_event(dg.AssetMaterialization(key_of(table), partition=key, metadata=metadata))
+        elif error := state.of(key).error:
+            context.log.error(f"hour {key}: {error}")
+
+
+def _state(lake: Lake, keys: Sequence[str], reason: str) -> State:
+    store, name = Store(lake.settings().home / "backfills"), name_for(keys, reason)
+    return store.find(name).state() if store.has(name) else State("")
+
+
+def _metadata(state: State, key: str, table: str) -> dict[str, Any]:
+    found = state.of(key)
+    changed = {
+        what.removeprefix(f"{table}: "): count
+        for what, count in found.changed.items()
+        if what.startswith(f"{table}: ")
+    }
+    return {
+        "rows_added": changed.get("added", 0),
+        "rows_deleted": changed.get("deleted", 0),
+        "attempts": found.attempts,
+    }
