@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,6 +21,7 @@ from pyiceberg.catalog.rest import RestCatalog
 from pyiceberg.table.update import AssertRefSnapshotId, AssertTableUUID
 from pyspark.sql import DataFrame, SparkSession
 
+from lakehouse.consistency import standings
 from lakehouse.definitions import PAYMENTS, QUARANTINE, TRANSACTIONS, VERSIONS
 from lakehouse.errors import LostRace
 from lakehouse.offsets import OffsetVector
@@ -33,7 +34,7 @@ from streaming.frames import Frames
 from streaming.partitions import Partition
 from streaming.replay.conflicts import Conflict, Conflicts
 from streaming.replay.copies import WRITER, Copies
-from streaming.replay.expected import judged, payment_rows, version_rows
+from streaming.replay.expected import judged, payment_rows, version_rows, with_retired
 from streaming.replay.journal import Journal
 from streaming.replay.pinned import (
     count_by_partition,
@@ -74,6 +75,7 @@ class Applied:
     done: dict[str, set[Partition]] = field(default_factory=lambda: {VERSIONS: set(), PAYMENTS: set()})
     changed: Counter[str] = field(default_factory=Counter)
     conflicts: tuple[Conflict, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Render for programs."""
@@ -85,6 +87,7 @@ class Applied:
             "changed": dict(self.changed),
             "before": self.tag if self.is_tagged else None,
             "repaired": [c.as_json() for c in self.conflicts if c.is_open],
+            "remarks": list(self.remarks),
         }
 
     def saved(self) -> dict[str, Any]:
@@ -150,6 +153,7 @@ class Applier:
         journal.save(state.saved())
         vector = self._vector() if state.scope.is_all else state.vector
         found = range_of(self._spark, self._catalog, state.scope, vector)
+        state.remarks = found.remarks
         copies, source = self._gather(state, found, journal)
         sizes = self._sizes(state, copies)
         self._each_unit(state, journal, VERSIONS, sizes, lambda unit: self._versions(copies, source, unit))
@@ -159,9 +163,12 @@ class Applier:
         )
         state.conflicts = repair(self._catalog, self._spark, self._settings.buckets)
         if state.scope.is_all:
-            count_anew(
-                self._spark, self._publisher, lambda head: copies.below(None, head.offsets, source).count()
-            )
+            if not found.retired:  # else the copies that there were cannot be counted any more
+                count_anew(
+                    self._spark,
+                    self._publisher,
+                    lambda head: copies.below(None, head.offsets, source).count(),
+                )
             self._fold_transactions(state)
         copies.drop()
 
@@ -200,7 +207,7 @@ class Applier:
             if not state.scope.partitions:
                 self._read_scope(state, found, journal)
             copies = self._copies(state.scope, state.touched)
-            whole = RawRange(found.snapshot_id, OffsetVector(), self._vector())
+            whole = replace(found, start=found.retired.below, end=self._vector(), since=None, until=None)
             source = speaking_of(self._spark, whole, tuple(state.touched)) if state.touched else found
         copies.create()
         for chunk, decoded in copies.gather(source, self._settings.chunk_records):
@@ -248,8 +255,9 @@ class Applier:
 
     def _versions(self, copies: Copies, source: RawRange, unit: list[Partition]) -> _Build:
         def build(head: Head, keep: Frames) -> Replacement | None:
-            want = keep(version_rows(copies.below(unit, head.offsets, source)))
             have = read_at(self._spark, head, unit, self._settings.buckets)
+            told = with_retired(copies.below(unit, head.offsets, source), have, source.retired)
+            want = keep(version_rows(told))
             return replace_groups(head, want, have, unit, self._settings.buckets, keep, redelivered)
 
         return build
@@ -258,12 +266,28 @@ class Applier:
         self, copies: Copies, source: RawRange, unit: list[Partition], conflicts: Conflicts
     ) -> _Build:
         def build(head: Head, keep: Frames) -> Replacement | None:
-            want = payment_rows(keep(version_rows(copies.below(unit, head.offsets, source))))
+            told = copies.below(unit, head.offsets, source)
+            if source.retired:
+                told = with_retired(told, self._versions_at(head, unit), source.retired)
+            want = payment_rows(keep(version_rows(told)))
             have = read_at(self._spark, head, unit, self._settings.buckets)
             want, have = keep(conflicts.without(want)), conflicts.without(have)
             return replace_groups(head, want, have, unit, self._settings.buckets, keep)
 
         return build
+
+    def _versions_at(self, payments: Head, unit: list[Partition]) -> DataFrame:
+        """Read versions as they were when they told of the same records as a head of payments."""
+        versions = self._catalog.load_table(VERSIONS)
+        stood = (snapshot for snapshot, vector in standings(versions) if vector == payments.offsets)
+        found = next(stood, None)
+        if found is None:
+            raise StreamingError(
+                f"replay: no kept snapshot of {VERSIONS} stands where {PAYMENTS} stands, so what retention "
+                "dropped from raw cannot be told",
+                "let the curated job catch up (`paywave stream curated --once`), then run it again",
+            )
+        return read_partitions(self._spark, VERSIONS, self._settings.buckets, unit, found)
 
     def _each_unit(
         self,

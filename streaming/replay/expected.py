@@ -15,9 +15,12 @@ from lakehouse.definitions import BY_NAME, PAYMENTS, VERSIONS
 from lakehouse.fold import Coordinates
 from lakehouse.gate_log import GateLog
 from lakehouse.gates import Hold
+from lakehouse.offsets import OffsetVector
+from lakehouse.retired import Retired
 from streaming.decode import decode
 from streaming.fold_groups import PAYMENT_KEY, VERSION_KEY, fold_groups
 from streaming.holds import with_holds
+from streaming.raw_reader import between
 from streaming.replay.ranges import RawRange
 
 COORDINATES = Coordinates._fields
@@ -45,6 +48,17 @@ def judged_rows(raw: DataFrame, holds: Iterable[Hold]) -> DataFrame:
 def valid(decoded: DataFrame) -> DataFrame:
     """Each valid record as a row of event_versions: the row that it would be alone."""
     return decoded.where("violations IS NULL").select(*VERSION_COLUMNS)
+
+
+def with_retired(copies: DataFrame, versions: DataFrame, retired: Retired) -> DataFrame:
+    """Add to copies from raw the versions that are told by records which retention dropped from it.
+
+    Such a row is its earliest copy, whole: it stands for what raw no longer has, and so is never given up.
+    """
+    if not retired:
+        return copies
+    dropped = versions.where(between(OffsetVector(), retired.below)).select(*VERSION_COLUMNS)
+    return copies.unionByName(dropped)
 
 
 def version_rows(copies: DataFrame) -> DataFrame:
