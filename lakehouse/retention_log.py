@@ -125,7 +125,10 @@ def _known(ledger: Table) -> set[int]:
 
 def _told(catalog: RestCatalog) -> Iterator[dict[str, Any]]:
     """Read the drops out of the stamps of main's history, as far back as it is kept."""
-    metadata = catalog.load_table(RAW).metadata
+    try:
+        metadata = catalog.load_table(RAW).metadata
+    except NoSuchTableError:
+        return
     main = metadata.current_snapshot()
     for snapshot in ancestry(metadata, main) if main is not None else ():
         stamp = stamp_of(snapshot)

@@ -28,6 +28,17 @@ def latest_cut(now: datetime, kept_months: int) -> date:
     return months_before(now.astimezone(UTC), kept_months).date()
 
 
+def trusted_now(now: datetime, newest_hour: int | None) -> datetime:
+    """Return the time to judge ages by: a clock that runs ahead is not believed, the newest record is.
+
+    Args:
+        newest_hour: of Kafka time that raw has a record of, in hours since 1970-01-01 UTC; brokers set it.
+    """
+    if newest_hour is None:
+        return now
+    return min(now, start_of_day(_EPOCH) + timedelta(hours=newest_hour + 1))
+
+
 def check_age(before: date, now: datetime, kept_months: int) -> None:
     """Check that every day before `before` is old enough. Raises `TooYoung`, saying how far one may go."""
     latest = latest_cut(now, kept_months)

@@ -100,6 +100,12 @@ def _listed(table: Table, manifests: Iterable[ManifestFile]) -> Iterator[OldFile
             )
 
 
+def newest_hour(table: Table, snapshot: Snapshot) -> int | None:
+    """Read from the manifests' summaries the newest hour that a table has records of."""
+    found = (m.partitions[0].upper_bound for m in snapshot.manifests(table.io) if m.partitions)
+    return max((int(from_bytes(IntegerType(), bound)) for bound in found if bound is not None), default=None)
+
+
 def _first_hour(manifest: ManifestFile) -> int:
     """Read from a manifest's summary the first hour that its files are of; nothing known: all hours."""
     bound = manifest.partitions[0].lower_bound if manifest.partitions else None

@@ -41,8 +41,16 @@ from lakehouse.maintenance.due import (
     first_hour_of,
     latest_cut,
     start_of_day,
+    trusted_now,
 )
-from lakehouse.maintenance.old_files import OldFile, check_dropped, drop_files, files_before, held_by_tags
+from lakehouse.maintenance.old_files import (
+    OldFile,
+    check_dropped,
+    drop_files,
+    files_before,
+    held_by_tags,
+    newest_hour,
+)
 from lakehouse.maintenance.retention_loss import Loss, loss_of
 from lakehouse.offsets import OffsetVector, Range
 from lakehouse.patience import DEFAULT
@@ -68,9 +76,13 @@ _equal: Any = EqualTo
 
 @dataclass(frozen=True)
 class RetentionSettings:
-    """How many months raw is kept. Less than is promised is for tests: the command does not offer it."""
+    """How many months raw is kept: those that are promised, or more."""
 
     kept_months: int = KEPT_MONTHS
+
+    def __post_init__(self) -> None:
+        if self.kept_months < KEPT_MONTHS:
+            raise ValueError(f"{self.kept_months} months: raw is promised to be kept for {KEPT_MONTHS}")
 
 
 @dataclass(frozen=True)
@@ -182,9 +194,10 @@ class Retention:
 
     def look(self, before: date | None = None) -> Due:
         """Say what could go: the days before `before`, or all that are old enough. Raises `TooYoung`."""
-        before = before or latest_cut(self._now(), self._settings.kept_months)
-        check_age(before, self._now(), self._settings.kept_months)
-        return self._look(read_head(self._catalog, RAW), before)
+        head = read_head(self._catalog, RAW)
+        before = before or latest_cut(self._time(head), self._settings.kept_months)
+        check_age(before, self._time(head), self._settings.kept_months)
+        return self._look(head, before)
 
     def drop(self, before: date, reason: str, approver: str, actor: str) -> Dropped:
         """Drop the days before `before`, in one publish, and record it.
@@ -192,11 +205,12 @@ class Retention:
         Raises `TooYoung`, `RetentionRefused` where readers are behind, or `PublishError`; to start again is
         safe.
         """
-        check_age(before, self._now(), self._settings.kept_months)
+        head = read_head(self._catalog, RAW)
+        check_age(before, self._time(head), self._settings.kept_months)
         order = Order(reason, approver, actor, self._settings.kept_months)
         drop_abandoned(self._catalog, RAW, WRITER, _ABANDONED_SECONDS)
         keep_retention_log(self._catalog, self._spark())  # of a run that died before it could
-        due = self._look(read_head(self._catalog, RAW), before)
+        due = self._look(head, before)
         due.check()
         wait_for_turn(self._catalog, RAW)
         with _tracer.start_as_current_span("maintain.retention", attributes={"before": before.isoformat()}):
@@ -211,6 +225,9 @@ class Retention:
             reason=reason, approver=approver, snapshot_id=published.snapshot_id,
         )  # fmt: skip
         return Dropped(due, published.snapshot_id)
+
+    def _time(self, head: Head) -> datetime:
+        return trusted_now(self._now(), newest_hour(head.table, head.snapshot))
 
     def _plan(self, head: Head, before: date, order: Order) -> Plan | None:
         due = self._look(head, before)

@@ -34,7 +34,7 @@ from streaming.frames import Frames
 from streaming.partitions import Partition
 from streaming.replay.conflicts import Conflict, Conflicts
 from streaming.replay.copies import WRITER, Copies
-from streaming.replay.expected import judged, payment_rows, version_rows, with_retired
+from streaming.replay.expected import judged, payment_rows, require_told, version_rows, with_retired
 from streaming.replay.journal import Journal
 from streaming.replay.pinned import (
     count_by_partition,
@@ -266,11 +266,13 @@ class Applier:
         self, copies: Copies, source: RawRange, unit: list[Partition], conflicts: Conflicts
     ) -> _Build:
         def build(head: Head, keep: Frames) -> Replacement | None:
+            have = read_at(self._spark, head, unit, self._settings.buckets)
             told = copies.below(unit, head.offsets, source)
             if source.retired:
-                told = with_retired(told, self._versions_at(head, unit), source.retired)
+                versions = self._versions_at(head, unit)
+                require_told(conflicts.without(have), versions, source.retired)
+                told = with_retired(told, versions, source.retired)
             want = payment_rows(keep(version_rows(told)))
-            have = read_at(self._spark, head, unit, self._settings.buckets)
             want, have = keep(conflicts.without(want)), conflicts.without(have)
             return replace_groups(head, want, have, unit, self._settings.buckets, keep)
 

@@ -18,6 +18,7 @@ from lakehouse.gates import Hold
 from lakehouse.offsets import OffsetVector
 from lakehouse.retired import Retired
 from streaming.decode import decode
+from streaming.errors import RawRetired
 from streaming.fold_groups import PAYMENT_KEY, VERSION_KEY, fold_groups
 from streaming.holds import with_holds
 from streaming.raw_reader import between
@@ -59,6 +60,21 @@ def with_retired(copies: DataFrame, versions: DataFrame, retired: Retired) -> Da
         return copies
     dropped = versions.where(between(OffsetVector(), retired.below)).select(*VERSION_COLUMNS)
     return copies.unionByName(dropped)
+
+
+def require_told(payments: DataFrame, versions: DataFrame, retired: Retired) -> None:
+    """Check that versions have what payments show of dropped records: else nothing but payments has it.
+
+    Raises `RawRetired`, naming one.
+    """
+    shown = payments.where(between(OffsetVector(), retired.below)).select(*VERSION_KEY, *COORDINATES)
+    lost = shown.join(versions.select(*VERSION_KEY), list(VERSION_KEY), "left_anti").limit(1).collect()
+    if lost:
+        raise RawRetired(
+            f"{PAYMENTS} shows event {lost[0]['event_id']} by a record that retention dropped from raw, and "
+            f"{VERSIONS} no longer has it: to fold it again would delete the payment",
+            f"restore the rows of {VERSIONS} first, from an older snapshot or a tag (`paywave query --tag`)",
+        )
 
 
 def version_rows(copies: DataFrame) -> DataFrame:

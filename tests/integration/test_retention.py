@@ -20,15 +20,17 @@ from lakehouse.catalog import CATALOG_NAME
 from lakehouse.definitions import PAYMENTS, QUARANTINE, RAW, RETENTION_LOG, VERSIONS
 from lakehouse.errors import AuditFailed, RetentionRefused, TooYoung
 from lakehouse.log_keeper import keep_log
+from lakehouse.maintenance.due import KEPT_MONTHS, latest_cut
 from lakehouse.maintenance.expire import Expirer, ExpireSettings
 from lakehouse.maintenance.old_files import drop_files
 from lakehouse.maintenance.retention import DRIFT, PARTNER_HOURS, Dropped, Retention, RetentionSettings
 from lakehouse.publish import Publisher
-from lakehouse.refs import PROGRESS_TAG, ancestry, read_head, snapshot_of, stamp_of
+from lakehouse.refs import MAIN, PROGRESS_TAG, ancestry, branch_to, read_head, snapshot_of, stamp_of
 from lakehouse.retention_log import dropped_records
 from lakehouse.tables import ensure_tables
 from streaming.counting_job import CountingJob, CountingSettings
 from streaming.errors import RawRetired
+from streaming.partitions import partition_of
 from streaming.profile.count import TALLY
 from streaming.reconcile.reconcile import Reconciler
 from streaming.reconcile.result import Reconciliation
@@ -44,8 +46,8 @@ from tests.reference import contents, expected
 
 pytestmark = pytest.mark.integration
 NOON, NO_TIME = timedelta(hours=12), timedelta(0)
-FIRST, SECOND, THIRD = (datetime(2024, 1, day, tzinfo=UTC) for day in (10, 11, 14))
-NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
+FIRST, SECOND, THIRD = (datetime(2020, 1, day, tzinfo=UTC) for day in (10, 11, 14))
+NOW = datetime.now(UTC)
 AT = ("reason", "approver", "actor")
 
 
@@ -56,9 +58,12 @@ class Aged:
         self.pipeline, self.catalog, self.spark = pipeline, pipeline.catalog, pipeline.spark
         self._replay = ReplaySettings(pipeline.settings.tables.buckets, folder)
         self.first = lines_of(FIRST, 50, 1)
-        for day, lines in ((FIRST, self.first), (SECOND, lines_of(SECOND, 20, 2)), (THIRD, self.third())):
-            pipeline.send_at(day + NOON, lines)
+        days = {FIRST: self.first, SECOND: lines_of(SECOND, 20, 2), THIRD: self.third()}
+        for moment, lines in days.items():
+            pipeline.send_at(moment + NOON, lines)
             pipeline.run_raw()
+        pipeline.send_at(NOW, lines_of(NOW, 5, 6))
+        pipeline.run_raw()
         pipeline.run_curated()
 
     def third(self) -> list[bytes]:
@@ -71,9 +76,9 @@ class Aged:
                     CountingJob(self.catalog, self.spark, TALLY, CountingSettings())):  # fmt: skip
             job.run(once=True)
 
-    def retention(self, months: int = 30) -> Retention:
+    def retention(self, now: datetime = NOW) -> Retention:
         properties = self.pipeline.settings.catalog_properties()
-        return Retention(self.catalog, lambda: self.spark, properties, RetentionSettings(months), lambda: NOW)
+        return Retention(self.catalog, lambda: self.spark, properties, RetentionSettings(), lambda: now)
 
     def drop(self, before: date) -> Dropped:
         return self.retention().drop(before, *AT)
@@ -114,8 +119,11 @@ def day(of: datetime) -> date:
 
 def test_nothing_goes_that_is_young_or_that_a_job_has_still_to_read(aged: Aged) -> None:
     main = read_head(aged.catalog, RAW).snapshot
-    with pytest.raises(TooYoung, match="2024-05-26 is younger than 30 months"):
-        aged.drop(date(2024, 5, 27))
+    latest = latest_cut(NOW, KEPT_MONTHS)
+    with pytest.raises(TooYoung, match=f"{latest} is younger than 30 months"):
+        aged.drop(latest + 2 * NOON)
+    with pytest.raises(TooYoung):  # a clock that is wrong by years
+        aged.retention(NOW + timedelta(days=9999)).drop(latest + 4 * NOON, *AT)
     due = aged.retention().look(day(SECOND))
     assert due.behind.keys() == {DRIFT, PARTNER_HOURS}
     with pytest.raises(RetentionRefused, match=r"are not read by all: curated\.schema_drift lacks"):
@@ -123,10 +131,13 @@ def test_nothing_goes_that_is_young_or_that_a_job_has_still_to_read(aged: Aged) 
     aged.count()
     due = aged.retention().look()
     assert [d.day for d in due.days] == [day(FIRST), day(SECOND), day(THIRD)]
-    assert due.records == len(aged.pipeline.rows(RAW)) and not due.missing and not due.strays
+    old = [row for row in aged.pipeline.rows(RAW) if row["kafka_ts"] < THIRD + 2 * NOON]
+    assert due.records == len(old) and not due.missing and not due.strays
     assert due.files == sum(d.files for d in due.days) > 0 and due.bytes > 0
-    assert due.loss.versions == len(aged.pipeline.rows(VERSIONS))
-    still_open = [row for row in aged.pipeline.rows(QUARANTINE) if row["state"] == "open"]
+    told = [row for row in aged.pipeline.rows(VERSIONS) if row["kafka_ts"] < THIRD + 2 * NOON]
+    held = [row for row in aged.pipeline.rows(QUARANTINE) if row["kafka_ts"] < THIRD + 2 * NOON]
+    assert due.loss.versions == len(told)
+    still_open = [row for row in held if row["state"] == "open"]
     assert due.loss.open_records == {"bank": len(still_open)}
     assert due.held[PROGRESS_TAG] == due.files
     assert not due.behind
@@ -165,11 +176,11 @@ def test_a_day_goes_whole_and_all_that_stands_on_raw_says_the_truth_after(aged: 
     # replay gives up no version that only dropped records told, and still puts the others right
     spoil(aged, rows)
     assert contents(pipeline) != rows
-    assert aged.apply().remarks
+    assert aged.apply(Scope(THIRD, THIRD + 2 * NOON)).touched
     assert contents(pipeline) == rows
 
     # the live jobs go on, across the snapshot that dropped files, and what was dropped stays known
-    pipeline.send_at(THIRD + NOON, lines_of(THIRD, 20, 4))
+    pipeline.send_at(NOW, lines_of(NOW, 20, 4))
     pipeline.run()
     aged.count()
     there = pipeline.rows(RAW)
@@ -260,7 +271,7 @@ def test_races_and_kills_leave_raw_whole_and_are_made_good(
     won: list[Dropped] = []
 
     def others_first() -> None:
-        pipeline.send_at(THIRD + NOON, lines_of(THIRD, 10, 5))
+        pipeline.send_at(NOW, lines_of(NOW, 10, 5))
         pipeline.run_raw()
         with monkeypatch.context() as killed:
             killed.setattr("lakehouse.maintenance.retention.keep_retention_log", lambda *_: 0)
@@ -284,9 +295,29 @@ def test_races_and_kills_leave_raw_whole_and_are_made_good(
     assert len(pipeline.rows(RETENTION_LOG)) > known
     assert sum(row["records"] for row in pipeline.rows(RETENTION_LOG)) == retired
     pipeline.run_curated()
+    told = contents(pipeline)
+    spoil(aged, told)
+    assert aged.apply().remarks
+    assert contents(pipeline) == told
     assert pipeline.stock().conserved
     writers = [s.writer for s in map(stamp_of, newest(aged)) if s is not None]
     assert writers[:2] == ["retention", "raw"]
+
+    # a payment that nothing else tells any more is not folded away
+    shown = {(row["event_id"], row["content_hash"]) for row in told[PAYMENTS].values()}
+    lost = next(
+        row
+        for row in told[VERSIONS].values()
+        if SECOND <= row["kafka_ts"] < THIRD and (row["event_id"], row["content_hash"]) in shown
+    )
+    versions = read_head(aged.catalog, VERSIONS).snapshot.snapshot_id
+    its = f"event_id = '{lost['event_id']}' AND content_hash = '{lost['content_hash']}'"
+    aged.spark.sql(f"DELETE FROM {CATALOG_NAME}.{VERSIONS} WHERE {its}")
+    partition = partition_of(lost["event_ts"], lost["account_id"], pipeline.settings.tables.buckets)
+    with pytest.raises(RawRetired, match=f"shows event {lost['event_id']}"):
+        aged.apply(Scope(partitions=(partition,)))
+    aged.catalog.commit_table(aged.catalog.load_table(VERSIONS), (), (branch_to(MAIN, versions),))
+    assert contents(pipeline) == told
 
 
 def newest(aged: Aged) -> list[Any]:
@@ -310,8 +341,8 @@ def test_the_command_shows_and_refuses(aged: Aged, monkeypatch: pytest.MonkeyPat
     named = ("--reason", "thirty months are over", "--approver", "J. Doe")
     young = run("--before", f"{datetime.now(UTC):%Y-%m-%d}", *named)
     assert young.exit_code == 2 and "younger than 30 months" in young.output
-    done = run("--before", "2024-01-13", *named, "--output", "json")
+    done = run("--before", "2020-01-13", *named, "--output", "json")
     assert done.exit_code == 0, done.output
     assert read_head(aged.catalog, RAW).retired.before is not None
-    assert "nothing before 2024-01-13 is left" in run("--before", "2024-01-13", *named).output
+    assert "nothing before 2020-01-13 is left" in run("--before", "2020-01-13", *named).output
     assert snapshot_of(aged.catalog.load_table(RAW).metadata, PROGRESS_TAG) is not None

@@ -18,7 +18,9 @@ from lakehouse.maintenance.due import (
     latest_cut,
     months_before,
     start_of_day,
+    trusted_now,
 )
+from lakehouse.maintenance.retention import RetentionSettings
 from lakehouse.offsets import OffsetVector
 from lakehouse.retired import NOTHING, Retired
 
@@ -66,6 +68,21 @@ def test_a_day_is_refused_or_old_enough(now: datetime, kept: int, before: date) 
     else:
         with pytest.raises(TooYoung):
             check_age(before, now, kept)
+
+
+@given(moments, st.none() | hours)
+def test_a_clock_that_runs_ahead_of_the_newest_record_is_not_believed(
+    now: datetime, newest: int | None
+) -> None:
+    believed = trusted_now(now, newest)
+    assert believed <= now
+    if newest is not None:
+        assert believed == now or believed == EPOCH + timedelta(hours=newest + 1)
+
+
+def test_less_than_is_promised_cannot_be_asked_for() -> None:
+    with pytest.raises(ValueError, match="promised"):
+        RetentionSettings(KEPT_MONTHS - 1)
 
 
 @given(moments, months)
