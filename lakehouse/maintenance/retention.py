@@ -216,8 +216,9 @@ class Retention:
         with _tracer.start_as_current_span("maintain.retention", attributes={"before": before.isoformat()}):
             publisher = Publisher(self._catalog, WRITER, _PATIENCE)
             published = publisher.publish(RAW, lambda head: self._plan(head, before, order))
-        if published is None:
+        if published is None or self._measured is None:
             return Dropped(Due(before), None)
+        due = self._measured.due  # of the head that was published from
         keep_retention_log(self._catalog, self._spark())
         _dropped.add(due.records)
         _log.warning(
