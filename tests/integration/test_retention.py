@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -346,3 +347,12 @@ def test_the_command_shows_and_refuses(aged: Aged, monkeypatch: pytest.MonkeyPat
     assert read_head(aged.catalog, RAW).retired.before is not None
     assert "nothing before 2020-01-13 is left" in run("--before", "2020-01-13", *named).output
     assert snapshot_of(aged.catalog.load_table(RAW).metadata, PROGRESS_TAG) is not None
+
+
+def test_a_broker_whose_clock_went_back_does_not_take_young_records_along(aged: Aged) -> None:
+    aged.pipeline.send_at(FIRST + NOON, lines_of(FIRST, 8, 7))  # behind records of now
+    aged.pipeline.run_raw()
+    due = aged.retention().look(day(THIRD))
+    assert due.strays > 0
+    with pytest.raises(RetentionRefused, match="clock went back"):
+        replace(due, behind={}).check()
