@@ -6,7 +6,7 @@ Belongs here: turning text into a value, or a clear usage error. Does not: what 
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import click
@@ -27,6 +27,20 @@ class Span(click.ParamType[timedelta]):
             self.fail(f"{value!r} is no length of time; write it like 6h, 90m or 1d12h", param, ctx)
         days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
         return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+
+
+class Day(click.ParamType[date]):
+    """A day of the calendar (UTC)."""
+
+    name = "day"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> date:
+        if isinstance(value, date):
+            return value
+        try:
+            return date.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is no day; write it like 2026-11-20", param, ctx)
 
 
 class Moment(click.ParamType[datetime]):

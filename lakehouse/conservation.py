@@ -57,6 +57,7 @@ class Stock:
     """Counts over whole tables, as the readers see them, and every sum that does not add up."""
 
     raw: int
+    retired: int
     redelivered: int
     versions: int
     superseded: int
@@ -92,18 +93,21 @@ def take_stock(catalog: RestCatalog, properties: Mapping[str, str]) -> Stock:
     totals = {name: read_head(catalog, name).totals for name in (VERSIONS, PAYMENTS, QUARANTINE)}
     # A replay may judge anew: what left quarantine is a version then, or one more copy of one.
     redelivered = totals[VERSIONS].get("redelivered", 0) + totals[QUARANTINE].get("released", 0)
+    retired = read_head(catalog, RAW).totals.get("retired", 0)  # dropped by retention, and accounted for
+    records = n["raw"] + retired
     sums = {
         "records = redelivered + versions + quarantined": (
-            n["raw"],
+            records,
             redelivered + n["versions"] + n["quarantined"],
         ),
         "events = members of payments": (n["events"], n["members"]),
         "payments by both readers": (readers["duckdb"], readers["pyiceberg"]),
     }
     for name, of_table in totals.items():
-        sums[f"records = records consumed by {name}"] = (n["raw"], of_table.get("records", 0))
+        sums[f"records = records consumed by {name}"] = (records, of_table.get("records", 0))
     return Stock(
         raw=n["raw"],
+        retired=retired,
         redelivered=redelivered,
         versions=n["versions"],
         superseded=n["versions"] - n["events"],

@@ -4,6 +4,8 @@ LakehouseError
 ├── TableMismatch        a table exists with another shape than its definition
 ├── UnknownMoment        a time, snapshot or tag that no table has
 ├── GateRefused          a gate cannot be overridden, or holds nothing back
+├── RetentionRefused     days of raw that must not be dropped, or not yet
+│   └── TooYoung             they have not been kept for long enough
 ├── PublishError
 │   ├── AuditFailed          the staged rows break an invariant: nothing was published
 │   ├── ConcurrentWriter     another writer consumed the same source: this one stops
@@ -35,6 +37,14 @@ class UnknownMoment(LakehouseError):
 
 class GateRefused(LakehouseError):
     """An override that the policy does not allow, or that has nothing to let pass."""
+
+
+class RetentionRefused(LakehouseError):
+    """Days of raw that somebody still needs, or that cannot be told apart from those that stay."""
+
+
+class TooYoung(RetentionRefused):
+    """Days of raw that have not been kept for as long as was promised."""
 
 
 class PublishError(LakehouseError):

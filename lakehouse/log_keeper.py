@@ -14,6 +14,7 @@ from lakehouse.definitions import PUBLISH_LOG
 from lakehouse.publish import Plan, Publisher
 from lakehouse.publish_log import unlogged
 from lakehouse.refs import Head
+from lakehouse.retention_log import keep_retention_log
 from lakehouse.turns import drop_abandoned
 
 WRITER = "log"
@@ -24,7 +25,8 @@ _log = structlog.get_logger(__name__)
 def keep_log(catalog: RestCatalog, spark: SparkSession, at_least: int = 1) -> int:
     """Append to the log what it does not hold yet, if that is `at_least` so many snapshots.
 
-    Call it before snapshots expire. Safe to run twice and beside another one. Returns the rows appended.
+    What retention says in its stamps goes to its own ledger. Call it before snapshots expire. Safe to run
+    twice and beside another one. Returns the rows appended.
     """
     appended = 0
 
@@ -37,6 +39,7 @@ def keep_log(catalog: RestCatalog, spark: SparkSession, at_least: int = 1) -> in
             return None
         return plan_to_append(spark, head, rows)
 
+    keep_retention_log(catalog, spark)
     drop_abandoned(catalog, PUBLISH_LOG, WRITER, _ABANDONED_SECONDS)
     Publisher(catalog, WRITER).publish(PUBLISH_LOG, plan)
     _log.info("publish log kept", rows=appended)

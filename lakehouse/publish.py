@@ -49,6 +49,7 @@ from lakehouse.refs import (
     stamp_of,
     tag_to,
 )
+from lakehouse.retired import NOTHING, Retired
 from lakehouse.stamp import Stamp
 
 STAGE_PREFIX = "stage_"
@@ -99,6 +100,7 @@ class Plan:
         audit: checks the staged table and snapshot; raises `AuditFailed` and nothing is published.
         progress: how far the source is consumed then; None leaves the tag `progress` where it is.
         totals: running counts after this publish; those not named stay as they are.
+        retired: what retention has dropped then; nothing leaves what the head says as it is.
         complete_to, arrivals and the rest: what the stamp is to say besides (`stamp.py`).
     """
 
@@ -110,6 +112,8 @@ class Plan:
     complete_to: datetime | None = None
     arrivals: tuple[Arrivals, ...] = ()
     totals: Mapping[str, int] = field(default_factory=dict)
+    retired: Retired = NOTHING
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -206,6 +210,8 @@ class Publisher:
             plan.complete_to,
             plan.arrivals,
             {**head.totals, **plan.totals},
+            plan.retired or head.retired,
+            plan.notes,
         )
         stage = Stage(head, f"{STAGE_PREFIX}{self.writer}_{time.time_ns() // 1_000_000}_{token[:12]}", stamp)
         started = time.monotonic()

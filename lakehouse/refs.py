@@ -18,6 +18,7 @@ from pyiceberg.table.update import SetSnapshotRefUpdate
 
 from lakehouse.errors import LakehouseError, RolledBack
 from lakehouse.offsets import OffsetVector
+from lakehouse.retired import Retired
 from lakehouse.stamp import Stamp
 
 MAIN = "main"
@@ -45,8 +46,17 @@ class Head:
     @property
     def totals(self) -> Mapping[str, int]:
         """Running counts as main has them: a replay corrects them without moving the progress."""
+        return self._newest.totals
+
+    @property
+    def retired(self) -> Retired:
+        """What retention has dropped from the table as main has it."""
+        return self._newest.retired
+
+    @property
+    def _newest(self) -> Stamp:
         stamps = (stamp_of(s) for s in ancestry(self.table.metadata, self.snapshot))
-        return next((s.totals for s in stamps if s is not None), self.progress.totals)
+        return next((s for s in stamps if s is not None), self.progress)
 
 
 def decided_before(versions: Head, raw: Head) -> OffsetVector:

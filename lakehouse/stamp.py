@@ -12,9 +12,11 @@ from datetime import datetime
 from lakehouse import arrivals
 from lakehouse.arrivals import Arrivals
 from lakehouse.offsets import OffsetVector
+from lakehouse.retired import NOTHING, Retired
 
 _PREFIX = "paywave."
 _COUNT_PREFIX = "paywave.total."
+_NOTE_PREFIX = "paywave.note."
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class Stamp:
         complete_to: Kafka time up to which every record is consumed; None where it is not known.
         arrivals: how late the records came that this publish consumed, per event hour.
         totals: running counts since the table's birth, e.g. `redelivered`; they move with the data.
+        retired: what retention has dropped from the table so far; like the totals it is carried on.
+        notes: what this one publish says besides, by name.
     """
 
     token: str
@@ -40,6 +44,8 @@ class Stamp:
     complete_to: datetime | None = None
     arrivals: tuple[Arrivals, ...] = ()
     totals: Mapping[str, int] = field(default_factory=dict)
+    retired: Retired = NOTHING
+    notes: Mapping[str, str] = field(default_factory=dict)
 
     def properties(self) -> dict[str, str]:
         """Render as snapshot summary properties."""
@@ -51,9 +57,12 @@ class Stamp:
             "source-snapshot": self.source_snapshot,
             "complete-to": None if self.complete_to is None else self.complete_to.isoformat(),
             "arrivals": arrivals.to_json(self.arrivals) if self.arrivals else None,
+            "retired-before": None if self.retired.before is None else self.retired.before.isoformat(),
+            "retired-below": self.retired.below.to_json() if self.retired else None,
         }
         named = {_PREFIX + name: str(value) for name, value in found.items() if value is not None}
-        return named | {_COUNT_PREFIX + name: str(count) for name, count in self.totals.items()}
+        counts = {_COUNT_PREFIX + name: str(count) for name, count in self.totals.items()}
+        return named | counts | {_NOTE_PREFIX + name: text for name, text in self.notes.items()}
 
     @classmethod
     def from_summary(cls, summary: Mapping[str, str]) -> Stamp | None:
@@ -71,12 +80,22 @@ class Stamp:
             source_snapshot=_int(summary.get(_PREFIX + "source-snapshot")),
             complete_to=datetime.fromisoformat(complete_to) if complete_to is not None else None,
             arrivals=arrivals.from_json(noted) if noted is not None else (),
-            totals={
-                name.removeprefix(_COUNT_PREFIX): int(count)
-                for name, count in summary.items()
-                if name.startswith(_COUNT_PREFIX)
-            },
+            totals={name: int(count) for name, count in _named(summary, _COUNT_PREFIX).items()},
+            retired=_retired(summary),
+            notes=_named(summary, _NOTE_PREFIX),
         )
+
+
+def _named(summary: Mapping[str, str], prefix: str) -> dict[str, str]:
+    return {name.removeprefix(prefix): text for name, text in summary.items() if name.startswith(prefix)}
+
+
+def _retired(summary: Mapping[str, str]) -> Retired:
+    before = summary.get(_PREFIX + "retired-before")
+    if before is None:
+        return NOTHING
+    below = summary[_PREFIX + "retired-below"]
+    return Retired(datetime.fromisoformat(before), OffsetVector.from_json(below))
 
 
 def _int(text: str | None) -> int | None:

@@ -34,7 +34,8 @@ class Formula(NamedTuple):
 
 # Along the way of a record. Counted per Kafka partition and hour:
 KAFKA = Formula("kafka", "records kept by Kafka", ("records in raw",))
-RAW = Formula("raw", "offsets consumed", ("records in raw",))
+# What retention dropped is taken from its ledger.
+RAW = Formula("raw", "offsets consumed", ("records in raw", "retired"))
 RECORDS = Formula("records", "records", ("redelivered", "versions", "quarantined"))
 # per currency and type of event:
 VERSION_AMOUNTS = Formula("version_amounts", "amount in raw", ("amount of versions",), is_money=True)

@@ -92,7 +92,9 @@ class CountingJob:
 
     def _build(self, head: Head) -> Plan | None:
         raw, hint = read_head(self._catalog, RAW), head.progress.source_snapshot
-        self._batch = batch = next_batch(raw, head.offsets, hint, self._settings.max_records)
+        # a table made anew counts what there still is
+        start = head.offsets if list(head.offsets) else raw.retired.below
+        self._batch = batch = next_batch(raw, start, hint, self._settings.max_records)
         if batch is None:
             return None
         self._counts = counts = self._tally.count(read_batch(self._spark, batch))

@@ -10,6 +10,7 @@ StreamingError
 ├── ProfileError        a partner profile is wrong, unknown or does not fit the file
 ├── RegistryError       the registry of partners is wrong, or a secret it names is not there
 ├── TokenKeyError       the keys of card tokens are wrong, or cannot be opened
+├── RawRetired          records that retention dropped from raw are asked for
 └── InputFileError      a file to send cannot be read
 """
 
@@ -26,6 +27,10 @@ class StreamingError(Exception):
 
 class GateClosed(StreamingError):
     """A gate (`quality/policy.py`) is closed; it opens by itself once its cause is gone."""
+
+
+class RawRetired(StreamingError):
+    """Retention dropped records from raw that a reader has not read, or that are asked for."""
 
 
 class SendError(StreamingError):

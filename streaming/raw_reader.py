@@ -16,6 +16,7 @@ from lakehouse.catalog import CATALOG_NAME
 from lakehouse.definitions import RAW
 from lakehouse.offsets import OffsetVector
 from lakehouse.refs import Head, ancestry, stamp_of
+from streaming.errors import RawRetired
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,16 @@ def next_batch(
 
     Returns:
         None where raw holds nothing new.
+
+    Raises `RawRetired` where retention dropped records after `start`: none is skipped by itself.
     """
+    if not start.covers(raw.retired.below):
+        raise RawRetired(
+            f"table {raw.name} begins at {raw.retired.below.to_json()}: retention dropped what came before "
+            f"{raw.retired.before}; a reader stands at {start.to_json()}",
+            "a curated table cannot be built from raw alone any more: set its branch main to a snapshot or a "
+            "tag that has those rows, or restore it; raw.retention_log says what was dropped",
+        )
     if start.covers(raw.offsets):
         return None
     history = list(ancestry(raw.table.metadata, raw.snapshot))

@@ -185,6 +185,7 @@ def _print_verification(console: Console, v: Verification) -> None:
         console.print(f"  {what}: {count:,}")
     for difference in v.findings.first:
         console.print(f"    {difference}", markup=False, soft_wrap=True)
+    _print_remarks(console, v.range.remarks)
     for conflict in v.conflicts:
         console.print(f"  identity conflict, {conflict}", markup=False, soft_wrap=True)
     if v.is_equal:
@@ -197,6 +198,7 @@ def _print_verification(console: Console, v: Verification) -> None:
 
 def _print_contract(console: Console, found: ContractReport) -> None:
     console.print(f"{found.scope}: {found.records:,} records, contract version {found.version}")
+    _print_remarks(console, found.remarks)
     if not found.changes:
         console.print("it would change nothing")
         return
@@ -209,6 +211,7 @@ def _print_contract(console: Console, found: ContractReport) -> None:
 
 def _print_applied(console: Console, applied: Applied) -> None:
     console.print(f"{applied.scope}: {applied.records:,} records, {len(applied.touched):,} partitions")
+    _print_remarks(console, applied.remarks)
     if applied.is_rebuilt:
         console.print("  rebuilt from the first record")
     for what, count in sorted(applied.changed.items()):
@@ -220,6 +223,11 @@ def _print_applied(console: Console, applied: Applied) -> None:
         console.print(f"  as it was before: paywave query --tag {applied.tag} …")
     elif not applied.is_rebuilt:
         console.print("  nothing to change")
+
+
+def _print_remarks(console: Console, remarks: tuple[str, ...]) -> None:
+    for remark in remarks:
+        console.print(f"  note: {remark}", markup=False, soft_wrap=True)
 
 
 def _print_repaired(console: Console, conflicts: tuple[Conflict, ...], repaired: int) -> None:

@@ -9,6 +9,7 @@ from lakehouse.definitions.ledgers import DRIFT, LEDGER_TABLES, PARTNER_FILES, P
 from lakehouse.definitions.partner_hours import PARTNER_HOURS, PARTNER_HOURS_TABLE
 from lakehouse.definitions.payments import PAYMENT_TABLES, PAYMENTS, QUARANTINE, RAW, TRANSACTIONS, VERSIONS
 from lakehouse.definitions.reconciliation import RECONCILIATION, RECONCILIATION_TABLES
+from lakehouse.definitions.retention import RETENTION_LOG, RETENTION_TABLES
 from lakehouse.definitions.table import FIRST_PARTITION_ID, SNAPSHOTS_KEPT, Column, Table
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "QUARANTINE",
     "RAW",
     "RECONCILIATION",
+    "RETENTION_LOG",
     "SNAPSHOTS_KEPT",
     "TABLES",
     "TRANSACTIONS",
@@ -37,5 +39,6 @@ TABLES: tuple[Table, ...] = (
     PARTNER_HOURS_TABLE,
     *GATE_TABLES,
     *RECONCILIATION_TABLES,
+    *RETENTION_TABLES,
 )
 BY_NAME = {table.name: table for table in TABLES}

@@ -38,7 +38,7 @@ def rewrite_files(
     """
     jvm: Any = spark._jvm
     actions = jvm.org.apache.iceberg.spark.actions.SparkActions.get(spark._jsparkSession)
-    action = actions.rewriteDataFiles(_java_table(spark, stage.head.name)).toBranch(stage.branch).sort()
+    action = actions.rewriteDataFiles(java_table(spark, stage.head.name)).toBranch(stage.branch).sort()
     action = action.filter(_filter(jvm, definition, buckets, keys))
     for name, value in {**_OPTIONS, "target-file-size-bytes": str(target_bytes)}.items():
         action = action.option(name, value)
@@ -54,7 +54,7 @@ def merge_manifests(stage: Stage, spark: SparkSession, paths: Iterable[str]) -> 
     whether main still was the stage's parent.
     """
     jvm: Any = spark._jvm
-    table = _java_table(spark, stage.head.name)
+    table = java_table(spark, stage.head.name)
     wanted, chosen = set(paths), jvm.java.util.HashSet()
     for manifest in table.currentSnapshot().dataManifests(table.io()):
         if manifest.path() in wanted:
@@ -93,7 +93,7 @@ def _class(jvm: Any, name: str) -> Any:
     return jvm.java.lang.Class.forName(name)
 
 
-def _java_table(spark: SparkSession, name: str) -> Any:
+def java_table(spark: SparkSession, name: str) -> Any:
     """Load a table as Iceberg's own Java object, as it is now."""
     jvm: Any = spark._jvm
     return jvm.org.apache.iceberg.spark.Spark3Util.loadIcebergTable(

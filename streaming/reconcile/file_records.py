@@ -26,7 +26,7 @@ from streaming.replay.expected import COORDINATES, judged_rows
 from streaming.replay.pinned import Pinned, count_by_partition
 
 # The dropzone's clock and Kafka's may differ, and a record of a file is never looked for before it.
-_CLOCKS = timedelta(hours=1)
+CLOCKS = timedelta(hours=1)
 _FILE = ("digest", "sent_as")
 _MOST_LINES = 1_000_000
 Key = tuple[str, str]
@@ -90,7 +90,7 @@ class FileRecords:
         return missing[0].first if missing else None
 
     def _tagged(self) -> DataFrame:
-        since = min(file.received_at for file in self._files) - _CLOCKS
+        since = min(file.received_at for file in self._files) - CLOCKS
         rows = read_table(self._spark, RAW, self._raw_snapshot).where(F.col("kafka_ts") >= F.lit(since))
         named = self._spark.createDataFrame(
             [(f.digest, f.sent_as) for f in self._files], "digest string, sent_as string"

@@ -156,7 +156,7 @@ def count_tables(catalog: RestCatalog, raw: Head, made_at: datetime) -> Iterator
     if versions.offsets != quarantine.offsets:
         return
     rows, records = Account(RAW_ADDS_UP), Account(RECORDS)
-    rows.add({}, OffsetVector().records_to(raw.offsets), _rows(raw))
+    rows.add({}, OffsetVector().records_to(raw.offsets), _rows(raw), raw.totals.get("retired", 0))
     # A replay may judge anew: what left quarantine is a version then, or one more copy of one.
     redelivered = versions.totals.get("redelivered", 0) + quarantine.totals.get("released", 0)
     consumed = OffsetVector().records_to(versions.offsets)

@@ -9,7 +9,7 @@ once, and audited; so whatever is missing between them was there.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -66,7 +66,7 @@ class OffsetAccounts:
             found = self.places.record(NOT_IN_RAW, r.topic_id, r.partition, gap.first, gap.hour)
             self.raw.name(found, gap.records)
         for place, (consumed, records) in by_place.items():
-            self.raw.add(self.places.place(*place), consumed, records)
+            self.raw.add(self.places.place(*place), consumed, records, 0)
         if self.kept is not None:
             self._add_kept(self.kept, sums, missing, start, end)
 
@@ -98,6 +98,15 @@ class OffsetAccounts:
             if r.topic_id in kept.end.topics:
                 found = self.places.record(NOT_IN_KAFKA, r.topic_id, r.partition, r.start, None)
                 self.kafka.name(found, r.end - r.start)
+
+    def add_retired(self, below: OffsetVector, dropped: Mapping[tuple[str, int], int]) -> None:
+        """Add what retention dropped: the offsets below a vector, and how many rows the ledger says.
+
+        A gap that was there before is a difference ever after: nothing can put it right any more.
+        """
+        for topic_id, partition, end in below:
+            place = self.places.partition(topic_id, partition)
+            self.raw.add({**place, "hour": "retired"}, end, 0, dropped.get((topic_id, partition), 0))
 
     def add_lost(self, reached: OffsetVector) -> None:
         """Add what retention removed before raw, which stands at `reached`, had it."""

@@ -22,10 +22,11 @@ from lakehouse.definitions import PAYMENTS, RAW, TRANSACTIONS, VERSIONS
 from lakehouse.file_ledger import FileLedger
 from lakehouse.gate_log import holds_of
 from lakehouse.offsets import OffsetVector
-from lakehouse.refs import read_head
+from lakehouse.refs import Head, read_head
+from lakehouse.retention_log import dropped_records
 from quality.reconciliation import Account
 from streaming.partitions import Partition
-from streaming.reconcile.file_records import count_files
+from streaming.reconcile.file_records import CLOCKS, count_files
 from streaming.reconcile.files import FileAccounts, files_of
 from streaming.reconcile.offsets import Kept
 from streaming.reconcile.payments import PaymentAccounts
@@ -75,7 +76,7 @@ class Reconciler:
             records = self._records(scope, pinned, raw.offsets)
             payments = self._payments(scope, pinned, records.touched)
             transactions = self._transactions(scope)
-            files = self._files(scope, pinned, raw.snapshot.snapshot_id)
+            files = self._files(scope, pinned, raw)
             conflicts = tuple(conflict.as_json() for conflict in payments.conflicts)
         figures = {"records": records.count, "behind_raw": pinned.vector.records_to(raw.offsets)}
         result = Reconciliation(
@@ -104,6 +105,9 @@ class Reconciler:
         whole, first, last = widened(self._spark, found, pinned.vector)
         accounts = RecordAccounts(self._kept(consumed))
         accounts.offsets.add_lost(consumed)
+        if found.retired and scope.start is None:
+            accounts.offsets.add_retired(found.retired.below, dropped_records(self._catalog))
+        self._remarks += found.remarks
         done, total = 0, whole.records
         for chunk in whole.chunks(self._settings.chunk_records):
             accounts.add(self._spark, self._catalog, pinned, chunk, (first, last))
@@ -154,13 +158,16 @@ class Reconciler:
         accounts.add(both, self._settings.buckets)
         return accounts.rows, accounts.amounts
 
-    def _files(self, scope: Scope, pinned: Pinned, raw_snapshot: int) -> FileAccounts:
-        found = files_of(FileLedger(self._catalog).settled(scope.start), scope.end)
+    def _files(self, scope: Scope, pinned: Pinned, raw: Head) -> FileAccounts:
+        settled = files_of(FileLedger(self._catalog).settled(scope.start), scope.end)
+        found = [file for file in settled if not raw.retired.reaches(file.received_at - CLOCKS)]
+        if len(found) < len(settled):
+            self._remarks.append(f"{len(settled) - len(found)} files are of days that retention dropped")
         folded = [file for file in found if pinned.vector.covers(file.offsets)]
         if len(folded) < len(found):
             self._remarks.append(f"{len(found) - len(folded)} files are not folded yet")
         accounts = FileAccounts()
         holds = holds_of(self._catalog)
-        for file, lines, missing in count_files(self._spark, pinned, raw_snapshot, folded, holds):
+        for file, lines, missing in count_files(self._spark, pinned, raw.snapshot.snapshot_id, folded, holds):
             accounts.add(file, lines, missing)
         return accounts

@@ -38,6 +38,8 @@ def widened(
     """
     first = OffsetVector() if found.since is None else _after_the_last_before(spark, found, found.since, end)
     last = end if found.until is None else _first_from(spark, found, found.until, end)
+    # below, raw has nothing any more, and nothing is missing
+    first, last = first.greatest(found.retired.below), last.greatest(found.retired.below)
     return replace(found, start=found.start.least(first), end=found.end.greatest(last)), first, last
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
 from itertools import groupby
@@ -23,6 +23,7 @@ from pyiceberg.catalog.rest import RestCatalog
 from pyiceberg.table.update import AssertRefSnapshotId, AssertTableUUID
 from pyspark.sql import DataFrame, SparkSession
 
+from lakehouse.consistency import standings
 from lakehouse.definitions import PAYMENTS, QUARANTINE, TRANSACTIONS, VERSIONS
 from lakehouse.errors import LostRace
 from lakehouse.offsets import OffsetVector
@@ -35,7 +36,7 @@ from streaming.frames import Frames
 from streaming.partitions import Partition
 from streaming.replay.conflicts import Conflict, Conflicts
 from streaming.replay.copies import Copies
-from streaming.replay.expected import judged, payment_rows, version_rows
+from streaming.replay.expected import judged, payment_rows, require_told, version_rows, with_retired
 from streaming.replay.journal import Journal
 from streaming.replay.manner import Interrupted, Manner
 from streaming.replay.pinned import (
@@ -78,6 +79,7 @@ class Applied:
     changed: Counter[str] = field(default_factory=Counter)
     failed: set[Partition] = field(default_factory=set)  # those whose error the manner tolerates
     conflicts: tuple[Conflict, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Render for programs."""
@@ -89,6 +91,7 @@ class Applied:
             "changed": dict(self.changed),
             "before": self.tag if self.is_tagged else None,
             "repaired": [c.as_json() for c in self.conflicts if c.is_open],
+            "remarks": list(self.remarks),
         }
 
     def saved(self) -> dict[str, Any]:
@@ -182,6 +185,7 @@ class Applier:
         is_whole = state.scope.is_all or bool(state.scope.partitions)
         vector = self._vector() if is_whole else state.vector
         found = range_of(self._spark, self._catalog, state.scope, vector)
+        state.remarks = found.remarks
         copies, source = self._gather(state, found, journal)
         sizes = self._sizes(state, copies)
         self._each_unit(state, journal, VERSIONS, sizes, lambda unit: self._versions(copies, source, unit))
@@ -193,9 +197,12 @@ class Applier:
         if self._manner.repairs:
             state.conflicts = repair(self._catalog, self._spark, self._settings.buckets)
         if state.scope.is_all:
-            count_anew(
-                self._spark, self._publisher, lambda head: copies.below(None, head.offsets, source).count()
-            )
+            if not found.retired:  # else the copies that there were cannot be counted any more
+                count_anew(
+                    self._spark,
+                    self._publisher,
+                    lambda head: copies.below(None, head.offsets, source).count(),
+                )
             self._fold_transactions(state)
         copies.drop()
 
@@ -235,7 +242,7 @@ class Applier:
         else:
             self._read_scope(state, found, journal)
             copies = self._copies(state.scope, state.touched)
-            whole = RawRange(found.snapshot_id, OffsetVector(), self._vector())
+            whole = replace(found, start=found.retired.below, end=self._vector(), since=None, until=None)
             source = speaking_of(self._spark, whole, tuple(state.touched)) if state.touched else found
         copies.create()
         for chunk, decoded in copies.gather(source, self._settings.chunk_records):
@@ -284,8 +291,9 @@ class Applier:
 
     def _versions(self, copies: Copies, source: RawRange, unit: list[Partition]) -> _Build:
         def build(head: Head, keep: Frames) -> Replacement | None:
-            want = keep(version_rows(copies.below(unit, head.offsets, source)))
             have = read_at(self._spark, head, unit, self._settings.buckets)
+            told = with_retired(copies.below(unit, head.offsets, source), have, source.retired)
+            want = keep(version_rows(told))
             return replace_groups(head, want, have, unit, self._settings.buckets, keep, redelivered)
 
         return build
@@ -296,8 +304,13 @@ class Applier:
         buckets = self._settings.buckets
 
         def build(head: Head, keep: Frames) -> Replacement | None:
-            want = keep(payment_rows(keep(version_rows(copies.below(unit, head.offsets, source)))))
             have = read_at(self._spark, head, unit, buckets)
+            told = copies.below(unit, head.offsets, source)
+            if source.retired:
+                versions = self._versions_at(head, unit)
+                require_told(conflicts().without(have), versions, source.retired)
+                told = with_retired(told, versions, source.retired)
+            want = keep(payment_rows(keep(version_rows(told))))
             replacement = replace_groups(head, want, have, unit, buckets, keep)
             if replacement is None or not conflicts().found:
                 return replacement
@@ -305,6 +318,19 @@ class Applier:
             return replace_groups(head, want, have, unit, buckets, keep)
 
         return build
+
+    def _versions_at(self, payments: Head, unit: list[Partition]) -> DataFrame:
+        """Read versions as they were when they told of the same records as a head of payments."""
+        versions = self._catalog.load_table(VERSIONS)
+        stood = (snapshot for snapshot, vector in standings(versions) if vector == payments.offsets)
+        found = next(stood, None)
+        if found is None:
+            raise StreamingError(
+                f"replay: no kept snapshot of {VERSIONS} stands where {PAYMENTS} stands, so what retention "
+                "dropped from raw cannot be told",
+                "let the curated job catch up (`paywave stream curated --once`), then run it again",
+            )
+        return read_partitions(self._spark, VERSIONS, self._settings.buckets, unit, found)
 
     def _each_unit(
         self,

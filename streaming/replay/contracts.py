@@ -53,6 +53,7 @@ class ContractReport:
     version: int
     records: int
     changes: dict[Kind, Changed]
+    remarks: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Render for programs; amounts as text."""
@@ -70,6 +71,7 @@ class ContractReport:
             "contract": self.version,
             "records": self.records,
             "changes": changes,
+            "remarks": list(self.remarks),
         }
 
 
@@ -101,4 +103,4 @@ def report_contract(
             changes.setdefault(kind, Changed()).add(row["records"], row["amount"], examples)
         report("records", found.start.records_to(chunk.end), found.records)
     most_first = sorted(changes.items(), key=lambda item: -item[1].records)
-    return ContractReport(scope, version, found.records, dict(most_first))
+    return ContractReport(scope, version, found.records, dict(most_first), found.remarks)

@@ -15,9 +15,13 @@ from lakehouse.definitions import BY_NAME, PAYMENTS, VERSIONS
 from lakehouse.fold import Coordinates
 from lakehouse.gate_log import GateLog
 from lakehouse.gates import Hold
+from lakehouse.offsets import OffsetVector
+from lakehouse.retired import Retired
 from streaming.decode import decode
+from streaming.errors import RawRetired
 from streaming.fold_groups import PAYMENT_KEY, VERSION_KEY, fold_groups
 from streaming.holds import with_holds
+from streaming.raw_reader import between
 from streaming.replay.ranges import RawRange
 
 COORDINATES = Coordinates._fields
@@ -45,6 +49,32 @@ def judged_rows(raw: DataFrame, holds: Iterable[Hold]) -> DataFrame:
 def valid(decoded: DataFrame) -> DataFrame:
     """Each valid record as a row of event_versions: the row that it would be alone."""
     return decoded.where("violations IS NULL").select(*VERSION_COLUMNS)
+
+
+def with_retired(copies: DataFrame, versions: DataFrame, retired: Retired) -> DataFrame:
+    """Add to copies from raw the versions that are told by records which retention dropped from it.
+
+    Such a row is its earliest copy, whole: it stands for what raw no longer has, and so is never given up.
+    """
+    if not retired:
+        return copies
+    dropped = versions.where(between(OffsetVector(), retired.below)).select(*VERSION_COLUMNS)
+    return copies.unionByName(dropped)
+
+
+def require_told(payments: DataFrame, versions: DataFrame, retired: Retired) -> None:
+    """Check that versions have what payments show of dropped records: else nothing but payments has it.
+
+    Raises `RawRetired`, naming one.
+    """
+    shown = payments.where(between(OffsetVector(), retired.below)).select(*VERSION_KEY, *COORDINATES)
+    lost = shown.join(versions.select(*VERSION_KEY), list(VERSION_KEY), "left_anti").limit(1).collect()
+    if lost:
+        raise RawRetired(
+            f"{PAYMENTS} shows event {lost[0]['event_id']} by a record that retention dropped from raw, and "
+            f"{VERSIONS} no longer has it: to fold it again would delete the payment",
+            f"restore the rows of {VERSIONS} first, from an older snapshot or a tag (`paywave query --tag`)",
+        )
 
 
 def version_rows(copies: DataFrame) -> DataFrame:

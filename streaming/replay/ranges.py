@@ -17,6 +17,8 @@ from lakehouse.catalog import CATALOG_NAME
 from lakehouse.definitions import RAW
 from lakehouse.offsets import OffsetVector
 from lakehouse.refs import ancestry, read_head, stamp_of
+from lakehouse.retired import NOTHING, Retired
+from streaming.errors import RawRetired
 from streaming.partitions import Partition, start_of
 from streaming.raw_reader import between
 from streaming.replay.scope import MOST_AHEAD, Scope, WrongScope
@@ -24,13 +26,20 @@ from streaming.replay.scope import MOST_AHEAD, Scope, WrongScope
 
 @dataclass(frozen=True)
 class RawRange:
-    """Records of raw between two vectors whose Kafka time lies in a range, read at one snapshot."""
+    """Records of raw between two vectors whose Kafka time lies in a range, read at one snapshot.
+
+    Args:
+        retired: what retention had dropped at that snapshot; the range begins there or later.
+        remarks: what of the scope raw no longer has, for people.
+    """
 
     snapshot_id: int
     start: OffsetVector
     end: OffsetVector
     since: datetime | None = None
     until: datetime | None = None
+    retired: Retired = NOTHING
+    remarks: tuple[str, ...] = ()
 
     @property
     def records(self) -> int:
@@ -65,10 +74,12 @@ class RawRange:
 def range_of(spark: SparkSession, catalog: RestCatalog, scope: Scope, end: OffsetVector) -> RawRange:
     """Find the records of a scope below `end`, as of raw's head.
 
-    Raises `WrongScope` for a raw snapshot that is not kept, or brought no records.
+    Raises `WrongScope` for a raw snapshot that is not kept, or brought no records, and `RawRetired` where
+    retention dropped all of the scope; of a part of it the range remarks that.
     """
     head = read_head(catalog, RAW)
-    everything = RawRange(head.snapshot.snapshot_id, OffsetVector(), end)
+    everything = RawRange(head.snapshot.snapshot_id, head.retired.below, end, retired=head.retired)
+    everything = replace(everything, remarks=_left_out(scope, head.retired))
     if scope.raw_snapshot is not None:
         return _brought_by(catalog, scope.raw_snapshot, everything)
     if scope.partitions:
@@ -118,4 +129,35 @@ def _brought_by(catalog: RestCatalog, snapshot_id: int, everything: RawRange) ->
             f"table {RAW}: the snapshot before {snapshot_id} has expired, so what it brought is not known",
             "give the Kafka time instead, --from and --to",
         )
-    return replace(everything, start=start or OffsetVector(), end=stamp.progress.least(everything.end))
+    start, reached = start or OffsetVector(), stamp.progress.least(everything.end)
+    first = start.greatest(everything.retired.below)
+    found = replace(everything, start=first, end=reached.greatest(first))
+    if found.records == start.records_to(reached):
+        return found
+    if not found.records:
+        raise _gone(f"raw snapshot {snapshot_id}", everything.retired)
+    return replace(found, remarks=(_begins(everything.retired),))
+
+
+def _left_out(scope: Scope, retired: Retired) -> tuple[str, ...]:
+    """Say what of a scope raw no longer has. Raises `RawRetired` if that is all of it."""
+    if retired.before is None or scope.raw_snapshot is not None or not retired.reaches(scope.start):
+        return ()
+    if scope.end is not None and scope.end <= retired.before:
+        raise _gone(str(scope), retired)
+    return (_begins(retired),)
+
+
+def _begins(retired: Retired) -> str:
+    return (
+        f"raw begins at {retired.before}: retention dropped what came before, and rows that tell of it are "
+        "taken as they stand"
+    )
+
+
+def _gone(scope: str, retired: Retired) -> RawRetired:
+    return RawRetired(
+        f"{scope}: raw no longer has these records, retention dropped all before {retired.before}",
+        "the curated tables keep what they told; raw.retention_log says when, why and by whose leave; a tag "
+        "of raw from before may still have them: `paywave query --tag`",
+    )

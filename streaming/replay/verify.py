@@ -98,6 +98,7 @@ class Verification:
             "differences": dict(self.findings.counts),
             "first": [difference._asdict() for difference in self.findings.first],
             "conflicts": [conflict.as_json() for conflict in self.conflicts],
+            "remarks": list(self.range.remarks),
         }
 
 

@@ -19,6 +19,7 @@ from lakehouse.definitions import (
     QUARANTINE,
     RAW,
     RECONCILIATION,
+    RETENTION_LOG,
     TABLES,
     TRANSACTIONS,
     VERSIONS,
@@ -56,6 +57,7 @@ def test_the_tables_of_the_design_are_there() -> None:
         DRIFT,
         GATE_LOG,
         RECONCILIATION,
+        RETENTION_LOG,
     }
     assert len(BY_NAME) == len(TABLES)
 
@@ -115,6 +117,7 @@ def test_partitions_as_the_design_has_them(table: Table, buckets: int) -> None:
             DRIFT: [],
             GATE_LOG: [],
             RECONCILIATION: [],
+            RETENTION_LOG: [],
             PARTNER_HOURS: [],
         }[table.name]
     )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lakehouse.offsets import OffsetVector
+from lakehouse.retired import NOTHING, Retired
 from lakehouse.stamp import Stamp
 
 names = st.text("abcdefghijklmnopqrstuvwxyz-", min_size=1, max_size=12)
@@ -18,6 +21,9 @@ stamps = st.builds(
     contract_version=st.none() | st.integers(1, 99),
     source_snapshot=st.none() | numbers,
     totals=st.dictionaries(names, numbers, max_size=3),
+    retired=st.just(NOTHING)
+    | st.just(Retired(datetime(2024, 1, 1, tzinfo=UTC), OffsetVector({"t": {0: 3}}))),
+    notes=st.dictionaries(names, st.text(max_size=20), max_size=2),
 )
 
 

@@ -1,0 +1,45 @@
+"""A pipeline whose topic takes each record's time from who sends it: days of long ago, for retention."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from confluent_kafka import Producer
+
+from streaming.message import message_of
+from streaming.simulate import Plan, Simulation
+from streaming.topics import ensure_topics, payments_topic
+from tests.pipeline import DIRTY, PARTITIONS, SPAN, Pipeline
+
+
+class AgedPipeline(Pipeline):
+    """The main job on records of any Kafka time. Ours never take it from a producer: LogAppendTime."""
+
+    def create_topic(self) -> None:
+        topic = payments_topic(self.topic, PARTITIONS, 1, 1, 1)
+        config = {**topic.config, "message.timestamp.type": "CreateTime", "retention.ms": "-1"}
+        ensure_topics(self.settings.kafka_properties(), replace(topic, config=config))
+
+    def send_at(self, moment: datetime, lines: Iterable[bytes], source: str = "bank") -> None:
+        """Send lines as of one Kafka time, each after the other."""
+        producer = Producer({**self.settings.kafka_properties(), "acks": "all"})
+        failed: list[str] = []
+        for message in (message_of(line, source) for line in lines):
+            producer.produce(
+                self.topic,
+                message.value,
+                message.key,
+                headers=list(message.headers),
+                timestamp=int(moment.timestamp() * 1000),
+                on_delivery=lambda error, _: failed.append(str(error)) if error else None,
+            )
+        assert producer.flush(60) == 0
+        assert not failed, failed[:3]
+
+
+def lines_of(day: datetime, count: int, seed: int) -> list[bytes]:
+    """Events with every kind of dirt, of the day before one, so that its noon may take them."""
+    start = day.astimezone(UTC) - timedelta(days=1)
+    return list(Simulation(Plan(count, seed, start, SPAN, DIRTY)).lines())
