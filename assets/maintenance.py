@@ -13,7 +13,7 @@ from pydantic import Field
 
 from assets.tables import OWNER, key_of, spec_of
 from assets.work import SPARK_POOL, Work
-from lakehouse.definitions import BY_NAME, RECONCILIATION
+from lakehouse.definitions import BY_NAME, RAW, RECONCILIATION
 from lakehouse.maintenance.rewrite import REWRITTEN
 
 # One at a time: two would find each other's work done, and live writers are to win most races.
@@ -98,6 +98,44 @@ def manifest_merge(
     return _figures(work.run(context, ["maintain", "manifests", *config.arguments()]))
 
 
+class Retired(dg.Config):
+    """Which days of raw are dropped: those before this one. Without it the run only says what could go."""
+
+    before: str = ""
+    reason: str = ""
+    approver: str = ""
+
+    def arguments(self) -> list[str]:
+        """Render as the command's options."""
+        given = {"--before": self.before, "--reason": self.reason, "--approver": self.approver}
+        return [part for option, value in given.items() if value for part in (option, value)]
+
+
+# No schedule: what is dropped cannot be brought back, so a person asks for it.
+@_maintain(
+    "raw_retention",
+    [key_of(RAW)],
+    "Whole days of raw older than 30 months, dropped only by an explicit run with reason and approver, which "
+    "raw.retention_log keeps. A run without a day says what could go.",
+)
+def raw_retention(
+    context: dg.AssetExecutionContext, work: Work, config: Retired
+) -> dg.MaterializeResult[Any]:
+    """Drop old days of raw, or say which could go."""
+    found = work.run(context, ["maintain", "retention", *config.arguments()])
+    days = [dg.TableRecord({"day": str(day["day"]), "records": day["records"]}) for day in found["days"]]
+    return dg.MaterializeResult(
+        metadata={
+            "dry_run": found["dry_run"],
+            "records": found["records"],
+            "bytes": found["bytes"],
+            "held_by_tags": dg.MetadataValue.json(found["held_by_tags"]),
+            "blocked_by": dg.MetadataValue.json(found["behind"]),
+            **({"days": dg.MetadataValue.table(days)} if days else {}),
+        }
+    )
+
+
 class Span(dg.Config):
     """Which records to reconcile: those of so many hours of Kafka time until now; 0: all there are."""
 
@@ -150,7 +188,7 @@ def _result(found: dict[str, Any], rows: list[dict[str, Any]]) -> dg.Materialize
     )
 
 
-ASSETS = (compaction, expiry, orphan_removal, manifest_merge, reconciliation)
+ASSETS = (compaction, expiry, orphan_removal, manifest_merge, raw_retention, reconciliation)
 
 
 def _schedule(name: str, asset: str, cron: str) -> dg.ScheduleDefinition:

@@ -65,6 +65,7 @@ class Servers:
     def start(self) -> None:
         """Start all three and wait until the pages answer. Raises `ServiceFailed` with where to look."""
         self.logs.mkdir(parents=True, exist_ok=True)
+        self._migrate()
         self._servers[:] = [
             Server(name, [sys.executable, "-m", *command], self.logs / f"dagster-{name}.log")
             for name, command in self._commands().items()
@@ -90,6 +91,21 @@ class Servers:
     def stop(self) -> None:
         """Ask `watch` to stop all; safe in a signal handler."""
         self._stopping.set()
+
+    def _migrate(self) -> None:
+        """Bring the storage to this version, or create it: three servers at once trip over each other."""
+        log = self.logs / "dagster-migrate.log"
+        with log.open("ab") as output:
+            done = subprocess.run(
+                [sys.executable, "-m", "dagster", "instance", "migrate"],
+                env={**os.environ, **self.environment},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                check=False,
+            )
+        if done.returncode:
+            raise ServiceFailed("Dagster's storage cannot be brought to this version", f"its log is {log}")
 
     def _commands(self) -> dict[str, list[str]]:
         workspace = ["--workspace", str(WORKSPACE)]

@@ -21,6 +21,7 @@ from lakehouse.definitions import (
     QUARANTINE,
     RAW,
     RECONCILIATION,
+    RETENTION_LOG,
     TRANSACTIONS,
     VERSIONS,
     Table,
@@ -41,6 +42,7 @@ _MADE_OF: Mapping[str, tuple[str, ...]] = {
     PARTNER_HOURS: (RAW,),
     GATE_LOG: (PARTNER_HOURS,),
     PUBLISH_LOG: (VERSIONS, PAYMENTS, QUARANTINE),
+    RETENTION_LOG: (RAW,),
     RECONCILIATION: (RAW, VERSIONS, PAYMENTS, QUARANTINE, TRANSACTIONS, PARTNER_FILES),
 }
 
