@@ -24,7 +24,11 @@ from tests.commands import Done, Running
 from tests.pipeline import Pipeline, dirty
 from tests.reference import assert_the_law, contents
 
-pytestmark = [pytest.mark.integration, pytest.mark.faults]
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.faults,
+    pytest.mark.skipif(not os.environ.get("PAYWAVE_LONG_FAULTS"), reason="long: `make test-faults` runs it"),
+]
 SECONDS = 300.0
 
 
