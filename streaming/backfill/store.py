@@ -11,10 +11,10 @@ import os
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from streaming.backfill.errors import AlreadyRunning, EditedPlan, UnknownBackfill, WrongPlan
+from streaming.backfill.errors import AlreadyRunning, EditedPlan, Refused, UnknownBackfill, WrongPlan
 from streaming.backfill.estimate import measured_factor
 from streaming.backfill.plan import Plan, approved_by, check_name, parse, render
 from streaming.backfill.state import State
@@ -152,14 +152,13 @@ class Store:
         """Tell by how much the rates were wrong in the latest backfill that is done; 1 where none is."""
         done = []
         for name in self.names():
-            backfill = self.find(name)
-            state = backfill.state()
+            state = self.find(name).state()
             if state.finished_at is not None:
                 done.append((state.finished_at, name, state.seconds))
-        if not done:
-            return 1.0
-        _, name, seconds = max(done)
-        return measured_factor(self.find(name).plan().estimate.by_rates, seconds / 60)
+        for _, name, seconds in sorted(done, reverse=True):
+            with suppress(Refused):  # its plan was edited since
+                return measured_factor(self.find(name).plan().estimate.by_rates, seconds / 60)
+        return 1.0
 
 
 def write_plan(path: Path, plan: Plan) -> None:
