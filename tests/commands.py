@@ -79,6 +79,10 @@ class Running:
         """Command lines of it and of all that it started, as everybody on the machine may read them."""
         return [_read(pid, "cmdline").replace("\0", " ") for pid in self._session()]
 
+    def pids_of(self, program: str) -> list[int]:
+        """Those of its processes that run a program, told by its file's name."""
+        return [pid for pid in self._session() if Path(_read(pid, "cmdline").split("\0")[0]).name == program]
+
     @property
     def pid(self) -> int:
         """Of the command itself."""

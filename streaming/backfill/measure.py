@@ -49,7 +49,7 @@ def measure(catalog: RestCatalog, hours: Sequence[str]) -> tuple[list[PlannedHou
                 is_open=closed_to is None or start_of(number + 1) > closed_to,
             )
         )
-    snapshots = {name: head.snapshot.snapshot_id for name, head in heads.items()}
+    snapshots = {name: str(head.snapshot.snapshot_id) for name, head in heads.items()}
     return found, MeasuredAt(heads[RAW].offsets.to_json(), snapshots)
 
 

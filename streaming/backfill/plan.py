@@ -50,10 +50,13 @@ class PlannedHour:
 
 @dataclass(frozen=True)
 class MeasuredAt:
-    """When the figures were taken: raw's offset vector, as JSON text, and each table's snapshot."""
+    """When the figures were taken: raw's offset vector, as JSON text, and each table's snapshot.
+
+    Snapshots are text: not every reader of JSON has integers as long as theirs.
+    """
 
     offsets: str
-    snapshots: dict[str, int]
+    snapshots: dict[str, str]
 
 
 @dataclass(frozen=True)

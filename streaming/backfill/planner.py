@@ -6,12 +6,13 @@ Belongs here: putting a plan together. Does not: the figures (`measure.py`), the
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import structlog
 from pyiceberg.catalog.rest import RestCatalog
 
-from streaming.backfill.errors import BackfillError, WrongPlan
+from streaming.backfill.errors import WrongPlan
 from streaming.backfill.estimate import chunks, estimate
 from streaming.backfill.hours import in_order
 from streaming.backfill.measure import is_unfolded, measure
@@ -74,14 +75,14 @@ class Planner:
         Whoever asks for the same again finds the same plan, and how far it is: once it is done, there is
         nothing to do. Another reason makes another plan.
         """
-        name = name_for(in_order(hours), reason)
-        try:
-            kept = self._store.find(name)
-        except BackfillError:
-            plan = self.plan(hours, reason, requested_by, approver, name)
-            self._store.add(plan)
-            _log.info("backfill planned", backfill=name, hours=len(plan.hours), approver=approver)
-            return plan
+        hours = in_order(hours)
+        name = name_for(hours, reason)
+        if not self._store.has(name):
+            made = self.plan(hours, reason, requested_by, approver, name)
+            with suppress(WrongPlan):  # another process was first
+                self._store.add(made)
+                _log.info("backfill planned", backfill=name, hours=len(made.hours), approver=approver)
+        kept = self._store.find(name)
         plan = kept.plan()
         if plan.approver is None:
             plan = approved_by(plan, approver)

@@ -146,6 +146,7 @@ class Runner:
         self._settings = settings
         self._report = report
         self._is_stopping = False
+        self._pace = Pace(catalog, settings.freshness, lambda: self._is_stopping)
 
     def stop(self) -> None:
         """Ask a run to end after the unit at hand; running it again goes on there."""
@@ -270,7 +271,7 @@ class Runner:
         self._raise_if_stopping()
         state.begin(hours)
         run.save()
-        watch = _Watch(run, self._settings.buckets, self._before_unit(), self._is_alive)
+        watch = _Watch(run, self._settings.buckets, self._before_unit, self._is_alive)
         applier = self._applier(run, watch, report)
         attributes: dict[str, str | int] = {"backfill": run.plan.name, "first": hours[0], "hours": len(hours)}
         with _tracer.start_as_current_span("backfill.chunk", attributes=attributes):
@@ -312,15 +313,10 @@ class Runner:
 
     # -- beside others ---------------------------------------------------------------------------------------
 
-    def _before_unit(self) -> Callable[[], None]:
-        pace = Pace(self._catalog, self._settings.freshness, lambda: self._is_stopping)
-
-        def before() -> None:
-            self._raise_if_stopping()
-            pace.give_way()
-            self._raise_if_stopping()
-
-        return before
+    def _before_unit(self) -> None:
+        self._raise_if_stopping()
+        self._pace.give_way()
+        self._raise_if_stopping()
 
     def _raise_if_stopping(self) -> None:
         if self._is_stopping:
@@ -378,6 +374,7 @@ class _Watch(Watch):
             if is_whole and state.of(hour).status is Status.RUNNING:
                 state.finish(hour)
                 _hours.add(1, {"outcome": "done"})
+                trace.get_current_span().add_event("hour done", {"hour": hour})
                 _log.info("hour done", backfill=name, hour=hour, changed=dict(state.of(hour).changed))
         self._run.save()
 

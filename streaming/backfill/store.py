@@ -11,10 +11,10 @@ import os
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from streaming.backfill.errors import AlreadyRunning, EditedPlan, UnknownBackfill, WrongPlan
+from streaming.backfill.errors import AlreadyRunning, EditedPlan, Refused, UnknownBackfill, WrongPlan
 from streaming.backfill.estimate import measured_factor
 from streaming.backfill.plan import Plan, approved_by, check_name, parse, render
 from streaming.backfill.state import State
@@ -110,17 +110,18 @@ class Store:
 
     def has(self, name: str) -> bool:
         """Tell whether there is one of this name."""
-        return name in self.names()
+        return Backfill(self._folder / check_name(name)).plan_path.exists()
 
     def add(self, plan: Plan) -> Backfill:
         """Keep a new plan. Raises `WrongPlan` where there is one of its name."""
         found = Backfill(self._folder / check_name(plan.name))
-        if found.plan_path.exists():
+        try:
+            create_file(found.plan_path, render(plan))
+        except FileExistsError:
             raise WrongPlan(
                 f"there is a backfill {plan.name} already",
                 f"choose another --name; `paywave backfill status {plan.name}` says how far that one is",
-            )
-        found.save_plan(plan)
+            ) from None
         return found
 
     def take(self, path: Path) -> Backfill:
@@ -151,37 +152,55 @@ class Store:
         """Tell by how much the rates were wrong in the latest backfill that is done; 1 where none is."""
         done = []
         for name in self.names():
-            backfill = self.find(name)
-            state = backfill.state()
+            state = self.find(name).state()
             if state.finished_at is not None:
                 done.append((state.finished_at, name, state.seconds))
-        if not done:
-            return 1.0
-        _, name, seconds = max(done)
-        return measured_factor(self.find(name).plan().estimate.by_rates, seconds / 60)
+        for _, name, seconds in sorted(done, reverse=True):
+            with suppress(Refused):  # its plan was edited since
+                return measured_factor(self.find(name).plan().estimate.by_rates, seconds / 60)
+        return 1.0
 
 
 def write_plan(path: Path, plan: Plan) -> None:
     """Write a plan to a file of anybody's choice. Raises `WrongPlan` where there is one already."""
-    if path.exists():
-        raise WrongPlan(f"the file {path} is there already", "choose another --file")
-    replace_file(path, render(plan))
+    try:
+        create_file(path, render(plan))
+    except FileExistsError:
+        raise WrongPlan(f"the file {path} is there already", "choose another --file") from None
 
 
 def replace_file(path: Path, text: str) -> None:
     """Replace a file, all or nothing, even if the machine stops."""
+    _drafted(path, text).replace(path)
+    _sync(path.parent)
+
+
+def create_file(path: Path, text: str) -> None:
+    """Create a file, all or nothing. Raises `FileExistsError`: of two that do so at once, one succeeds."""
+    draft = _drafted(path, text)
+    try:
+        path.hardlink_to(draft)
+    finally:
+        draft.unlink()
+    _sync(path.parent)
+
+
+def _drafted(path: Path, text: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     with draft.open("w") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    draft.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
+    return draft
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)
 
 
 def _taken_soon(descriptor: int) -> bool:

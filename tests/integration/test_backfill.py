@@ -14,7 +14,7 @@ from lakehouse.catalog import CATALOG_NAME
 from lakehouse.definitions import PAYMENTS, QUARANTINE, VERSIONS
 from lakehouse.moments import Moment
 from lakehouse.publish import Publisher, Stage
-from streaming.backfill.errors import AlreadyRunning, EditedPlan, NotApproved
+from streaming.backfill.errors import AlreadyRunning, EditedPlan, NotApproved, Stopped
 from streaming.backfill.hours import read_hour
 from streaming.backfill.plan import Plan
 from streaming.backfill.planner import Planner
@@ -23,6 +23,7 @@ from streaming.backfill.settings import BackfillSettings
 from streaming.backfill.state import Status
 from streaming.backfill.store import Store
 from streaming.replay import apply
+from tests.crashes import crash_once
 from tests.pipeline import Pipeline, dirty
 from tests.reference import assert_the_law, contents
 
@@ -103,6 +104,11 @@ def fail_in(monkeypatch: pytest.MonkeyPatch, hour: str) -> None:
     monkeypatch.setattr(apply, "replace_groups", failing)
 
 
+def is_of(table: str, publisher: Publisher, stage: Stage) -> bool:
+    """Tell a backfill's publish to a table from others."""
+    return publisher.writer == WRITER and stage.head.name == table
+
+
 def test_planned_hours_are_put_right_and_one_that_failed_is_done_again_alone(
     pipeline: Pipeline, backfills: Backfills, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,20 +137,24 @@ def test_planned_hours_are_put_right_and_one_that_failed_is_done_again_alone(
     assert within(done, contents(pipeline)) == within(done, before)
     assert within([hours[1]], contents(pipeline)) == within([hours[1]], spoiled)
 
+    crash_once(monkeypatch, Publisher, "_swap", lambda self, stage, _: is_of(PAYMENTS, self, stage))
+    monkeypatch.setattr(Runner, "_is_alive", lambda self: False)
+    with pytest.raises(Stopped, match="the process ends here"):
+        backfills.run("fix-fees")
+    monkeypatch.undo()
+    assert pipeline.catalog.list_tables("replay"), "what was gathered is kept"
     second = backfills.run("fix-fees")
-    assert [(hour.hour, hour.attempts) for hour in second.hours] == [(hours[1], 2)]
+    assert [(hour.hour, hour.attempts) for hour in second.hours] == [(hours[1], 3)]
+    assert set(second.changed) == {f"{PAYMENTS}: added", f"{PAYMENTS}: deleted"}, "versions were done already"
     assert second.is_done
     assert within(hours, contents(pipeline)) == within(hours, before)
-    assert set(first.changed + second.changed) == {
-        f"{table}: {change}" for table in (VERSIONS, PAYMENTS) for change in ("added", "deleted")
-    }
     assert not pipeline.catalog.list_tables("replay"), "no scratch table is left"
     then = Moment(tag="before-backfill-fix-fees")
     count = pipeline.query(f"SELECT count(*) FROM {PAYMENTS}", moment=then)
     assert count == [(len(spoiled[PAYMENTS]),)]
 
-    third = backfills.runner(no_spark).run("fix-fees")
-    assert (third.hours, third.is_done) == ((), True)
+    done_already = backfills.runner(no_spark).run("fix-fees")
+    assert (done_already.hours, done_already.is_done) == ((), True)
     assert not backfills.run("fix-fees", hours=hours[:1], again=True).changed
     assert Store(backfills.settings.folder).factor() != 1.0
 
@@ -165,12 +175,12 @@ def test_two_backfills_and_the_live_job_at_once(
     original = Publisher._open
 
     def others_go_first(self: Publisher, stage: Stage) -> None:
-        if self.writer == WRITER and stage.head.name == PAYMENTS and not others:
+        if is_of(PAYMENTS, self, stage) and not others:
             with pytest.raises(AlreadyRunning):
                 backfills.runner(no_spark).run("one")
             others.append(None)
             others[:] = [backfills.run("other")]
-        if self.writer == WRITER and stage.head.name in (VERSIONS, PAYMENTS) and batches:
+        if self.writer == WRITER and stage.head.name == VERSIONS and batches:
             pipeline.send_lines(batches.pop())
             pipeline.run()
         original(self, stage)
@@ -201,7 +211,11 @@ def test_what_nobody_approved_or_somebody_edited_is_refused(pipeline: Pipeline, 
     with pytest.raises(EditedPlan):
         runner.run(plan.name, approver="bob")
     backfill.plan_path.write_text(text)
-    found = backfills.run(plan.name, approver="bob")
+    runner.stop()
+    stopped = runner.run(plan.name, approver="bob")
+    assert stopped.is_stopped
+    assert [hour.status for hour in stopped.hours] == [Status.PENDING, Status.PENDING]
+    found = backfills.run(plan.name)
     assert found.is_done, "hours of nothing are done"
     assert not found.changed
     assert found.tag is None

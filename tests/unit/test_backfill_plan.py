@@ -46,7 +46,7 @@ def plans(draw: st.DrawFn) -> Plan:
         reason=draw(_text),
         requested_by=draw(_text),
         created=NOW,
-        measured_at=MeasuredAt('{"t":{"0":5}}', {"curated.payments": draw(_count)}),
+        measured_at=MeasuredAt('{"t":{"0":5}}', {"curated.payments": str(draw(_count))}),
         buckets=draw(st.integers(1, 64)),
         chunk_hours=draw(st.integers(1, 48)),
         chunk_rows=draw(st.integers(1, 10**9)),

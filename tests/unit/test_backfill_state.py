@@ -105,7 +105,8 @@ def test_a_store_keeps_plans_and_lets_one_process_at_each(tmp_path: Path) -> Non
             raise UnknownBackfill(f"{error} {error.hint}") from None
     one, other = store.add(PLAN), store.add(replace(PLAN, name="other"))
     with pytest.raises(WrongPlan, match="already"):
-        store.add(PLAN)
+        store.add(replace(PLAN, reason="another"))
+    assert one.plan() == PLAN
     assert store.names() == ["fix-fees", "other"]
     assert not one.is_running()
     with one.locked(), other.locked():
