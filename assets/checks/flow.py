@@ -84,7 +84,8 @@ def completeness(lake: Lake, _name: str) -> Finding:
     ]
     said = f"{len(found.rows) - len(short)} of {len(found.rows)} hours that closed today were complete then"
     hours = {"hours": dg.MetadataValue.table(records)} if records else {}
-    return Finding(not short, f"{said}; `paywave changes --hour` says what changed", True, hours)
+    hint = "; `paywave changes --hour` says what came late" if short else ""
+    return Finding(not short, said + hint, True, hours)
 
 
 def gates(lake: Lake, _name: str) -> Finding:
