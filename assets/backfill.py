@@ -11,14 +11,12 @@ import dagster as dg
 
 from assets.lake import Lake
 from assets.tables import key_of, spec_of
-from assets.work import Work
+from assets.work import SPARK_POOL, Work
 from lakehouse.definitions import PAYMENTS, VERSIONS
 from streaming.backfill.plan import name_for
 from streaming.backfill.state import State, Status
 from streaming.backfill.store import Store
 
-# One at a time, whichever backfill it is of: live processing keeps the rest of the machine.
-POOL = "backfill"
 _NOTE = "The streaming jobs keep it; to materialize an hour folds that again from raw."
 _BACKFILL_TAG = "dagster/backfill"
 _RETRY = dg.RetryPolicy(max_retries=2, delay=30, backoff=dg.Backoff.EXPONENTIAL)
@@ -42,7 +40,7 @@ def curated_hours_asset(hours: dg.HourlyPartitionsDefinition, most_hours: int) -
         name="curated_hours",
         specs=specs,
         can_subset=False,
-        pool=POOL,
+        pool=SPARK_POOL,
         retry_policy=_RETRY,
         backfill_policy=dg.BackfillPolicy.multi_run(most_hours),
     )

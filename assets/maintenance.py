@@ -16,8 +16,6 @@ from assets.work import SPARK_POOL, Work
 from lakehouse.definitions import BY_NAME, RAW, RECONCILIATION
 from lakehouse.maintenance.rewrite import REWRITTEN
 
-# One at a time: two would find each other's work done, and live writers are to win most races.
-POOL = "maintenance"
 # A run is idempotent, so whatever made it fail, trying again later is right.
 _RETRY = dg.RetryPolicy(max_retries=3, delay=60, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
 _REWRITTEN = [key_of(name) for name in REWRITTEN]
@@ -46,7 +44,7 @@ def _maintain(name: str, deps: Sequence[dg.AssetKey], description: str) -> Any:
         owners=[OWNER],
         tags={"layer": "maintenance"},
         kinds={"iceberg", "spark"},
-        pool=POOL,
+        pool=SPARK_POOL,
         retry_policy=_RETRY,
     )
 

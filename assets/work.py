@@ -12,7 +12,8 @@ import dagster as dg
 
 from assets.lake import Lake
 
-# What starts Spark beside the streaming jobs waits its turn here, so that they keep their freshness.
+# Backfills, maintenance and whatever else is heavy run one at a time (a pool's limit can be raised, see
+# `assets/instance.py`), so that the streaming jobs keep the rest of the machine and win most races.
 SPARK_POOL = "spark"
 Context = dg.AssetExecutionContext | dg.OpExecutionContext
 
