@@ -12,7 +12,7 @@ import dagster as dg
 from pydantic import Field
 
 from assets.tables import OWNER, key_of, spec_of
-from assets.work import SPARK_POOL, Work
+from assets.work import FIRST, SPARK_POOL, Work
 from lakehouse.definitions import BY_NAME, RAW, RECONCILIATION
 from lakehouse.maintenance.rewrite import REWRITTEN
 
@@ -195,6 +195,7 @@ def _schedule(name: str, asset: str, cron: str) -> dg.ScheduleDefinition:
         target=dg.AssetSelection.assets(dg.AssetKey.from_user_string(asset)),
         cron_schedule=cron,
         default_status=dg.DefaultScheduleStatus.RUNNING,
+        tags=FIRST,
     )
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _LAUNCHED = "DAGSTER_PIPES_CONTEXT"
 _LOOK_SECONDS = 1.0
+_has_result = False
 
 
 @contextmanager
@@ -37,8 +38,22 @@ def told_to_dagster() -> Iterator[None]:
 
 def tell_result(value: Mapping[str, Any]) -> None:
     """Hand the command's result over."""
+    global _has_result
     if (pipes := _pipes()) is not None:
         pipes.report_custom_message({"result": json.loads(json.dumps(value, default=str))})
+        _has_result = True
+
+
+def tell_code(code: int) -> int:
+    """Hand the exit code over, and return the one to exit with.
+
+    A command that fell short after it had said its result ends well for Dagster, or the result would be lost;
+    what asked for it is told the code too.
+    """
+    if (pipes := _pipes()) is None or not _has_result:
+        return code
+    pipes.report_custom_message({"code": code})
+    return 0
 
 
 def tell_progress(said: str) -> None:
