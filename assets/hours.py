@@ -179,7 +179,7 @@ def _told(name: str, hour: _Hour) -> dg.AssetMaterialization:
     return dg.AssetMaterialization(
         key_of(name),
         partition=hour.key,
-        description="closed" if not hour.late else "closed; late records were added",
+        description="the hour has closed" if not hour.late else "late records came for this closed hour",
         metadata={"records": hour.records, "late_records": hour.late},
     )
 
