@@ -7,12 +7,14 @@ keep it (`instance.py`).
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+import urllib.parse
 import urllib.request
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -28,6 +30,7 @@ CODE = "code"
 _PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS, _LOOK_SECONDS = 1.0, 30.0, 0.5
 _READY_SECONDS, _STOP_SECONDS = 120.0, 20.0
 _PR_SET_PDEATHSIG = 1
+_LOADED = "{workspaceOrError {... on Workspace {locationEntries {locationOrLoadError {__typename}}}}}"
 _log = structlog.get_logger(__name__)
 
 
@@ -65,7 +68,7 @@ class Servers:
         return f"http://{self.host}:{self.port}"
 
     def start(self) -> None:
-        """Start all three and wait until the pages answer. Raises `ServiceFailed` with where to look."""
+        """Start all three and wait until the pages show what there is. Raises `ServiceFailed` with where to look."""
         self.logs.mkdir(parents=True, exist_ok=True)
         self._prepare()
         self._servers[:] = [
@@ -151,12 +154,18 @@ class Servers:
                 if server.process is not None and server.process.poll() is not None:
                     self._fail(f"Dagster's {server.name} ended with code {server.process.returncode}", server)
             if time.monotonic() > until:
-                self._fail(f"Dagster's pages did not answer within {_READY_SECONDS:.0f} s", self._servers[1])
+                self._fail(f"Dagster's pages showed nothing within {_READY_SECONDS:.0f} s", self._servers[0])
             time.sleep(_LOOK_SECONDS)
 
     def _answers(self) -> bool:
-        with suppress(OSError), urllib.request.urlopen(f"{self.url}/server_info", timeout=5) as answer:  # noqa: S310
-            return bool(answer.status == 200)
+        """Tell whether the pages know the definitions: they answer before they have them."""
+        query = urllib.parse.urlencode({"query": _LOADED})
+        with (
+            suppress(OSError, ValueError, KeyError),
+            urllib.request.urlopen(f"{self.url}/graphql?{query}", timeout=5) as answer,  # noqa: S310
+        ):
+            found = json.load(answer)["data"]["workspaceOrError"]["locationEntries"]
+            return [entry["locationOrLoadError"]["__typename"] for entry in found] == ["RepositoryLocation"]
         return False
 
     def _fail(self, what: str, server: Server) -> None:
