@@ -68,7 +68,7 @@ class Servers:
         return f"http://{self.host}:{self.port}"
 
     def start(self) -> None:
-        """Start all three and wait until the pages show what there is. Raises `ServiceFailed` with where to look."""
+        """Start all three and wait until the pages show the graph. Raises `ServiceFailed`: where to look."""
         self.logs.mkdir(parents=True, exist_ok=True)
         self._prepare()
         self._servers[:] = [

@@ -20,7 +20,8 @@ SECONDS = 150.0
 _RUNS = """{runsOrError(limit: 100) {... on Runs {results {
   runId parentRunId status tags {key value} assetSelection {path} assetCheckSelection {name}}}}}"""
 _LAUNCH = """mutation($params: ExecutionParams!) {launchPipelineExecution(executionParams: $params) {
-  __typename ... on LaunchRunSuccess {run {runId}} ... on PythonError {message}}}"""
+  __typename ... on LaunchRunSuccess {run {runId}} ... on InvalidSubsetError {message}
+  ... on PythonError {message}}}"""
 _SELECTOR = {
     "repositoryName": "__repository__",
     "repositoryLocationName": "paywave",

@@ -1,6 +1,6 @@
-"""Dagster's parts are killed, as processes: what they were to do is done all the same, and nothing is left behind.
+"""Dagster's parts are killed, as processes: what they were to do is done, and nothing is left behind.
 
-Belongs here: real processes of `paywave ui`. Does not: the commands that it launches (`test_backfill_kill.py`).
+Belongs here: real processes of `paywave ui`. Does not: what it launches (`test_backfill_kill.py`).
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def served(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 class Damage:
-    """An hour with a wrong amount; from then on readers may see it so or put right, and nothing in between."""
+    """An hour with a wrong amount: from then on readers see it so or put right, and nothing in between."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
