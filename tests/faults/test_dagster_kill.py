@@ -34,7 +34,7 @@ HOUR = (datetime.now(UTC) - timedelta(days=2)).replace(minute=30, second=0, micr
 KEY = HOUR.strftime(KEY_FORMAT)
 CURATED = tuple("/".join(key_of(name).path) for name in (VERSIONS, PAYMENTS))
 SETTINGS = {
-    "PAYWAVE_CONDUCTOR__RETRY_SECONDS": "0.5",
+    "PAYWAVE_CONDUCTOR__RETRY_SECONDS": "3",
     "PAYWAVE_CONDUCTOR__FIRST_HOUR": f"{HOUR - timedelta(days=1):%Y-%m-%dT%H}:00Z",
 }
 DAMAGED = f"array_contains(event_ids, '{event_id('damaged')}')"
