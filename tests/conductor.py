@@ -16,7 +16,7 @@ from local.ports import free_port
 from tests.commands import Running
 from tests.pipeline import Pipeline
 
-SECONDS = 150.0
+SECONDS = 300.0
 _RUNS = """{runsOrError(limit: 100) {... on Runs {results {
   runId parentRunId status tags {key value} assetSelection {path} assetCheckSelection {name}}}}}"""
 _LAUNCH = """mutation($params: ExecutionParams!) {launchPipelineExecution(executionParams: $params) {

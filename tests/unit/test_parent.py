@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-# The parent starts a child that never ends by itself, and ends once that is ready. The pipe closes with the child.
+# The parent starts a child that never ends by itself, and ends once that is ready. The child holds a pipe.
 CHILD = """
 import os, signal, sys, time
 from local.parent import end_with
@@ -21,7 +21,8 @@ time.sleep(600)
 """
 PARENT = """
 import subprocess, sys
-child = subprocess.Popen([sys.executable, "-c", sys.argv[1]], stdout=subprocess.PIPE, pass_fds=[int(sys.argv[2])])
+command, pipe = [sys.executable, "-c", sys.argv[1]], int(sys.argv[2])
+child = subprocess.Popen(command, stdout=subprocess.PIPE, pass_fds=[pipe])
 assert child.stdout.readline() == b"ready\\n"
 """
 
