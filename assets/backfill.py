@@ -20,7 +20,6 @@ from streaming.backfill.store import Store
 _NOTE = "The streaming jobs keep it; to materialize an hour folds that again from raw."
 _SELF = "dagster"
 _BACKFILL_TAG = "dagster/backfill"
-_RETRY = dg.RetryPolicy(max_retries=2, delay=30, backoff=dg.Backoff.EXPONENTIAL)
 
 
 class Why(dg.Config):
@@ -30,8 +29,15 @@ class Why(dg.Config):
     approver: str = ""
 
 
-def curated_hours_asset(hours: dg.HourlyPartitionsDefinition, most_hours: int) -> dg.AssetsDefinition:
-    """Make the asset; a backfill of many hours becomes runs of at most `most_hours` each."""
+def curated_hours_asset(
+    hours: dg.HourlyPartitionsDefinition, most_hours: int, retry_seconds: float
+) -> dg.AssetsDefinition:
+    """Make the asset.
+
+    Args:
+        most_hours: a backfill of many hours becomes runs of at most this many each.
+        retry_seconds: a command that failed is tried again after these, then once more after twice these.
+    """
     specs = [
         spec.replace_attributes(partitions_def=hours, description=f"{spec.description} {_NOTE}")
         for spec in map(spec_of, (VERSIONS, PAYMENTS))
@@ -42,7 +48,7 @@ def curated_hours_asset(hours: dg.HourlyPartitionsDefinition, most_hours: int) -
         specs=specs,
         can_subset=False,
         pool=SPARK_POOL,
-        retry_policy=_RETRY,
+        retry_policy=dg.RetryPolicy(max_retries=2, delay=retry_seconds, backoff=dg.Backoff.EXPONENTIAL),
         backfill_policy=dg.BackfillPolicy.multi_run(most_hours),
     )
     def curated_hours(

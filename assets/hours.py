@@ -169,7 +169,7 @@ def hours_that_close(
 ) -> dg.SensorResult | dg.SkipReason:
     """Report each closed hour once, and once more whenever late records were added to it.
 
-    The cursor: key of the newest hour that was told of; of hours with late records, how many and when that was.
+    The cursor: key of the newest hour that was told of; of hours with late records, how many, and when.
     """
     seen, now = _Cursor.of(context.cursor), datetime.now(UTC)
     first = lake.settings().conductor.first_hour.strftime(KEY_FORMAT)
@@ -192,7 +192,7 @@ def _told(hour: _Hour) -> dg.AssetMaterialization:
     return dg.AssetMaterialization(
         EVENT_HOURS,
         partition=hour.key,
-        description="closed" if not hour.late else "closed; late records were added",
+        description="the hour has closed" if not hour.late else "late records came for this closed hour",
         metadata={"records": hour.records, "late_records": hour.late},
     )
 
@@ -216,7 +216,7 @@ class _Cursor(NamedTuple):
         return cls(**json.loads(text)) if text else cls("", {})
 
     def is_news(self, hour: _Hour, now: datetime) -> bool:
-        """Tell whether it has closed since, or late records came and it was long ago that any were told of."""
+        """Tell whether it has closed since, or late records came and any were told of long ago."""
         _, told_at = self.late.get(hour.key, (0, 0.0))
         is_quiet = now.timestamp() - told_at < QUIET.total_seconds()
         return hour.key > self.newest or (self.more(hour) > 0 and not is_quiet)

@@ -100,7 +100,8 @@ def completeness(lake: Lake, _name: str) -> Finding:
         )
         for hour, records, late, share in found.rows
     ]
-    said = f"{len(found.rows) - len(short)} of {len(found.rows)} hours that closed today were complete then"
+    whole, closed = len(found.rows) - len(short), len(found.rows)
+    said = f"{whole:,} of {closed:,} hours that closed within a day were complete when they closed"
     hours = {"hours": dg.MetadataValue.table(records)} if records else {}
     hint = "; `paywave changes --hour` says what came late" if short else ""
     return Finding(not short, said + hint, True, hours)
