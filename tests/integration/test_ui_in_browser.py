@@ -230,7 +230,7 @@ def test_a_failed_check_names_the_row_that_stands_twice(browser: Browser, pipeli
     try:
         browser.open(f"{OF_PAYMENTS}?view=checks&checkDetail=unique_key")
         browser.press("Execute all")
-        browser.wait_for("rows share their key, the first of them", doubled, "Failed")
+        browser.wait_for(f"rows share their key, the first of them: business_key {doubled}", "Failed")
         browser.picture("failed-check")
     finally:
         pipeline.spark.sql(
