@@ -236,6 +236,6 @@ def test_a_failed_check_names_the_row_that_stands_twice(browser: Browser, pipeli
         pipeline.spark.sql(
             f"CALL {CATALOG_NAME}.system.rollback_to_snapshot('{PAYMENTS}', {before.snapshot_id})"
         )
-    browser.press("Execute all")
+    browser.press("Execute")
     browser.wait_for("no two rows since", "Passed")
     browser.picture("check-that-passes-again")
