@@ -58,12 +58,17 @@ def unique_key(lake: Lake, name: str) -> Finding:
     )
     if not found.rows:
         return Finding(True, f"no two rows of {len(hours):,} hours share ({key})")
-    rows = [dict(zip(found.columns, map(str, row), strict=True)) for row in found.rows]
+    rows = [dict(zip(found.columns, map(_shown, row), strict=True)) for row in found.rows]
+    first = ", ".join(f"{name} {value}" for name, value in rows[0].items())
     return Finding(
         False,
-        f"rows share their key, the first of them {rows[0]}; `paywave replay apply` puts the partition right",
+        f"rows share their key, the first of them: {first}; `paywave replay apply` puts the partition right",
         metadata={"doubled": dg.MetadataValue.table([dg.TableRecord(row) for row in rows])},
     )
+
+
+def _shown(value: object) -> str:
+    return "null" if value is None else str(value)
 
 
 def _written(lake: Lake) -> set[int]:

@@ -97,9 +97,8 @@ def kill_command(served: Conductor, command: int) -> None:
 
 
 def kill_spark(served: Conductor, command: int) -> None:
-    for jvm in served.process.pids_of("java"):
-        if parent_of(jvm) == command:
-            os.kill(jvm, signal.SIGKILL)
+    (jvm,) = [java for java in served.process.pids_of("java") if parent_of(java) == command]
+    os.kill(jvm, signal.SIGKILL)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +113,7 @@ def test_an_hour_is_put_right_although_its_run_is_killed_midway(
     served: Conductor, pipeline: Pipeline, kill: Callable[[Conductor, int], None], statuses: list[str]
 ) -> None:
     damage = Damage(pipeline)
-    run = served.launch(*CURATED, partition=KEY)
+    run = served.launch(*CURATED, checked=False, partition=KEY)
     command = await_work(served, pipeline, run)
     damage.look()
     kill(served, command)
@@ -138,6 +137,7 @@ def await_work(served: Conductor, pipeline: Pipeline, run: str) -> int:
         return store.has(name) and store.find(name).state().of(KEY).status is Status.RUNNING
 
     served.wait_until(is_folding, "the hour is being folded")
+    served.wait_until(lambda: "raw: 2 of 2" in served.logs_of(run), "its records are gathered")
     (command,) = served.process.pids_with("-m", "cli", "backfill")
     return command
 
@@ -158,7 +158,7 @@ def test_killed_as_a_whole_it_leaves_nothing_behind_and_the_next_one_goes_on(
     served: Conductor, pipeline: Pipeline, tmp_path: Path
 ) -> None:
     damage = Damage(pipeline)
-    run = served.launch(*CURATED, partition=KEY)
+    run = served.launch(*CURATED, checked=False, partition=KEY)
     await_work(served, pipeline, run)
     os.kill(served.process.pid, signal.SIGKILL)
     served.process.wait(60)  # fails where anything of its session is left
