@@ -10,6 +10,7 @@ import ctypes
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -26,7 +27,7 @@ import structlog
 from local.errors import ServiceFailed
 
 WORKSPACE = Path(__file__).parent.parent / "workspace.yaml"
-CODE = "code"
+CODE, DAEMON = "code", "daemon"
 _PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS, _LOOK_SECONDS = 1.0, 30.0, 0.5
 _READY_SECONDS, _STOP_SECONDS = 120.0, 20.0
 _PR_SET_PDEATHSIG = 1
@@ -76,8 +77,10 @@ class Servers:
             for name, command in self._commands().items()
         ]
         for server in self._servers:
-            self._launch(server)
+            if server.name != DAEMON:
+                self._launch(server)
         self._wait()
+        self._launch_daemon()
 
     def pids(self) -> dict[str, int]:
         """The processes that run now."""
@@ -90,6 +93,7 @@ class Servers:
                 if server.process is not None and server.process.poll() is not None:
                     _log.error("server died", server=server.name, code=server.process.returncode)
                     self._restart(server)
+            self._launch_daemon()
         self._stop_all()
 
     def stop(self) -> None:
@@ -97,12 +101,23 @@ class Servers:
         self._stopping.set()
 
     def _restart(self, server: Server) -> None:
-        """Start one again, later and later; the runs of a code server went with it."""
+        """Start one again, later and later; the runs of a code server went with it, and are given up."""
         if self._stopping.wait(min(_LONGEST_PAUSE_SECONDS, _PAUSE_SECONDS * server.starts)):
             return
         if server.name == CODE:
+            for daemon in self._servers:
+                if daemon.name == DAEMON and daemon.process is not None:
+                    daemon.process.kill()
+                    daemon.process.wait()
+                    daemon.process = None
             self._prepare()
         self._launch(server)
+
+    def _launch_daemon(self) -> None:
+        """Start it once there are definitions: it tries but once to launch a lost run again."""
+        for server in self._servers:
+            if server.name == DAEMON and server.process is None and self._serves() and self._answers():
+                self._launch(server)
 
     def _prepare(self) -> None:
         """Ready the storage for all three: when it is new, they would trip over each other making it."""
@@ -128,7 +143,7 @@ class Servers:
                 *("--use-python-environment-entry-point", "--location-name", "paywave"),
             ],
             "webserver": ["dagster_webserver", "--host", self.host, "--port", str(self.port), *workspace],
-            "daemon": ["dagster._daemon", "run", *workspace],
+            DAEMON: ["dagster._daemon", "run", *workspace],
         }
 
     def _launch(self, server: Server) -> None:
@@ -156,6 +171,12 @@ class Servers:
             if time.monotonic() > until:
                 self._fail(f"Dagster's pages showed nothing within {_READY_SECONDS:.0f} s", self._servers[0])
             time.sleep(_LOOK_SECONDS)
+
+    def _serves(self) -> bool:
+        """Tell whether the code server does, which takes no call before it has loaded the definitions."""
+        with suppress(OSError), socket.create_connection(("127.0.0.1", self.code_port), timeout=5):
+            return True
+        return False
 
     def _answers(self) -> bool:
         """Tell whether the pages know the definitions: they answer before they have them."""

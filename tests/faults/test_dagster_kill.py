@@ -96,6 +96,13 @@ def kill_command(served: Conductor, command: int) -> None:
     os.kill(command, signal.SIGKILL)
 
 
+def kill_code_server(served: Conductor, command: int) -> None:
+    """Kill what runs the run: both must end by themselves."""
+    (server,) = served.process.pids_with("dagster", "api", "grpc")
+    os.kill(server, signal.SIGKILL)
+    served.wait_until(lambda: command not in served.process.pids_with("cli", "backfill"), "the command ended")
+
+
 def kill_spark(served: Conductor, command: int) -> None:
     (jvm,) = [java for java in served.process.pids_of("java") if parent_of(java) == command]
     os.kill(jvm, signal.SIGKILL)
@@ -105,6 +112,7 @@ def kill_spark(served: Conductor, command: int) -> None:
     ("kill", "statuses"),
     [
         (kill_run, ["FAILURE", "SUCCESS"]),  # launched again by the daemon
+        (kill_code_server, ["FAILURE", "SUCCESS"]),
         (kill_command, ["SUCCESS"]),  # tried again within the run
         (kill_spark, ["SUCCESS"]),
     ],

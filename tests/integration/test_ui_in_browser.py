@@ -15,6 +15,7 @@ import pytest
 from pyiceberg.catalog.rest import RestCatalog
 from pyspark.sql import SparkSession
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException, TimeoutException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -117,9 +118,13 @@ class Browser:
 
     def wait_for(self, *texts: str, seconds: float = SECONDS) -> None:
         """Wait until the page shows all of these."""
-        WebDriverWait(self.driver, seconds, ignored_exceptions=[Exception]).until(
-            lambda _: all(text in self.text for text in texts), f"page never showed all of {texts}"
-        )
+        try:
+            WebDriverWait(self.driver, seconds, ignored_exceptions=[StaleElementReferenceException]).until(
+                lambda _: all(text in self.text for text in texts)
+            )
+        except TimeoutException:
+            missing = [text for text in texts if text not in self.text]
+            raise AssertionError(f"the page does not show {missing} but {self.text}") from None
 
     def find(self, xpath: str) -> WebElement:
         """Wait for an element that can be pressed."""
@@ -155,6 +160,7 @@ def test_the_graph_shows_every_table_and_what_it_is_made_of(browser: Browser) ->
     browser.picture("graph")
     browser.open("/locations/__repository__@paywave/asset-groups/curated/lineage")
     zoom_out_to(browser, "payment_events", "event_versions", "payments", "transactions", "publish_log")
+    WebDriverWait(browser.driver, SECONDS).until(lambda _: "Loading" not in browser.text, "still loading")
     edges = browser.driver.find_elements(By.XPATH, "//*[name()='svg']//*[name()='path']")
     assert len(edges) >= 4
     browser.picture("graph-of-curated")
@@ -200,7 +206,7 @@ def test_hours_are_folded_again_by_clicking(
     conductor.wait_until(lambda: statuses(conductor) == {"SUCCESS"}, "the backfill succeeds")
     assert contents(pipeline) == before
     browser.open(f"{OF_PAYMENTS}?view=partitions&partition={KEYS[0]}")
-    browser.wait_for("Materialized (2)", "Failed (0)", "rows_added", "rows_deleted", "attempts")
+    browser.wait_for(f"Partition {KEYS[0]}", "Failed (0)", "rows_added\n1", "rows_deleted\n1", "attempts\n1")
     browser.picture("partitions")
     browser.open("/runs")
     browser.wait_for("Success")
