@@ -210,9 +210,6 @@ def test_hours_are_folded_again_by_clicking(
         f"{KEYS[0]}\nMaterialized\n", "Failed (0)", "rows_added\n1", "rows_deleted\n1", "attempts\n1"
     )
     browser.picture("partitions")
-    browser.open("/runs")
-    browser.wait_for("Success")
-    browser.picture("runs")
 
 
 def launch_by_clicking(browser: Browser, hours: str) -> None:
