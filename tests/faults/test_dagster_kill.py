@@ -139,10 +139,8 @@ def test_an_hour_is_put_right_although_its_run_is_killed_midway(
 
 def await_work(served: Conductor, pipeline: Pipeline, run: str) -> int:
     """Wait until the run's command is folding the hour. Returns its process."""
-    store, name = (
-        Store(pipeline.settings.home / "backfills"),
-        name_for([KEY], f"run {run} from Dagster's pages"),
-    )
+    store = Store(pipeline.settings.home / "backfills")
+    name = name_for([KEY], f"no reason given (run {run})")
 
     def is_folding() -> bool:
         return store.has(name) and store.find(name).state().of(KEY).status is Status.RUNNING

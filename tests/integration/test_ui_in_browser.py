@@ -249,5 +249,5 @@ def test_a_failed_check_names_the_row_that_stands_twice(browser: Browser, pipeli
             f"CALL {CATALOG_NAME}.system.rollback_to_snapshot('{PAYMENTS}', {before.snapshot_id})"
         )
     browser.press("Execute")
-    browser.wait_for("no two rows since", "Passed")
+    browser.wait_for("no two rows of", "Passed")
     browser.picture("check-that-passes-again")
