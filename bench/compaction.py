@@ -58,7 +58,7 @@ class Scale:
 
 
 FULL = Scale(120_000, 120, 2_000, 5)
-QUICK = Scale(5_000, 20, 500, 4)
+QUICK = Scale(3_000, 9, 300, 3)
 
 
 class Queries:

@@ -30,6 +30,7 @@ class Sender:
         self._rate = rate
         self._seed = seed
         self._stopping = threading.Event()
+        self.acknowledged = 0
         self._report: SendReport | None = None
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -49,9 +50,13 @@ class Sender:
                 self._settings.kafka.topic,
                 self._settings.kafka_properties(),
                 rate=self._rate,
+                on_sent=self._note,
             )
         except Exception as error:
             self._error = error
+
+    def _note(self, acknowledged: int) -> None:
+        self.acknowledged = acknowledged
 
     def _messages(self) -> Iterator[Message]:
         for number in count(self._seed):
