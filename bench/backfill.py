@@ -38,7 +38,7 @@ MOST_RATIO = 2.0
 HOURS = 100
 RATE = 500  # events per second
 _KEEPS_UP = 20.0  # seconds of the live stream that payments lack, at most, once the jobs are warm
-_SPAN = timedelta(hours=HOURS + 4)
+_MORE_HOURS = 4  # of the past, which stay as they are
 _SEED = 6
 _NAME = "bench"
 _DRAIN_SECONDS = 900.0
@@ -60,12 +60,15 @@ _HourSums = dict[str, dict[int, Sums]]
 
 @dataclass(frozen=True)
 class Scale:
-    """Records of the past, seconds of live work (to warm the jobs, at least, and alone), events a second."""
+    """Records of the past, seconds of live work (to warm the jobs, at least, and alone), events a second,
+    hours to fold again.
+    """
 
     records: int
     warm_s: float
     alone_s: float
     rate: int = RATE
+    hours: int = HOURS
 
 
 FULL = Scale(200_000, 180, 120)
@@ -74,16 +77,12 @@ QUICK = Scale(20_000, 45, 30)
 
 @dataclass(frozen=True)
 class Past:
-    """The hours to fold again: their first one, their rows before and after the damage, records sent."""
+    """The hours to fold again (since 1970), their rows before and after the damage, records sent."""
 
-    first: int
+    hours: range
     intact: _HourSums
     damaged: _HourSums
     records: int
-
-    @property
-    def hours(self) -> range:
-        return range(self.first, self.first + HOURS)
 
 
 @dataclass(frozen=True)
@@ -103,12 +102,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="bench-backfill")
     parser.add_argument("--quick", action="store_true", help="few records, short windows: a look, no result")
     parser.add_argument("--rate", type=int, default=RATE, help="events per second of the live stream")
+    parser.add_argument("--hours", type=int, default=HOURS, help="hours to fold again")
+    parser.add_argument("--records", type=int, help="events of the past")
     given = parser.parse_args()
-    scale = replace(QUICK if given.quick else FULL, rate=given.rate)
+    scale = QUICK if given.quick else FULL
+    records = given.records or scale.records
+    scale = replace(scale, rate=given.rate, hours=given.hours, records=records)
     print(machine())
     print(
-        f"{scale.records:,} events of the past in {HOURS} hours and 4 more; live {scale.rate} events/s, "
-        f"{scale.alone_s:g} s alone"
+        f"{scale.records:,} events of the past in {scale.hours} hours and {_MORE_HOURS} more; "
+        f"live {scale.rate} events/s, {scale.alone_s:g} s alone"
     )
     with running_lake() as lake:
         past = _past(lake, scale)
@@ -126,25 +129,25 @@ def main() -> int:
 
 def _past(lake: Lake, scale: Scale) -> Past:
     remark(f"filling the past with {scale.records:,} events")
-    plan = lake.fill_raw(scale.records, _SEED, PRESETS["demo"], _SPAN)
+    plan = lake.fill_raw(scale.records, _SEED, PRESETS["demo"], timedelta(hours=scale.hours + _MORE_HOURS))
     eta = Eta()
     lake.job(50_000).run(
         once=True, on_batch=lambda done, left: remark(f"{done:,} folded, {eta.left(done, done + left)}")
     )
     first = hour_of(plan.start)
-    intact = _sums(lake, range(first, first + HOURS))
+    hours = range(first, first + scale.hours)
+    intact = _sums(lake, hours)
     remark("damaging each hour")
-    _damage(lake, plan.start)
-    past = Past(first, intact, _sums(lake, range(first, first + HOURS)), scale.records)
+    _damage(lake, plan.start, plan.start + timedelta(hours=scale.hours))
+    past = Past(hours, intact, _sums(lake, hours), scale.records)
     for table in (VERSIONS, PAYMENTS):
         if whole := [h for h in past.hours if past.intact[table][h] == past.damaged[table][h]]:
             raise RuntimeError(f"{table}: {len(whole)} hours were not damaged: nothing would be shown")
     return past
 
 
-def _damage(lake: Lake, start: datetime) -> None:
-    first, end = (f"{moment:%Y-%m-%dT%H}:00:00Z" for moment in (start, start + timedelta(hours=HOURS)))
-    hours = f"event_ts >= TIMESTAMP '{first}' AND event_ts < TIMESTAMP '{end}'"
+def _damage(lake: Lake, start: datetime, end: datetime) -> None:
+    hours = f"event_ts >= TIMESTAMP '{start.isoformat()}' AND event_ts < TIMESTAMP '{end.isoformat()}'"
     for statement in _DAMAGE:
         lake.spark.sql(statement.format(hours=hours))
 
@@ -226,8 +229,10 @@ def _watch(lake: Lake, jobs: Jobs, job: Job, behind: Callable[[], int]) -> None:
         jobs.pause(1.0)
         if time.monotonic() - told >= _REPORT_SECONDS:
             told = time.monotonic()
-            done = store.find(_NAME).state().counts(store.find(_NAME).plan())[Status.DONE.value]
-            remark(f"backfill: {done} of {HOURS} hours, {eta.left(done, HOURS)}; {behind():,} behind")
+            backfill = store.find(_NAME)
+            counts, hours = backfill.state().counts(backfill.plan()), len(backfill.plan().hours)
+            done = counts[Status.DONE.value]
+            remark(f"backfill: {done} of {hours} hours, {eta.left(done, hours)}; {behind():,} behind")
 
 
 def _folded(lake: Lake) -> int:
@@ -283,7 +288,8 @@ def _wrong_hours(lake: Lake, past: Past) -> Iterator[str]:
     now = _sums(lake, past.hours)
     for table, intact in past.intact.items():
         differing = [write_hour(hour) for hour in past.hours if now[table][hour] != intact[hour]]
-        print(f"{table}: {HOURS - len(differing)} of {HOURS} hours as they were before the damage")
+        same, of = len(past.hours) - len(differing), len(past.hours)
+        print(f"{table}: {same} of {of} hours as they were before the damage")
         if differing:
             yield f"{table}: {len(differing)} hours differ from before the damage, first {differing[0]}"
 
