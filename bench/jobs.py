@@ -14,7 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-_STOP_SECONDS = 120.0  # a batch is finished first
+_STOP_SECONDS = 300.0  # a batch is finished first
+_GIVE_UP_SECONDS = 10.0  # where the benchmark has failed: nobody needs that batch
 _POLL_SECONDS = 0.5
 _TAIL = 2_000
 
@@ -95,13 +96,13 @@ class Jobs:
                 return
             time.sleep(min(left, _POLL_SECONDS))
 
-    def stop(self) -> None:
-        """End all of them, each after the batch at hand."""
+    def stop(self, seconds: float = _STOP_SECONDS) -> None:
+        """End all of them, each after the batch at hand if that takes no longer."""
         running = [job for job in self._started if job.is_running]
         for job in running:
             job.ask_to_stop()
         for job in running:
-            job.end(_STOP_SECONDS)
+            job.end(seconds)
         self._started, self._services = [], []
 
     def __enter__(self) -> Jobs:
@@ -110,4 +111,4 @@ class Jobs:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stop()
+        self.stop(_STOP_SECONDS if error is None else _GIVE_UP_SECONDS)
