@@ -35,7 +35,7 @@ from streaming.simulate import PRESETS
 _SEED = 7
 _SECONDS_PER_BATCH = 30  # of the hour that is simulated
 _LOOKS = 3  # a scan's time is the least of so many
-_PAUSE_SECONDS = 0.5
+_PAUSE_SECONDS = 1.0
 # Much comes late: each batch touches old hours beside the newest ones.
 _MIX = replace(PRESETS["demo"], late=0.15)
 _PLOT = Path(__file__).parent / "plots" / "compaction.svg"
@@ -58,7 +58,7 @@ class Scale:
 
 
 FULL = Scale(120_000, 120, 2_000, 5)
-QUICK = Scale(3_000, 9, 300, 3)
+QUICK = Scale(3_000, 20, 300, 4)
 
 
 class Queries:
