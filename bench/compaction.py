@@ -165,7 +165,7 @@ def _hour(
                 compacting.finish()
             with queries.paused():
                 samples.append(_sample(lake, before, number))
-            if compacting is not None:
+            if compacting is not None and number < scale.batches:
                 compacting.begin()
             named = "without compaction" if compacting is None else "beside compaction"
             remark(f"{named}: {number} of {scale.batches}, {eta.left(number, scale.batches)}; {samples[-1]}")
