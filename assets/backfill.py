@@ -11,17 +11,15 @@ import dagster as dg
 
 from assets.lake import Lake
 from assets.tables import key_of, spec_of
-from assets.work import Work
+from assets.work import SPARK_POOL, Work
 from lakehouse.definitions import PAYMENTS, VERSIONS
 from streaming.backfill.plan import name_for
 from streaming.backfill.state import State, Status
 from streaming.backfill.store import Store
 
-# One at a time, whichever backfill it is of: live processing keeps the rest of the machine.
-POOL = "backfill"
 _NOTE = "The streaming jobs keep it; to materialize an hour folds that again from raw."
+_SELF = "dagster"
 _BACKFILL_TAG = "dagster/backfill"
-_RETRY = dg.RetryPolicy(max_retries=2, delay=30, backoff=dg.Backoff.EXPONENTIAL)
 
 
 class Why(dg.Config):
@@ -31,8 +29,15 @@ class Why(dg.Config):
     approver: str = ""
 
 
-def curated_hours_asset(hours: dg.HourlyPartitionsDefinition, most_hours: int) -> dg.AssetsDefinition:
-    """Make the asset; a backfill of many hours becomes runs of at most `most_hours` each."""
+def curated_hours_asset(
+    hours: dg.HourlyPartitionsDefinition, most_hours: int, retry_seconds: float
+) -> dg.AssetsDefinition:
+    """Make the asset.
+
+    Args:
+        most_hours: a backfill of many hours becomes runs of at most this many each.
+        retry_seconds: a command that failed is tried again after these, then once more after twice these.
+    """
     specs = [
         spec.replace_attributes(partitions_def=hours, description=f"{spec.description} {_NOTE}")
         for spec in map(spec_of, (VERSIONS, PAYMENTS))
@@ -42,8 +47,8 @@ def curated_hours_asset(hours: dg.HourlyPartitionsDefinition, most_hours: int) -
         name="curated_hours",
         specs=specs,
         can_subset=False,
-        pool=POOL,
-        retry_policy=_RETRY,
+        pool=SPARK_POOL,
+        retry_policy=dg.RetryPolicy(max_retries=2, delay=retry_seconds, backoff=dg.Backoff.EXPONENTIAL),
         backfill_policy=dg.BackfillPolicy.multi_run(most_hours),
     )
     def curated_hours(
@@ -51,15 +56,8 @@ def curated_hours_asset(hours: dg.HourlyPartitionsDefinition, most_hours: int) -
     ) -> Iterator[dg.MaterializeResult[Any]]:
         """Fold the hours of this run again, and say of each what changed, also where others failed."""
         keys = sorted(context.partition_keys)
-        reason = config.reason or _reason(context)
-        options = [
-            "--reason",
-            reason,
-            "--requested-by",
-            "dagster",
-            "--approver",
-            config.approver or "dagster",
-        ]
+        reason, approver = _reason(context, config.reason), _approver(lake, config.approver)
+        options = ["--reason", reason, "--requested-by", _SELF, "--approver", approver]
         named = [part for key in keys for part in ("--hour", key)]
         try:
             work.run(context, ["backfill", "run", *named, *options])
@@ -75,10 +73,24 @@ def curated_hours_asset(hours: dg.HourlyPartitionsDefinition, most_hours: int) -
     return curated_hours
 
 
-def _reason(context: dg.AssetExecutionContext) -> str:
-    backfill = context.run.tags.get(_BACKFILL_TAG)
-    root = context.run.root_run_id or context.run.run_id  # a run that is tried again finds its plan
-    return f"backfill {backfill} from Dagster's pages" if backfill else f"run {root} from Dagster's pages"
+def _reason(context: dg.AssetExecutionContext, given: str) -> str:
+    """Why, as the plan says it. A run that is tried again finds its plan; one launched anew makes another."""
+    tags = context.run.tags
+    is_retry = "dagster/retry_number" in tags
+    run = (context.run.root_run_id if is_retry else None) or context.run.run_id
+    launched = f"backfill {tags[_BACKFILL_TAG]}" if _BACKFILL_TAG in tags else f"run {run}"
+    return f"{given or 'no reason given'} ({launched})"
+
+
+def _approver(lake: Lake, given: str) -> str:
+    """Who approved it. Only on a laptop may that be whoever launched it."""
+    if given or lake.settings().is_local:
+        return given or _SELF
+    raise dg.Failure(
+        "nobody has approved this: launch it with `approver` and `reason` in its config, "
+        "or run a reviewed plan with `paywave backfill`",
+        allow_retries=False,
+    )
 
 
 def _report_done(context: dg.AssetExecutionContext, lake: Lake, keys: Sequence[str], reason: str) -> None:

@@ -33,7 +33,8 @@ def build_defs(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
         assets=[
             *(spec_of(name) for name in BY_NAME if name not in _MADE_HERE),
             *outside_specs(),
-            backfill.curated_hours_asset(partitions, conductor.backfill_hours),
+            backfill.curated_hours_asset(partitions, conductor.backfill_hours, conductor.retry_seconds),
+            hours.event_hours_spec(partitions),
             hours.closed_hours_asset(partitions),
             *maintenance.ASSETS,
         ],

@@ -5,7 +5,7 @@ Does not: folding an hour again (`backfill.py`).
 """
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import dagster as dg
@@ -25,12 +25,15 @@ from lakehouse.stored_hash import stored_sums
 from lakehouse.table_hash import shape_of
 
 KEY_FORMAT = "%Y-%m-%dT%H"
+EVENT_HOURS = dg.AssetKey(["curated", "event_hours"])
 CLOSED_HOURS = dg.AssetKey(["quality", "closed_hours"])
 SOUND = dg.AssetCheckSpec(
     "sound", asset=CLOSED_HOURS, description="No two payments of the hour share their key."
 )
-# A tick tells of so many hours; the next one goes on.
+# A tick tells of so many hours; the next one goes on. Late records of one hour are told of this seldom: each
+# time the hour is stated again, and people are told.
 MOST_HOURS = 200
+QUIET = timedelta(minutes=15)
 
 
 def hourly(first: datetime) -> dg.HourlyPartitionsDefinition:
@@ -43,12 +46,25 @@ def start_of(key: str) -> datetime:
     return datetime.strptime(key, KEY_FORMAT).replace(tzinfo=UTC)
 
 
+def event_hours_spec(hours: dg.HourlyPartitionsDefinition) -> dg.AssetSpec:
+    """The hours as the streaming jobs fill and time closes them: nothing here makes one."""
+    return dg.AssetSpec(
+        EVENT_HOURS,
+        deps=[key_of(VERSIONS), key_of(PAYMENTS)],
+        partitions_def=hours,
+        description="Event hours that have closed; one is reported again when late records reach it.",
+        group_name="curated",
+        owners=[OWNER],
+        tags={"layer": "curated", "tier": "1"},
+    )
+
+
 def closed_hours_asset(hours: dg.HourlyPartitionsDefinition) -> dg.AssetsDefinition:
     """Make the asset that states what a closed hour holds; late data make it due again, however old it is."""
 
     @dg.asset(
         key=CLOSED_HOURS,
-        deps=[key_of(PAYMENTS)],
+        deps=[EVENT_HOURS, key_of(PAYMENTS)],
         partitions_def=hours,
         automation_condition=_due(),
         check_specs=[SOUND],
@@ -56,7 +72,8 @@ def closed_hours_asset(hours: dg.HourlyPartitionsDefinition) -> dg.AssetsDefinit
         group_name="quality",
         owners=[OWNER],
         tags={"layer": "quality", "tier": "1"},
-        pool="checks",
+        pool="hours",
+        retry_policy=dg.RetryPolicy(max_retries=3, delay=20, backoff=dg.Backoff.EXPONENTIAL),
     )
     def closed_hours(context: dg.AssetExecutionContext, lake: Lake) -> dg.MaterializeResult:  # type: ignore[type-arg]  # with arguments Dagster misses the check's result
         """State one hour, read by DuckDB from its own partitions."""
@@ -66,7 +83,7 @@ def closed_hours_asset(hours: dg.HourlyPartitionsDefinition) -> dg.AssetsDefinit
 
 
 def _due() -> Any:
-    """When an hour is to be stated: its payments are there, and it never was or they changed since.
+    """When an hour is to be stated: it has closed, and it never was, or it changed or was folded again since.
 
     `AutomationCondition.eager()` would look at the latest hour only, and what is late is never in that one;
     and it would leave out what was there before its first look.
@@ -76,7 +93,7 @@ def _due() -> Any:
         (condition.newly_missing() | condition.any_deps_updated()).since(
             condition.newly_requested() | condition.newly_updated()
         )
-        & ~condition.any_deps_missing()
+        & ~condition.any_deps_missing().ignore(dg.AssetSelection.assets(key_of(PAYMENTS)))
         & ~condition.any_deps_in_progress()
         & ~condition.in_progress()
     ).with_label("closed and not stated, or changed since")
@@ -150,36 +167,32 @@ class _Hour(NamedTuple):
 def hours_that_close(
     context: dg.SensorEvaluationContext, lake: Lake, notifier: Notifier
 ) -> dg.SensorResult | dg.SkipReason:
-    """Report each closed hour as materialized, once, and once more whenever late records were added to it.
+    """Report each closed hour once, and once more whenever late records were added to it.
 
-    The cursor: key of the newest hour that was told of, and the late records that each hour had then.
+    The cursor: key of the newest hour that was told of; of hours with late records, how many, and when.
     """
-    seen = _Cursor.of(context.cursor)
+    seen, now = _Cursor.of(context.cursor), datetime.now(UTC)
     first = lake.settings().conductor.first_hour.strftime(KEY_FORMAT)
-    closed = [hour for hour in _closed(lake) if hour.key >= first]
-    news = [hour for hour in closed if hour.key > seen.newest or hour.late > seen.late.get(hour.key, 0)]
-    news = news[:MOST_HOURS]
+    news = [hour for hour in _closed(lake) if hour.key >= first and seen.is_news(hour, now)][:MOST_HOURS]
     if not news:
         return dg.SkipReason("no hour has closed, and nothing came late")
-    late = [hour for hour in news if hour.key <= seen.newest]
-    for hour in late:
-        came = hour.late - seen.late.get(hour.key, 0)
+    late = {hour.key: seen.more(hour) for hour in news if hour.key <= seen.newest}
+    if late:
         notifier.tell(
             "late_data",
-            f"{came:,} records came for the closed hour {hour.key}",
-            next=f"paywave changes --hour {hour.key}:00Z; what was exported of it is to be exported again",
+            f"{sum(late.values()):,} records came for {len(late):,} closed hours: {', '.join([*late][:10])}",
+            next=f"paywave changes --hour {min(late)}:00Z; what was exported of them is to be exported again",
         )
     return dg.SensorResult(
-        asset_events=[_told(name, hour) for hour in news for name in (VERSIONS, PAYMENTS)],
-        cursor=seen.after(news).text(),
+        asset_events=[_told(hour) for hour in news], cursor=seen.after(news, now.timestamp()).text()
     )
 
 
-def _told(name: str, hour: _Hour) -> dg.AssetMaterialization:
+def _told(hour: _Hour) -> dg.AssetMaterialization:
     return dg.AssetMaterialization(
-        key_of(name),
+        EVENT_HOURS,
         partition=hour.key,
-        description="closed" if not hour.late else "closed; late records were added",
+        description="the hour has closed" if not hour.late else "late records came for this closed hour",
         metadata={"records": hour.records, "late_records": hour.late},
     )
 
@@ -196,15 +209,25 @@ def _closed(lake: Lake) -> list[_Hour]:
 
 class _Cursor(NamedTuple):
     newest: str
-    late: dict[str, int]
+    late: dict[str, tuple[int, float]]
 
     @classmethod
     def of(cls, text: str | None) -> "_Cursor":
         return cls(**json.loads(text)) if text else cls("", {})
 
-    def after(self, news: list[_Hour]) -> "_Cursor":
+    def is_news(self, hour: _Hour, now: datetime) -> bool:
+        """Tell whether it has closed since, or late records came and any were told of long ago."""
+        _, told_at = self.late.get(hour.key, (0, 0.0))
+        is_quiet = now.timestamp() - told_at < QUIET.total_seconds()
+        return hour.key > self.newest or (self.more(hour) > 0 and not is_quiet)
+
+    def more(self, hour: _Hour) -> int:
+        """Count the late records that were not told of."""
+        return hour.late - self.late.get(hour.key, (0, 0.0))[0]
+
+    def after(self, news: list[_Hour], now: float) -> "_Cursor":
         newest = max(self.newest, *(hour.key for hour in news))
-        return _Cursor(newest, self.late | {hour.key: hour.late for hour in news if hour.late})
+        return _Cursor(newest, self.late | {hour.key: (hour.late, now) for hour in news if hour.late})
 
     def text(self) -> str:
         return json.dumps(self._asdict())

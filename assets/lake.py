@@ -3,8 +3,6 @@
 Belongs here: what assets, checks and sensors take from outside. Does not: what they do with it.
 """
 
-import os
-import sys
 from typing import Any
 
 import dagster as dg
@@ -33,11 +31,3 @@ class Lake(dg.ConfigurableResource[Any]):
     def properties(self) -> dict[str, str]:
         """Properties for readers that connect by themselves. Not for logs."""
         return self.settings().catalog_properties()
-
-    def command(self, work: str) -> list[str]:
-        """The command that does a piece of work in a process of its own (`driver.py`)."""
-        return [sys.executable, "-m", "assets.driver", work]
-
-    def environment(self) -> dict[str, str]:
-        """What that process needs to find the same lake. Its parent's environment comes with it."""
-        return {**os.environ, "PAYWAVE_HOME": str(self.settings().home)}

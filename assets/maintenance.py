@@ -12,12 +12,10 @@ import dagster as dg
 from pydantic import Field
 
 from assets.tables import OWNER, key_of, spec_of
-from assets.work import SPARK_POOL, Work
+from assets.work import FIRST, SPARK_POOL, Work
 from lakehouse.definitions import BY_NAME, RAW, RECONCILIATION
 from lakehouse.maintenance.rewrite import REWRITTEN
 
-# One at a time: two would find each other's work done, and live writers are to win most races.
-POOL = "maintenance"
 # A run is idempotent, so whatever made it fail, trying again later is right.
 _RETRY = dg.RetryPolicy(max_retries=3, delay=60, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
 _REWRITTEN = [key_of(name) for name in REWRITTEN]
@@ -46,7 +44,7 @@ def _maintain(name: str, deps: Sequence[dg.AssetKey], description: str) -> Any:
         owners=[OWNER],
         tags={"layer": "maintenance"},
         kinds={"iceberg", "spark"},
-        pool=POOL,
+        pool=SPARK_POOL,
         retry_policy=_RETRY,
     )
 
@@ -197,6 +195,7 @@ def _schedule(name: str, asset: str, cron: str) -> dg.ScheduleDefinition:
         target=dg.AssetSelection.assets(dg.AssetKey.from_user_string(asset)),
         cron_schedule=cron,
         default_status=dg.DefaultScheduleStatus.RUNNING,
+        tags=FIRST,
     )
 
 

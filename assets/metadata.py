@@ -1,12 +1,11 @@
 """What a table holds at a snapshot, as the pages show it. Told by metadata alone: no row is read.
 
-Belongs here: rendering heads and figures as Dagster's metadata. Does not: finding them (`lakehouse/`).
+Belongs here: rendering heads as Dagster's metadata. Does not: finding them (`lakehouse/`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,7 +13,6 @@ import dagster as dg
 from pyiceberg.table.snapshots import Snapshot
 
 from lakehouse.arrivals import Arrivals
-from lakehouse.maintenance.measure import Figures
 from lakehouse.refs import Head, stamp_of
 from lakehouse.stamp import Stamp
 
@@ -32,21 +30,12 @@ def of_head(head: Head) -> dict[str, Any]:
         "operation": summary.get("operation", ""),
         "writer": stamp.writer,
         "dagster/row_count": _rows(summary),
+        "deleted_rows": _number(summary, "total-position-deletes"),
         "files": _number(summary, "total-data-files"),
         "bytes": _number(summary, "total-files-size"),
         "time_travel": dg.MetadataValue.md(_time_travel(head.name, snapshot)),
     }
     return found | _of_progress(head.progress)
-
-
-def of_figures(before: Figures, after: Figures) -> dict[str, Any]:
-    """Show what a piece of maintenance changed: a table of before and after."""
-    told = asdict(after)
-    records = [
-        dg.TableRecord({"figure": name.replace("_", " "), "before": was, "after": told[name]})
-        for name, was in asdict(before).items()
-    ]
-    return {"figures": dg.MetadataValue.table(records)}
 
 
 def of_arrivals(arrivals: Iterable[Arrivals]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import dagster as dg
+from pyiceberg.exceptions import NoSuchTableError
 
 from assets.lake import Lake
 from assets.metadata import of_head
@@ -37,7 +38,7 @@ def new_snapshots(context: dg.SensorEvaluationContext, lake: Lake) -> dg.SensorR
     for name in BY_NAME:
         try:
             heads[name] = read_head(catalog, name)
-        except LakehouseError as error:  # a person must look at that table; the others go on
+        except (LakehouseError, NoSuchTableError) as error:  # a person must look at it; the others go on
             context.log.error(f"table {name}: {error}")
     topic = _ask(settings.kafka_properties(), settings.kafka.topic)
     found = list(_observations(heads, topic, seen))

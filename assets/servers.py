@@ -7,12 +7,15 @@ keep it (`instance.py`).
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+import urllib.parse
 import urllib.request
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -24,8 +27,11 @@ import structlog
 from local.errors import ServiceFailed
 
 WORKSPACE = Path(__file__).parent.parent / "workspace.yaml"
-_PAUSE_SECONDS, _LOOK_SECONDS, _READY_SECONDS, _STOP_SECONDS = 1.0, 0.5, 120.0, 20.0
+CODE, DAEMON = "code", "daemon"
+_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS, _LOOK_SECONDS = 1.0, 30.0, 0.5
+_READY_SECONDS, _STOP_SECONDS = 120.0, 20.0
 _PR_SET_PDEATHSIG = 1
+_LOADED = "{workspaceOrError {... on Workspace {locationEntries {locationOrLoadError {__typename}}}}}"
 _log = structlog.get_logger(__name__)
 
 
@@ -63,16 +69,18 @@ class Servers:
         return f"http://{self.host}:{self.port}"
 
     def start(self) -> None:
-        """Start all three and wait until the pages answer. Raises `ServiceFailed` with where to look."""
+        """Start all three and wait until the pages show the graph. Raises `ServiceFailed`: where to look."""
         self.logs.mkdir(parents=True, exist_ok=True)
-        self._migrate()
+        self._prepare()
         self._servers[:] = [
             Server(name, [sys.executable, "-m", *command], self.logs / f"dagster-{name}.log")
             for name, command in self._commands().items()
         ]
         for server in self._servers:
-            self._launch(server)
+            if server.name != DAEMON:
+                self._launch(server)
         self._wait()
+        self._launch_daemon()
 
     def pids(self) -> dict[str, int]:
         """The processes that run now."""
@@ -84,20 +92,39 @@ class Servers:
             for server in self._servers:
                 if server.process is not None and server.process.poll() is not None:
                     _log.error("server died", server=server.name, code=server.process.returncode)
-                    time.sleep(min(30.0, _PAUSE_SECONDS * server.starts))
-                    self._launch(server)
+                    self._restart(server)
+            self._launch_daemon()
         self._stop_all()
 
     def stop(self) -> None:
         """Ask `watch` to stop all; safe in a signal handler."""
         self._stopping.set()
 
-    def _migrate(self) -> None:
-        """Bring the storage to this version, or create it: three servers at once trip over each other."""
-        log = self.logs / "dagster-migrate.log"
+    def _restart(self, server: Server) -> None:
+        """Start one again, later and later; the runs of a code server went with it, and are given up."""
+        if self._stopping.wait(min(_LONGEST_PAUSE_SECONDS, _PAUSE_SECONDS * server.starts)):
+            return
+        if server.name == CODE:
+            for daemon in self._servers:
+                if daemon.name == DAEMON and daemon.process is not None:
+                    daemon.process.kill()
+                    daemon.process.wait()
+                    daemon.process = None
+            self._prepare()
+        self._launch(server)
+
+    def _launch_daemon(self) -> None:
+        """Start it once there are definitions: it tries but once to launch a lost run again."""
+        for server in self._servers:
+            if server.name == DAEMON and server.process is None and self._serves() and self._answers():
+                self._launch(server)
+
+    def _prepare(self) -> None:
+        """Ready the storage for all three: when it is new, they would trip over each other making it."""
+        log = self.logs / "dagster-storage.log"
         with log.open("ab") as output:
             done = subprocess.run(
-                [sys.executable, "-m", "dagster", "instance", "migrate"],
+                [sys.executable, "-m", "assets.storage"],
                 env={**os.environ, **self.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -105,18 +132,18 @@ class Servers:
                 check=False,
             )
         if done.returncode:
-            raise ServiceFailed("Dagster's storage cannot be brought to this version", f"its log is {log}")
+            raise ServiceFailed("Dagster's storage cannot be made ready", f"its log is {log}")
 
     def _commands(self) -> dict[str, list[str]]:
         workspace = ["--workspace", str(WORKSPACE)]
         return {
-            "code": [
+            CODE: [
                 *("dagster", "api", "grpc", "--module-name", "assets.location"),
                 *("--host", "127.0.0.1", "--port", str(self.code_port)),
                 *("--use-python-environment-entry-point", "--location-name", "paywave"),
             ],
             "webserver": ["dagster_webserver", "--host", self.host, "--port", str(self.port), *workspace],
-            "daemon": ["dagster._daemon", "run", *workspace],
+            DAEMON: ["dagster._daemon", "run", *workspace],
         }
 
     def _launch(self, server: Server) -> None:
@@ -142,12 +169,24 @@ class Servers:
                 if server.process is not None and server.process.poll() is not None:
                     self._fail(f"Dagster's {server.name} ended with code {server.process.returncode}", server)
             if time.monotonic() > until:
-                self._fail(f"Dagster's pages did not answer within {_READY_SECONDS:.0f} s", self._servers[1])
+                self._fail(f"Dagster's pages showed nothing within {_READY_SECONDS:.0f} s", self._servers[0])
             time.sleep(_LOOK_SECONDS)
 
+    def _serves(self) -> bool:
+        """Tell whether the code server does, which takes no call before it has loaded the definitions."""
+        with suppress(OSError), socket.create_connection(("127.0.0.1", self.code_port), timeout=5):
+            return True
+        return False
+
     def _answers(self) -> bool:
-        with suppress(OSError), urllib.request.urlopen(f"{self.url}/server_info", timeout=5) as answer:  # noqa: S310
-            return bool(answer.status == 200)
+        """Tell whether the pages know the definitions: they answer before they have them."""
+        query = urllib.parse.urlencode({"query": _LOADED})
+        with (
+            suppress(OSError, ValueError, KeyError),
+            urllib.request.urlopen(f"{self.url}/graphql?{query}", timeout=5) as answer,  # noqa: S310
+        ):
+            found = json.load(answer)["data"]["workspaceOrError"]["locationEntries"]
+            return [entry["locationOrLoadError"]["__typename"] for entry in found] == ["RepositoryLocation"]
         return False
 
     def _fail(self, what: str, server: Server) -> None:
@@ -170,6 +209,9 @@ class Servers:
 
 
 def _end_with_parent() -> None:
-    """Have the system end this child with its parent, which may be killed; on Linux."""
+    """Have the system end this child with its parent, which may be killed; on Linux.
+
+    At once: a code server that is only asked to end waits for its runs.
+    """
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

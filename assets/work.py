@@ -12,8 +12,11 @@ import dagster as dg
 
 from assets.lake import Lake
 
-# What starts Spark beside the streaming jobs waits its turn here, so that they keep their freshness.
+# Backfills, maintenance and whatever else is heavy run one at a time (a pool's limit can be raised, see
+# `assets/instance.py`), so that the streaming jobs keep the rest of the machine and win most races.
 SPARK_POOL = "spark"
+# What is due by the clock goes before what comes in hundreds: hours of a backfill, hours to be stated.
+FIRST = {"dagster/priority": "10"}
 Context = dg.AssetExecutionContext | dg.OpExecutionContext
 
 
@@ -22,19 +25,27 @@ class Work(dg.ConfigurableResource[Any]):
 
     lake: Lake
 
-    def run(self, context: Context, command: Sequence[str]) -> dict[str, Any]:
+    def run(self, context: Context, command: Sequence[str], may_fall_short: bool = False) -> dict[str, Any]:
         """Run a `paywave` command and return what it says with `--output json`.
 
-        Raises `dagster.Failure` where it ended well and reported nothing: that is no success. One that fails
-        raises what the client does; why is in the run's log.
+        Args:
+            may_fall_short: return the result also where the command exits 1 after it said it.
+
+        Raises `dagster.Failure` where it fell short, or ended well and reported nothing: that is no success.
+        One that fails raises what the client does; why is in the run's log.
         """
         done = dg.PipesSubprocessClient().run(
             context=context,
             command=[sys.executable, "-m", "cli", *command],
             env={"PAYWAVE_HOME": str(self.lake.settings().home)},
         )
-        results = [message["result"] for message in done.get_custom_messages() if "result" in message]
-        if not results:
-            raise dg.Failure(f"`paywave {' '.join(command)}` ended without reporting what came out")
-        result: dict[str, Any] = results[-1]
+        told: dict[str, Any] = {}
+        for message in done.get_custom_messages():
+            told |= message
+        said = f"`paywave {' '.join(command)}`"
+        if "result" not in told:
+            raise dg.Failure(f"{said} ended without reporting what came out")
+        result: dict[str, Any] = told["result"]
+        if told.get("code") and not may_fall_short:
+            raise dg.Failure(f"{said} fell short", metadata={"result": dg.MetadataValue.json(result)})
         return result

@@ -12,7 +12,7 @@ import sys
 import click
 
 from cli.output import report_failure
-from cli.pipes import tell_failure, told_to_dagster
+from cli.pipes import tell_code, tell_failure, told_to_dagster
 
 # name -> "module:command"; imported only when called, so that `paywave --help` never loads Spark.
 COMMANDS = {
@@ -69,7 +69,7 @@ def paywave() -> None:
 def main() -> None:
     """Run the command line; exit 0 done, 1 failed or a check fell short, 2 wrong usage."""
     with told_to_dagster():
-        code = _run()
+        code = tell_code(_run())
     sys.exit(code)
 
 

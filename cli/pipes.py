@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+from local.parent import end_with
 
 if TYPE_CHECKING:
     from dagster_pipes import PipesContext
 
 _LAUNCHED = "DAGSTER_PIPES_CONTEXT"
-_LOOK_SECONDS = 1.0
+_has_result = False
 
 
 @contextmanager
@@ -30,15 +29,30 @@ def told_to_dagster() -> Iterator[None]:
         return
     from dagster_pipes import open_dagster_pipes
 
-    _end_with(os.getppid())
+    # Nobody would wait for its result, and the run may be launched again: two would get in each other's way.
+    end_with(os.getppid())
     with open_dagster_pipes():
         yield
 
 
 def tell_result(value: Mapping[str, Any]) -> None:
     """Hand the command's result over."""
+    global _has_result
     if (pipes := _pipes()) is not None:
         pipes.report_custom_message({"result": json.loads(json.dumps(value, default=str))})
+        _has_result = True
+
+
+def tell_code(code: int) -> int:
+    """Hand the exit code over, and return the one to exit with.
+
+    A command that fell short after it had said its result ends well for Dagster, or the result would be lost;
+    what asked for it is told the code too.
+    """
+    if (pipes := _pipes()) is None or not _has_result:
+        return code
+    pipes.report_custom_message({"code": code})
+    return 0
 
 
 def tell_progress(said: str) -> None:
@@ -59,17 +73,3 @@ def _pipes() -> PipesContext | None:
     from dagster_pipes import PipesContext
 
     return PipesContext.get() if PipesContext.is_initialized() else None
-
-
-def _end_with(parent: int) -> None:
-    """End as a signal would end it once the run that launched it is gone: nobody waits for its result.
-
-    The run may be launched again at once, and two of them would only get in each other's way.
-    """
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(_LOOK_SECONDS)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, name="end-with-parent", daemon=True).start()

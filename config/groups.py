@@ -200,7 +200,8 @@ class ConductorSettings(Group):
 
     Runs are kept on SQLite below the home folder, with `postgres_url` on PostgreSQL. `webhook_url` takes
     alerts as JSON; without it they are logged. `first_hour` is the first event hour that can be backfilled
-    from the pages. A run of a backfill takes at most `backfill_hours`.
+    from the pages. A run of a backfill takes at most `backfill_hours`; if it fails, it tries again after
+    `retry_seconds`.
     """
 
     host: str = "127.0.0.1"
@@ -209,6 +210,7 @@ class ConductorSettings(Group):
     webhook_url: SecretStr | None = None
     first_hour: datetime = datetime(2026, 1, 1, tzinfo=UTC)
     backfill_hours: int = Field(default=24, ge=1)
+    retry_seconds: float = Field(default=30.0, ge=0)
 
     @field_validator("first_hour")
     @classmethod

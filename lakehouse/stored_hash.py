@@ -89,7 +89,7 @@ def _by_duckdb(
     schema, name = table.name()
     source = f'{CATALOG_NAME}."{schema}"."{name}" AT (VERSION => {snapshot_id})'
     if hours is not None:
-        source = f"(SELECT * FROM {source} WHERE {_in_hours(definition, hours)})"  # noqa: S608
+        source = f"(SELECT * FROM {source} WHERE {in_hours(definition, hours)})"  # noqa: S608
     with duckdb.connect(config={"allow_unsigned_extensions": "true"}) as connection:
         connection.execute("SET TimeZone = 'UTC'")
         attach(connection, properties)
@@ -106,7 +106,7 @@ def _by_duckdb(
         )
 
 
-def _in_hours(definition: Table, hours: Collection[int]) -> str:
+def in_hours(definition: Table, hours: Collection[int]) -> str:
     """Write the condition for rows of some hours, as ranges, which prune files; neighbours are one range."""
     firsts = sorted(hour for hour in hours if hour - 1 not in hours)
     lasts = sorted(hour for hour in hours if hour + 1 not in hours)

@@ -75,6 +75,11 @@ class Running:
         """What it wrote to stderr so far."""
         return self._stderr.read_text(errors="replace")
 
+    @property
+    def printed(self) -> str:
+        """What it wrote to stdout so far."""
+        return self._stdout.read_text()
+
     def command_lines(self) -> list[str]:
         """Command lines of it and of all that it started, as everybody on the machine may read them."""
         return [_read(pid, "cmdline").replace("\0", " ") for pid in self._session()]
@@ -82,6 +87,11 @@ class Running:
     def pids_of(self, program: str) -> list[int]:
         """Those of its processes that run a program, told by its file's name."""
         return [pid for pid in self._session() if Path(_read(pid, "cmdline").split("\0")[0]).name == program]
+
+    def pids_with(self, *words: str) -> list[int]:
+        """Those of its processes that were called with these words, one after the other."""
+        wanted = "\0".join(words) + "\0"
+        return [pid for pid in self._session() if wanted in _read(pid, "cmdline")]
 
     @property
     def pid(self) -> int:
@@ -129,6 +139,11 @@ class Running:
     def _session(self) -> list[int]:
         pids = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
         return [pid for pid in pids if _session_of(pid) == self._process.pid]
+
+
+def parent_of(pid: int) -> int:
+    """The process that started a live one."""
+    return int(_read(pid, "stat").rpartition(")")[2].split()[1])
 
 
 def _session_of(pid: int) -> int | None:

@@ -25,8 +25,8 @@ from streaming.topics import ensure_topics
 from tests.pipeline import Pipeline
 from tests.stacks import quick_home
 
-# Where jars are cached, how long fault tests run and on what seed is for the caller to say; all else is not.
-_KEPT = {"PAYWAVE_CACHE", "PAYWAVE_LONG_FAULTS", "PAYWAVE_TEST_SEED"}
+# Where jars are cached and pictures go, how long fault tests run and on what seed, is for the caller to say.
+_KEPT = {"PAYWAVE_CACHE", "PAYWAVE_LONG_FAULTS", "PAYWAVE_SCREENSHOTS", "PAYWAVE_TEST_SEED"}
 for _name in [name for name in os.environ if name.startswith("PAYWAVE_") and name not in _KEPT]:
     del os.environ[_name]
 

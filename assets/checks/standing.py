@@ -14,6 +14,7 @@ from assets.checks.finding import Finding
 from assets.lake import Lake
 from assets.notify import Notifier
 from assets.tables import key_of, table_of
+from assets.work import FIRST
 from lakehouse.definitions import PAYMENTS, QUARANTINE, RAW, RECONCILIATION, TRANSACTIONS, VERSIONS
 from quality.policy import CONSERVATION, DUPLICATE_KEY, Action, gate
 
@@ -22,7 +23,7 @@ Look = Callable[[Lake, str], Finding]
 # name of the check -> what it looks at, and of which tables
 CHECKS: dict[str, tuple[Look, tuple[str, ...]]] = {
     "contract": (tables.contract, (RAW, VERSIONS, PAYMENTS, QUARANTINE, TRANSACTIONS)),
-    "unique_key": (tables.unique_key, (VERSIONS, PAYMENTS, QUARANTINE)),
+    "unique_key": (tables.unique_key, (VERSIONS, PAYMENTS)),
     "conservation": (tables.conservation, (VERSIONS,)),
     "file_health": (tables.file_health, (VERSIONS, PAYMENTS, TRANSACTIONS, QUARANTINE)),
     "freshness": (flow.freshness, (PAYMENTS,)),
@@ -53,7 +54,7 @@ def standing_checks(
     for key in sorted(context.selected_asset_check_keys, key=lambda key: key.to_user_string()):
         found = _look(lake, key)
         context.log.info(f"{key.to_user_string()}: {found.text}")
-        if not found.passed and not found.warns and _passed_before(context.instance, key):
+        if not found.passed and not found.warns and _is_news(context.instance, key):
             notifier.tell("check_failed", f"{key.to_user_string()}: {found.text}", run_id=context.run.run_id)
         yield found.result(key)
 
@@ -66,11 +67,15 @@ def _look(lake: Lake, key: dg.AssetCheckKey) -> Finding:
         return Finding(False, f"could not look: {error}" + (f"; {hint}" if hint else ""))
 
 
-def _passed_before(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -> bool:
-    """Tell whether this is news: people are told when a check begins to fail, not each time it does."""
+def _is_news(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -> bool:
+    """Tell whether a check fails for the first time now: it passed before, or only warned."""
     ended = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
     history = instance.event_log_storage.get_asset_check_execution_history(key, limit=1, status=ended)
-    return not history or history[0].status is AssetCheckExecutionRecordStatus.SUCCEEDED
+    event = history[0].event.dagster_event if history and history[0].event is not None else None
+    if event is None:
+        return True
+    before = event.asset_check_evaluation_data
+    return before.passed or before.severity is dg.AssetCheckSeverity.WARN
 
 
 every_ten_minutes = dg.ScheduleDefinition(
@@ -78,4 +83,5 @@ every_ten_minutes = dg.ScheduleDefinition(
     target=dg.AssetSelection.checks(*[spec.key for spec in SPECS]),
     cron_schedule="*/10 * * * *",
     default_status=dg.DefaultScheduleStatus.RUNNING,
+    tags=FIRST,
 )

@@ -11,18 +11,21 @@ import dagster as dg
 
 from assets.checks.finding import Finding
 from assets.lake import Lake
-from assets.metadata import of_figures
-from lakehouse.arrivals_sql import ARRIVALS_VIEW
+from assets.metadata import of_head
+from lakehouse.arrivals_sql import ARRIVALS_VIEW, HOUR
 from lakehouse.definitions import BY_NAME, RAW, SNAPSHOTS_KEPT
-from lakehouse.maintenance.measure import figures_of, usage_of
+from lakehouse.maintenance.measure import usage_of
 from lakehouse.maintenance.need import Limits, is_needy
 from lakehouse.query import run_query
 from lakehouse.refs import read_head, stamp_of
+from lakehouse.stored_hash import in_hours
 from lakehouse.tables import compare
 from quality.contract import HISTORY
 
-# Keys are compared within what changed lately: a row that stands twice came with the second of them.
+# Keys are compared within hours that changed lately: a row that stands twice came with its second copy.
 RECENT, MOST_HOURS = timedelta(hours=24), 48
+# Files are looked at in the hours that compaction has come to of late.
+FILES_OF = timedelta(days=7)
 # Compaction takes the neediest first: a backlog of more than this says that it does not keep up.
 MOST_NEEDY = 200
 
@@ -42,40 +45,42 @@ def contract(lake: Lake, name: str) -> Finding:
 
 
 def unique_key(lake: Lake, name: str) -> Finding:
-    """No two rows share their key, from the earliest of the event hours on that were written to in a day."""
-    since = _written_since(lake)
-    if since is None:
+    """No two rows share their key, in the newest event hours that were written to within a day."""
+    hours = _written(lake)
+    if not hours:
         return Finding(True, f"nothing was published within {RECENT}")
-    table = BY_NAME[name]
-    key = ", ".join(f'"{column}"' for column in table.key)
+    key = ", ".join(f'"{column}"' for column in BY_NAME[name].key)
     found = run_query(
         lake.catalog(),
         lake.properties(),
-        f"SELECT {key}, count(*) AS rows FROM {name} WHERE {table.hour_of} >= getvariable('since') "  # noqa: S608
+        f"SELECT {key}, count(*) AS rows FROM {name} WHERE {in_hours(BY_NAME[name], hours)} "  # noqa: S608
         f"GROUP BY {key} HAVING count(*) > 1 ORDER BY ALL LIMIT 20",
-        variables={"since": since},
     )
     if not found.rows:
-        return Finding(True, f"no two rows since {since.isoformat()} share ({key})")
-    rows = [dict(zip(found.columns, map(str, row), strict=True)) for row in found.rows]
+        return Finding(True, f"no two rows of {len(hours):,} hours share ({key})")
+    rows = [dict(zip(found.columns, map(_shown, row), strict=True)) for row in found.rows]
+    first = ", ".join(f"{name} {value}" for name, value in rows[0].items())
     return Finding(
         False,
-        f"rows share their key, the first of them {rows[0]}; `paywave replay apply` puts the partition right",
+        f"rows share their key, the first of them: {first}; `paywave replay apply` puts the partition right",
         metadata={"doubled": dg.MetadataValue.table([dg.TableRecord(row) for row in rows])},
     )
 
 
-def _written_since(lake: Lake) -> datetime | None:
-    """The first of the newest event hours that publishes of late brought records of."""
+def _shown(value: object) -> str:
+    return "null" if value is None else str(value)
+
+
+def _written(lake: Lake) -> set[int]:
+    """The newest of the event hours that publishes of late brought records of."""
     found = run_query(
         lake.catalog(),
         lake.properties(),
-        f"SELECT min(hour) FROM (SELECT hour FROM {ARRIVALS_VIEW} WHERE hour IS NOT NULL "  # noqa: S608
-        f"AND last_published_at >= getvariable('since') ORDER BY hour DESC LIMIT {MOST_HOURS})",
+        f"SELECT epoch(hour)::BIGINT // 3600 FROM {ARRIVALS_VIEW} WHERE hour IS NOT NULL "  # noqa: S608
+        f"AND last_published_at >= getvariable('since') ORDER BY hour DESC LIMIT {MOST_HOURS}",
         variables={"since": datetime.now(UTC) - RECENT},
     )
-    first: datetime | None = found.rows[0][0]
-    return first
+    return {hour for (hour,) in found.rows}
 
 
 def conservation(lake: Lake, _name: str) -> Finding:
@@ -97,16 +102,25 @@ def conservation(lake: Lake, _name: str) -> Finding:
 
 
 def file_health(lake: Lake, name: str) -> Finding:
-    """Few partitions are made of many small or half deleted files, and few snapshots are kept."""
-    table, limits = lake.catalog().load_table(name), Limits()
-    figures = figures_of(table)
-    snapshot = table.current_snapshot()
-    usages = usage_of(table, snapshot, limits.target_bytes) if snapshot is not None else {}
+    """Few partitions of the last week have many small or half deleted files; few snapshots are kept."""
+    head, limits = read_head(lake.catalog(), name), Limits()
+    hours = _last_week() if BY_NAME[name].hour_of else None
+    usages = usage_of(head.table, head.snapshot, limits.target_bytes, hours)
     needy = sum(is_needy(usage, limits) for usage in usages.values())
-    passed = needy <= MOST_NEEDY and figures.snapshots <= 4 * SNAPSHOTS_KEPT
+    snapshots = len(head.table.metadata.snapshots)
+    told = of_head(head)
     return Finding(
-        passed,
-        f"{needy:,} of {len(usages):,} partitions are worth compacting, {figures.snapshots:,} snapshots kept",
+        needy <= MOST_NEEDY and snapshots <= 4 * SNAPSHOTS_KEPT,
+        f"{needy:,} of {len(usages):,} partitions are worth compacting, {snapshots:,} snapshots kept",
         warns=True,
-        metadata={"needy_partitions": needy, **of_figures(figures, figures)},
+        metadata={
+            "needy_partitions": needy,
+            "snapshots": snapshots,
+            **{figure: told[figure] for figure in ("files", "bytes", "deleted_rows")},
+        },
     )
+
+
+def _last_week() -> range:
+    now = round(datetime.now(UTC).timestamp() // 3600)
+    return range(now - round(FILES_OF / HOUR), now + 1)

@@ -16,7 +16,7 @@ from streaming.backfill.errors import WrongPlan
 from streaming.backfill.estimate import chunks, estimate
 from streaming.backfill.hours import in_order
 from streaming.backfill.measure import is_unfolded, measure
-from streaming.backfill.plan import Plan, approved_by, check_name, name_for
+from streaming.backfill.plan import Plan, approve, approved_by, check_name, name_for
 from streaming.backfill.settings import BackfillSettings
 from streaming.backfill.store import Store
 
@@ -73,12 +73,14 @@ class Planner:
         """Find the plan for just these hours and this reason, or make and keep it, approved.
 
         Whoever asks for the same again finds the same plan, and how far it is: once it is done, there is
-        nothing to do. Another reason makes another plan.
+        nothing to do. Another reason makes another plan. Raises `NotApproved`.
         """
         hours = in_order(hours)
         name = name_for(hours, reason)
         if not self._store.has(name):
             made = self.plan(hours, reason, requested_by, approver, name)
+            # before it is kept: a plan that keeps an approval that does not count could never be approved
+            approve(made, approver, None, made.created, self._settings.allows_requester)
             with suppress(WrongPlan):  # another process was first
                 self._store.add(made)
                 _log.info("backfill planned", backfill=name, hours=len(made.hours), approver=approver)

@@ -258,11 +258,12 @@ class Runner:
 
     def _repair(self, run: _Run) -> None:
         """Fold identity conflicts together, which the units left alone, where anything may have changed."""
-        if run.state.is_repaired or self._is_stopping:
+        if run.state.is_repaired:
             return
-        if self._tag(run.plan) is not None:
+        self._raise_if_stopping()
+        if run.state.needs_repair or self._tag(run.plan) is not None:
             repair(self._catalog, self._spark(), self._settings.buckets)
-        run.state.is_repaired = True
+        run.state.is_repaired, run.state.needs_repair = True, False
 
     # -- one chunk -------------------------------------------------------------------------------------------
 
@@ -376,6 +377,11 @@ class _Watch(Watch):
                 _hours.add(1, {"outcome": "done"})
                 trace.get_current_span().add_event("hour done", {"hour": hour})
                 _log.info("hour done", backfill=name, hour=hour, changed=dict(state.of(hour).changed))
+        self._run.save()
+
+    def leaves_to_repair(self) -> None:
+        """Note that the repair at the end is needed, whether or not anything else changes."""
+        self._run.state.needs_repair = True
         self._run.save()
 
     def tolerates(self, error: Exception) -> bool:

@@ -44,6 +44,7 @@ class State:
         token: what the scratch table is named by: two homes that run one plan do not share it.
         chunk: the hours that are gathered in the scratch table.
         is_repaired: identity conflicts were looked at after the last change.
+        needs_repair: payments of identity conflicts were seen to differ.
         seconds: time that was used, over all runs.
     """
 
@@ -52,6 +53,7 @@ class State:
     chunk: tuple[str, ...] = ()
     approval: Approval | None = None
     is_repaired: bool = True
+    needs_repair: bool = False
     seconds: float = 0.0
     finished_at: datetime | None = None
 
@@ -116,6 +118,7 @@ class State:
             "approval": approval,
             "chunk": list(self.chunk),
             "is_repaired": self.is_repaired,
+            "needs_repair": self.needs_repair,
             "seconds": round(self.seconds, 3),
             "finished_at": self.finished_at.isoformat() if self.finished_at else None,
             "hours": {hour: asdict(found) for hour, found in sorted(self.hours.items())},
@@ -134,6 +137,7 @@ class State:
             tuple(value["chunk"]),
             approval and Approval(**{**approval, "at": datetime.fromisoformat(approval["at"])}),
             value["is_repaired"],
+            value["needs_repair"],
             value["seconds"],
             datetime.fromisoformat(finished_at) if finished_at else None,
         )

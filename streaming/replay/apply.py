@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from itertools import groupby
@@ -24,7 +24,7 @@ from pyiceberg.table.update import AssertRefSnapshotId, AssertTableUUID
 from pyspark.sql import DataFrame, SparkSession
 
 from lakehouse.consistency import standings
-from lakehouse.definitions import PAYMENTS, QUARANTINE, TRANSACTIONS, VERSIONS
+from lakehouse.definitions import PAYMENTS, QUARANTINE, RAW, TRANSACTIONS, VERSIONS
 from lakehouse.errors import LostRace
 from lakehouse.offsets import OffsetVector
 from lakehouse.publish import Plan, Publisher
@@ -36,7 +36,7 @@ from streaming.frames import Frames
 from streaming.partitions import Partition
 from streaming.replay.conflicts import Conflict, Conflicts
 from streaming.replay.copies import Copies
-from streaming.replay.expected import judged, payment_rows, require_told, version_rows, with_retired
+from streaming.replay.expected import judged, payment_rows, require_told, untold, version_rows, with_retired
 from streaming.replay.journal import Journal
 from streaming.replay.manner import Interrupted, Manner
 from streaming.replay.pinned import (
@@ -241,9 +241,9 @@ class Applier:
             copies, source = self._copies(state.scope, state.touched), found
         else:
             self._read_scope(state, found, journal)
-            copies = self._copies(state.scope, state.touched)
-            whole = replace(found, start=found.retired.below, end=self._vector(), since=None, until=None)
-            source = speaking_of(self._spark, whole, tuple(state.touched)) if state.touched else found
+            copies, source = self._copies(state.scope, state.touched), found
+            if state.touched:
+                source = speaking_of(self._spark, self._everything(), tuple(state.touched))
         copies.create()
         for chunk, decoded in copies.gather(source, self._settings.chunk_records):
             if state.scope.is_all:
@@ -253,6 +253,15 @@ class Applier:
             self._report("raw", source.start.records_to(chunk.end), source.records)
             self._watch.before()
         return copies, source
+
+    def _everything(self) -> RawRange:
+        """All that raw has by now, up to where the tables are.
+
+        The vector is taken first: a head of raw from before it would lack records that the vector counts in.
+        """
+        vector = self._vector()
+        head = read_head(self._catalog, RAW)
+        return RawRange(head.snapshot.snapshot_id, head.retired.below, vector, retired=head.retired)
 
     def _read_scope(self, state: Applied, found: RawRange, journal: Journal) -> None:
         for chunk in found.after(state.read_to).chunks(self._settings.chunk_records):
@@ -308,12 +317,14 @@ class Applier:
             told = copies.below(unit, head.offsets, source)
             if source.retired:
                 versions = self._versions_at(head, unit)
-                require_told(conflicts().without(have), versions, source.retired)
+                if untold(have, versions, source.retired):
+                    require_told(conflicts().without(have), versions, source.retired)
                 told = with_retired(told, versions, source.retired)
             want = keep(payment_rows(keep(version_rows(told))))
             replacement = replace_groups(head, want, have, unit, buckets, keep)
             if replacement is None or not conflicts().found:
                 return replacement
+            self._watch.leaves_to_repair()
             want, have = conflicts().without(want), conflicts().without(have)
             return replace_groups(head, want, have, unit, buckets, keep)
 
@@ -342,7 +353,8 @@ class Applier:
     ) -> None:
         """Publish unit by unit; one that loses its races waits for the others to be done."""
         done = state.done[table]
-        left = {p: n for p, n in sizes.items() if p not in done | state.failed}
+        over = done | state.failed
+        left = {p: n for p, n in sizes.items() if p not in over}
         pending = list(units(left, self._settings.unit_rows))
         for _ in range(_ROUNDS):
             again: list[list[Partition]] = []

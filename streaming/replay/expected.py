@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from pyiceberg.catalog.rest import RestCatalog
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse.definitions import BY_NAME, PAYMENTS, VERSIONS
@@ -67,14 +67,19 @@ def require_told(payments: DataFrame, versions: DataFrame, retired: Retired) -> 
 
     Raises `RawRetired`, naming one.
     """
-    shown = payments.where(between(OffsetVector(), retired.below)).select(*VERSION_KEY, *COORDINATES)
-    lost = shown.join(versions.select(*VERSION_KEY), list(VERSION_KEY), "left_anti").limit(1).collect()
+    lost = untold(payments, versions, retired)
     if lost:
         raise RawRetired(
             f"{PAYMENTS} shows event {lost[0]['event_id']} by a record that retention dropped from raw, and "
             f"{VERSIONS} no longer has it: to fold it again would delete the payment",
             f"restore the rows of {VERSIONS} first, from an older snapshot or a tag (`paywave query --tag`)",
         )
+
+
+def untold(payments: DataFrame, versions: DataFrame, retired: Retired) -> list[Row]:
+    """Find a payment that shows a dropped record which versions do not have; none or one."""
+    shown = payments.where(between(OffsetVector(), retired.below)).select(*VERSION_KEY, *COORDINATES)
+    return shown.join(versions.select(*VERSION_KEY), list(VERSION_KEY), "left_anti").limit(1).collect()
 
 
 def version_rows(copies: DataFrame) -> DataFrame:

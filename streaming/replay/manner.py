@@ -37,6 +37,9 @@ class Watch:
             done: the partitions of each table that are, by now.
         """
 
+    def leaves_to_repair(self) -> None:
+        """Payments of identity conflicts may differ in a unit: it leaves them to `repair`."""
+
     def tolerates(self, error: Exception) -> bool:  # noqa: ARG002
         """Tell whether the other units are to be done though one ended with this error."""
         return False

@@ -131,6 +131,24 @@ def test_what_is_damaged_is_named_and_put_right_through_crashes(
     assert replay.verify().is_equal
 
 
+def test_a_range_that_still_receives_events_keeps_them(
+    pipeline: Pipeline, replay: Replay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline.send_lines([event("first"), event("second", merchant_id="another")])
+    pipeline.run()
+    read_scope = Applier._read_scope
+
+    def beside_the_live_job(self: Applier, *arguments: Any) -> None:
+        read_scope(self, *arguments)
+        pipeline.send_lines([event("meanwhile", merchant_id="third")])
+        pipeline.run()
+
+    monkeypatch.setattr(Applier, "_read_scope", beside_the_live_job)
+    replay.apply(Scope(start=YESTERDAY, end=datetime.now(UTC) + timedelta(hours=1)))
+    assert len(pipeline.rows(VERSIONS)) == len(pipeline.rows(PAYMENTS)) == 3
+    assert_the_law(pipeline)
+
+
 def crash_at_second_publish(monkeypatch: pytest.MonkeyPatch, table: str) -> None:
     """Let the replay end at its second publish to a table whose name begins so."""
     seen: list[str] = []

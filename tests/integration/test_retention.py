@@ -318,6 +318,7 @@ def test_races_and_kills_leave_raw_whole_and_are_made_good(
     with pytest.raises(RawRetired, match=f"shows event {lost['event_id']}"):
         aged.apply(Scope(partitions=(partition,)))
     aged.catalog.commit_table(aged.catalog.load_table(VERSIONS), (), (branch_to(MAIN, versions),))
+    assert not aged.apply(Scope(partitions=(partition,))).changed, "once it is there again, nothing is wrong"
     assert contents(pipeline) == told
 
 
