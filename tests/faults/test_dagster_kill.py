@@ -30,6 +30,9 @@ from tests.pipeline import Pipeline
 from tests.reference import contents
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults]
+LONG = pytest.mark.skipif(
+    not os.environ.get("PAYWAVE_LONG_FAULTS"), reason="long: `make test-faults` runs it"
+)
 HOUR = (datetime.now(UTC) - timedelta(days=2)).replace(minute=30, second=0, microsecond=0)
 KEY = HOUR.strftime(KEY_FORMAT)
 CURATED = tuple("/".join(key_of(name).path) for name in (VERSIONS, PAYMENTS))
@@ -112,9 +115,9 @@ def kill_spark(served: Conductor, command: int) -> None:
     ("kill", "statuses"),
     [
         (kill_run, ["FAILURE", "SUCCESS"]),  # launched again by the daemon
-        (kill_code_server, ["FAILURE", "SUCCESS"]),
-        (kill_command, ["SUCCESS"]),  # tried again within the run
-        (kill_spark, ["SUCCESS"]),
+        pytest.param(kill_code_server, ["FAILURE", "SUCCESS"], marks=LONG),
+        pytest.param(kill_command, ["SUCCESS"], marks=LONG),  # tried again within the run
+        pytest.param(kill_spark, ["SUCCESS"], marks=LONG),
     ],
 )
 def test_an_hour_is_put_right_although_its_run_is_killed_midway(

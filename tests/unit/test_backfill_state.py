@@ -43,7 +43,9 @@ _hour_states = st.builds(
 def test_a_state_is_read_as_it_was_written(
     hours: Any, approval: Any, chunk: set[str], is_repaired: bool, finished_at: Any
 ) -> None:
-    state = State("abc", hours, tuple(sorted(chunk)), approval, is_repaired, not is_repaired, 1.5, finished_at)
+    state = State(
+        "abc", hours, tuple(sorted(chunk)), approval, is_repaired, not is_repaired, 1.5, finished_at
+    )
     assert State.from_json(json.loads(json.dumps(state.as_json()))) == state
 
 
