@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
@@ -24,12 +25,20 @@ from lakehouse.definitions import PAYMENTS, VERSIONS
 from lakehouse.log_keeper import keep_log
 from lakehouse.maintenance.compact import Compactor, CompactSettings
 from lakehouse.maintenance.expire import Expirer, ExpireSettings
+from lakehouse.maintenance.need import PartitionKey, Usage
+from lakehouse.refs import Head
 
-# Cold at once, so that rewrites meet the live batches. What a query may be reading is kept for a minute.
-_COMPACT = CompactSettings(closed_after=timedelta(0), quiet=timedelta(0))
+# What a query may be reading is kept for a minute.
 _EXPIRE = ExpireSettings(newest=10, older_than=timedelta(minutes=1))
 _TABLES = (VERSIONS, PAYMENTS)
 _STOP_SECONDS = 60.0
+
+
+class _ColdAtOnce(Compactor):
+    """Takes no partition for too young: rewrites are to meet the live batches, which no rule lets them do."""
+
+    def _is_cold(self, head: Head) -> Callable[[PartitionKey, Usage], bool]:  # noqa: ARG002
+        return lambda _key, _usage: True
 
 
 class Compacting:
@@ -83,7 +92,7 @@ def main() -> None:
     settings = load_settings()
     catalog = catalog_of(settings)
     spark = cache(lambda: spark_of(settings, "maintain"))
-    compactor = Compactor(catalog, spark, settings.catalog_properties(), _COMPACT)
+    compactor = _ColdAtOnce(catalog, spark, settings.catalog_properties(), CompactSettings())
     expirer = Expirer(catalog, lambda: keep_log(catalog, spark()), _EXPIRE)
     for _ in sys.stdin:
         started = time.monotonic()
