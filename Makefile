@@ -11,10 +11,10 @@ UV = $(shell command -v uv || echo $(VENV)-lock/bin/uv)
 # Each of the two has a stack and a Spark session of its own, and mostly waits for one core.
 TWO_AT_A_TIME = --numprocesses 2 --dist worksteal
 
-.PHONY: help setup setup-dev demo test check test-unit test-faults lock lock-python lock-jars bench-fold bench-rules bench-gateway clean
+.PHONY: help setup setup-dev demo test check test-unit test-faults lock lock-python lock-jars bench-fold bench-rules bench-gateway bench-backfill bench-compaction clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## make the virtual environment, install the locked dependencies, fetch the locked jars
 	@sh local/setup.sh
@@ -62,6 +62,12 @@ bench-rules: setup ## what judging a record costs on top of decoding it
 bench-gateway: setup-dev ## what the gateway takes in, by our load generator and Locust, beside a bare server
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock
 	@$(BIN)/python -m bench.gateway $(ARGS)
+
+bench-backfill: setup ## how fresh payments stay while 100 hours are backfilled beside the live jobs; ARGS=--quick
+	@$(BIN)/python -m bench.backfill $(ARGS)
+
+bench-compaction: setup ## live batches with compaction beside them, and without: exactness, files, scans; ARGS=--quick
+	@$(BIN)/python -m bench.compaction $(ARGS)
 
 clean: ## remove what can be made again; data in PAYWAVE_HOME and the jar cache stay
 	@rm -rf $(VENV) $(VENV)-lock .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -5,12 +5,15 @@ Belongs here: starting, filling, running one batch and weighing what it wrote. D
 
 from __future__ import annotations
 
+import signal
+import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +34,10 @@ from streaming.curated_job import CuratedJob
 from streaming.message import message_of
 from streaming.producer import send
 from streaming.raw_job import RawJob
-from streaming.simulate import PRESETS, Plan, Simulation
+from streaming.simulate import PRESETS, Mix, Plan, Simulation
+from streaming.simulate.generator import DEFAULT_SPAN
+
+SOURCE = "bench"  # who sends all events
 
 
 @dataclass(frozen=True)
@@ -59,16 +65,18 @@ class Lake:
         self._objects = data_of(settings.home, "s3")
         self.bytes_per_event = 0.0
 
-    def fill_raw(self, records: int, seed: int, preset: str = "demo") -> Plan:
-        """Send generated events, with the usual dirt or another preset's, through Kafka, and into raw."""
-        plan = Plan.recent(records, seed, PRESETS[preset])
+    def fill_raw(
+        self, records: int, seed: int, mix: Mix = PRESETS["demo"], span: timedelta = DEFAULT_SPAN
+    ) -> Plan:
+        """Send generated events, with the usual dirt or another mix, through Kafka, and into raw."""
+        plan = Plan.recent(records, seed, mix, span)
         size = 0
 
         def messages() -> Iterator[Any]:
             nonlocal size
             for line in Simulation(plan).lines():
                 size += len(line)
-                yield message_of(line, "bench")
+                yield message_of(line, SOURCE)
 
         send(messages(), self.settings.kafka.topic, self.settings.kafka_properties())
         RawJob(self.catalog, self.spark, raw_settings(self.settings)).run(once=True)
@@ -117,6 +125,7 @@ class Lake:
 def running_lake() -> Iterator[Lake]:
     """Start everything in a folder of its own, with the settings that production on one machine has."""
     start_logs()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # or nothing here would be stopped
     with tempfile.TemporaryDirectory(prefix="paywave-bench-") as home:
         settings = load_settings(home=Path(home) / "home")
         try:

@@ -28,7 +28,7 @@ from quality.canonical import canonical_json, encode_fields, parse_json
 from quality.contract import HISTORY, Event
 from quality.judge import judge, micros
 from streaming import decode
-from streaming.simulate import Plan, Simulation
+from streaming.simulate import PRESETS, Plan, Simulation
 
 MOST = 15.0  # percent
 _SEED = 5
@@ -64,7 +64,7 @@ def _in_python(events: int, now: datetime) -> float:
 
 
 def _in_spark(lake: Lake, events: int) -> float:
-    lake.fill_raw(events, _SEED, "clean")
+    lake.fill_raw(events, _SEED, PRESETS["clean"])
     raw = lake.spark.table(f"{CATALOG_NAME}.{RAW}")
     decoding, judging = list[float](), list[float]()
     for turn in range(_SPARK_WARM + _SPARK_TURNS):

@@ -1,0 +1,80 @@
+"""How old records were when readers of payments could first see what they say.
+
+Belongs here: ages, from the times of Kafka and of main's history. Does not: sending, running jobs.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from bench.lake import Lake
+from lakehouse.consistency import standings
+from lakehouse.definitions import PAYMENTS, RAW
+from lakehouse.offsets import OffsetVector
+from lakehouse.query import run_query
+
+# The name is that of lakehouse/definitions/, nothing from outside.
+_RECORDS = f"""
+    SELECT topic_id, partition, "offset", epoch_ms(kafka_ts) FROM {RAW}
+    WHERE kafka_ts >= getvariable('since') AND kafka_ts < getvariable('until')
+"""  # noqa: S608
+
+
+@dataclass(frozen=True)
+class Window:
+    """From when to when Kafka took the records that are meant."""
+
+    since: datetime
+    until: datetime
+
+    def __str__(self) -> str:
+        return f"{(self.until - self.since).total_seconds():.0f} s"
+
+
+@dataclass(frozen=True)
+class Freshness:
+    """Seconds from Kafka until readable in payments, over all records of a window."""
+
+    records: int
+    p50: float
+    p95: float
+    worst: float
+
+
+def freshness(lake: Lake, window: Window) -> Freshness:
+    """Take the ages of a window's records; all of them must have been folded by now."""
+    variables = {"since": window.since, "until": window.until}
+    found = run_query(lake.catalog, lake.settings.catalog_properties(), _RECORDS, variables=variables)
+    return told(_ages(found.rows, _publishes(lake)))
+
+
+def told(ages: list[float]) -> Freshness:
+    """Sum up ages, at least one."""
+    ages.sort()
+    p50, p95 = (ages[int(len(ages) * share)] for share in (0.5, 0.95))
+    return Freshness(len(ages), p50, p95, ages[-1])
+
+
+def _publishes(lake: Lake) -> list[tuple[int, OffsetVector]]:
+    """Say when payments first stood at each vector, in milliseconds, oldest first."""
+    table = lake.catalog.load_table(PAYMENTS)
+    shown = {entry.snapshot_id: entry.timestamp_ms for entry in reversed(table.history())}
+    return sorted(
+        ((shown[snapshot_id], vector) for snapshot_id, vector in standings(table)), key=lambda found: found[0]
+    )
+
+
+def _ages(
+    records: Sequence[tuple[str, int, int, int]], publishes: Sequence[tuple[int, OffsetVector]]
+) -> list[float]:
+    times = [at for at, _ in publishes]
+    places = {(topic_id, partition) for topic_id, partition, _, _ in records}
+    ends = {place: [vector.next_offset(*place) for _, vector in publishes] for place in places}
+    # the first publish whose next offset is beyond the record's
+    return [
+        (times[bisect_right(ends[topic_id, partition], offset)] - taken) / 1000
+        for topic_id, partition, offset, taken in records
+    ]
