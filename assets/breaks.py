@@ -5,22 +5,22 @@ Belongs here: the sensor that looks for news of these and has the checks look at
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import dagster as dg
+from pyiceberg.catalog.rest import RestCatalog
 from pyiceberg.exceptions import NoSuchTableError
 
 from assets.checks.standing import standing_checks
 from assets.lake import Lake
-from assets.metadata import of_head
 from assets.notify import Notifier
 from assets.tables import key_of
 from assets.work import FIRST
 from lakehouse.definitions import PAYMENTS, QUARANTINE, RECONCILIATION
 from lakehouse.errors import LakehouseError
 from lakehouse.gate_log import GateLog
-from lakehouse.gates import CLOSED, HELD
-from lakehouse.refs import read_head
+from lakehouse.gates import CLOSED, HELD, GateEvent
+from lakehouse.refs import read_head, total_of
 
 # Which checks look again where one of these tables has news.
 _LOOK = {QUARANTINE: "open_quarantine", RECONCILIATION: "balanced"}
@@ -37,12 +37,14 @@ def breaks(
 ) -> dg.SensorResult | dg.SkipReason:
     """Compare what there is with the cursor: last event of the gate log, rows of the tables."""
     seen: dict[str, str] = json.loads(context.cursor or "{}")
-    found = dict(_standing(lake))
+    catalog = lake.catalog()
+    events = GateLog(catalog).events()
+    found = {"gates": str(events[-1].seq if events else 0), **dict(_sizes(catalog))}
     news = {name for name, at in found.items() if seen.get(name) != at}
     if not news:
         return dg.SkipReason("nothing has moved")
     if "gates" in news and "gates" in seen:  # what happened before the first look is what the check tells
-        _tell_of_gates(lake, notifier, int(seen["gates"]))
+        _tell_of_gates(notifier, (event for event in events if event.seq > int(seen["gates"])))
     keys = [dg.AssetCheckKey(key_of(PAYMENTS), "gates")] if "gates" in news else []
     keys += [dg.AssetCheckKey(key_of(name), check) for name, check in _LOOK.items() if name in news]
     key = "; ".join(found[name] for name in sorted(found))
@@ -50,22 +52,19 @@ def breaks(
     return dg.SensorResult([request], cursor=json.dumps(found))
 
 
-def _standing(lake: Lake) -> Iterator[tuple[str, str]]:
-    """Tell what each of them is at: a table by its rows, as every batch publishes, often nothing."""
-    catalog = lake.catalog()
-    events = GateLog(catalog).events()
-    yield "gates", str(events[-1].seq if events else 0)
+def _sizes(catalog: RestCatalog) -> Iterator[tuple[str, str]]:
+    """Tell what each table is at by its rows, as every batch publishes, often nothing."""
     for name in _LOOK:
         try:
-            metadata = of_head(read_head(catalog, name))
+            head = read_head(catalog, name)
         except (LakehouseError, NoSuchTableError):  # `new_snapshots` says so
             continue
-        yield name, f"{metadata['dagster/row_count']} rows, {metadata['deleted_rows']} deleted"
+        yield name, f"{head.rows} rows, {total_of(head.snapshot, 'position-deletes')} deleted"
 
 
-def _tell_of_gates(lake: Lake, notifier: Notifier, since: int) -> None:
-    for event in GateLog(lake.catalog()).events():
-        if event.seq > since and event.event in (CLOSED, HELD):
+def _tell_of_gates(notifier: Notifier, events: Iterable[GateEvent]) -> None:
+    for event in events:
+        if event.event in (CLOSED, HELD):
             notifier.tell(
                 "gate",
                 f"gate {event.gate} {event.event} {event.source or ''}: {event.reason}",

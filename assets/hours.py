@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import dagster as dg
 
 from assets.lake import Lake
-from assets.metadata import hour_text
 from assets.notify import Notifier
 from assets.tables import OWNER, key_of
 from lakehouse.arrivals_sql import ARRIVALS_VIEW, CLOSED_AFTER, HOUR
@@ -23,6 +22,8 @@ from lakehouse.query import run_query
 from lakehouse.refs import read_head
 from lakehouse.stored_hash import stored_sums
 from lakehouse.table_hash import shape_of
+from streaming.backfill.hours import write_hour
+from streaming.partitions import hour_of
 
 KEY_FORMAT = "%Y-%m-%dT%H"
 EVENT_HOURS = dg.AssetKey(["curated", "event_hours"])
@@ -102,8 +103,7 @@ def _due() -> Any:
 def _state(lake: Lake, hour: datetime) -> dg.MaterializeResult[Any]:
     catalog, properties = lake.catalog(), lake.properties()
     head = read_head(catalog, PAYMENTS)
-    number = round(hour.timestamp() / HOUR.total_seconds())
-    sums = stored_sums(head.table, head.snapshot.snapshot_id, properties, hours=[number])
+    sums = stored_sums(head.table, head.snapshot.snapshot_id, properties, hours=[hour_of(hour)])
     whole = combine(sums.values()).fingerprint(shape_of(BY_NAME[PAYMENTS]))
     pinned = Moment(snapshots={PAYMENTS: head.snapshot.snapshot_id})
     within = f"{PAYMENTS} WHERE event_ts >= getvariable('start') AND event_ts < getvariable('until')"
@@ -204,7 +204,7 @@ def _closed(lake: Lake) -> list[_Hour]:
         f"SELECT epoch(hour)::BIGINT // 3600, records, late_records FROM {ARRIVALS_VIEW} "  # noqa: S608
         "WHERE hour IS NOT NULL AND closed_at IS NOT NULL ORDER BY hour",
     )
-    return [_Hour(hour_text(number), records, late) for number, records, late in found.rows]
+    return [_Hour(write_hour(number), records, late) for number, records, late in found.rows]
 
 
 class _Cursor(NamedTuple):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from config.settings import Settings
+from streaming.whole_file import replace_file
 
 POSTGRES_ENV = "DAGSTER_POSTGRES_URL"
 # Beside the streaming jobs there is room for few: what starts Spark waits for its pool besides.
@@ -19,13 +20,10 @@ _RUNS, _BACKFILL_RUNS = 4, 1
 def write_instance(settings: Settings) -> Path:
     """Write `dagster.yaml` into Dagster's folder of this home, and return the folder."""
     folder = settings.home / "dagster"
-    folder.mkdir(parents=True, exist_ok=True)
     rendered = json.dumps(instance_config(settings, folder), indent=2)  # YAML takes JSON
     target = folder / "dagster.yaml"
     if not target.exists() or target.read_text() != rendered:
-        fresh = target.with_suffix(".new")
-        fresh.write_text(rendered)
-        fresh.replace(target)
+        replace_file(target, rendered)
     return folder
 
 

@@ -4,7 +4,7 @@ Belongs here: when each runs, with which options, and how its outcome is shown. 
 (`lakehouse/maintenance/`, `streaming/reconcile/`), which the same commands do that a person would type.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -49,51 +49,84 @@ def _maintain(name: str, deps: Sequence[dg.AssetKey], description: str) -> Any:
     )
 
 
-@_maintain(
-    "compaction",
-    _REWRITTEN,
-    "Few large sorted files instead of many small ones, deletion vectors folded in; hours that still receive "
-    "events are left alone, the neediest partitions come first.",
-)
-def compaction(context: dg.AssetExecutionContext, work: Work, config: Options) -> dg.MaterializeResult[Any]:
-    """Compact cold partitions."""
-    return _figures(work.run(context, ["maintain", "compact", *config.arguments()]))
+Show = Callable[[dict[str, Any]], dg.MaterializeResult[Any]]
 
 
-@_maintain(
-    "expiry",
-    _ALL,
-    "Snapshots that no tag, branch, reader or job needs are forgotten, and the files that only they needed. "
-    "What they said of themselves stays in curated.publish_log.",
-)
-def expiry(context: dg.AssetExecutionContext, work: Work, config: Options) -> dg.MaterializeResult[Any]:
-    """Expire snapshots."""
-    return _figures(work.run(context, ["maintain", "expire", *config.arguments()]))
+def _over_tables(
+    name: str, command: str, deps: Sequence[dg.AssetKey], description: str, show: Show
+) -> dg.AssetsDefinition:
+    """Make the asset of a maintenance that takes tables and a dry run."""
+
+    @_maintain(name, deps, description)
+    def maintained(
+        context: dg.AssetExecutionContext, work: Work, config: Options
+    ) -> dg.MaterializeResult[Any]:
+        return show(work.run(context, ["maintain", command, *config.arguments()]))
+
+    made: dg.AssetsDefinition = maintained
+    return made
 
 
-@_maintain(
-    "orphan_removal",
-    _ALL,
-    "Files in the tables' folders, old metadata files among them, that no snapshot of any branch or tag "
-    "knows and that are older than the longest job.",
-)
-def orphan_removal(
-    context: dg.AssetExecutionContext, work: Work, config: Options
-) -> dg.MaterializeResult[Any]:
-    """Remove orphans."""
-    found = work.run(context, ["maintain", "orphans", *config.arguments()])
+def _figures(found: dict[str, Any]) -> dg.MaterializeResult[Any]:
+    """Show what was done to each table, with each of its figures before and after."""
+    return _result(found, [_row(table) for table in found["tables"]])
+
+
+def _orphans(found: dict[str, Any]) -> dg.MaterializeResult[Any]:
     columns = ("table", "listed", "files", "bytes", "young")
     return _result(found, [{name: table[name] for name in columns} for table in found["tables"]])
 
 
-@_maintain(
-    "manifest_merge", _REWRITTEN, "Small manifests are merged, so that planning a read opens few files."
+def _row(table: dict[str, Any]) -> dict[str, Any]:
+    done = {name: value for name, value in table.items() if isinstance(value, int)}
+    pairs = {
+        name.replace("_", " "): f"{was:,} → {table['after'][name]:,}"
+        for name, was in table["before"].items()
+        if was != table["after"][name]
+    }
+    return {"table": table["table"], **done, "changed": ", ".join(f"{n}: {p}" for n, p in pairs.items())}
+
+
+def _result(found: dict[str, Any], rows: list[dict[str, Any]]) -> dg.MaterializeResult[Any]:
+    return dg.MaterializeResult(
+        metadata={
+            "dry_run": found["dry_run"],
+            "tables": dg.MetadataValue.table([dg.TableRecord(row) for row in rows]),
+        }
+    )
+
+
+compaction = _over_tables(
+    "compaction",
+    "compact",
+    _REWRITTEN,
+    "Few large sorted files instead of many small ones, deletion vectors folded in; hours that still receive "
+    "events are left alone, the neediest partitions come first.",
+    _figures,
 )
-def manifest_merge(
-    context: dg.AssetExecutionContext, work: Work, config: Options
-) -> dg.MaterializeResult[Any]:
-    """Merge manifests."""
-    return _figures(work.run(context, ["maintain", "manifests", *config.arguments()]))
+expiry = _over_tables(
+    "expiry",
+    "expire",
+    _ALL,
+    "Snapshots that no tag, branch, reader or job needs are forgotten, and the files that only they needed. "
+    "What they said of themselves stays in curated.publish_log.",
+    _figures,
+)
+orphan_removal = _over_tables(
+    "orphan_removal",
+    "orphans",
+    _ALL,
+    "Files in the tables' folders, old metadata files among them, that no snapshot of any branch or tag "
+    "knows and that are older than the longest job.",
+    _orphans,
+)
+manifest_merge = _over_tables(
+    "manifest_merge",
+    "manifests",
+    _REWRITTEN,
+    "Small manifests are merged, so that planning a read opens few files.",
+    _figures,
+)
 
 
 class Retired(dg.Config):
@@ -159,30 +192,6 @@ def reconciliation(context: dg.AssetExecutionContext, work: Work, config: Span) 
             "identities": dg.MetadataValue.table(identities),
             "snapshots": dg.MetadataValue.json(found["snapshots"]),
         },
-    )
-
-
-def _figures(found: dict[str, Any]) -> dg.MaterializeResult[Any]:
-    """Show what was done to each table, with each of its figures before and after."""
-    return _result(found, [_row(table) for table in found["tables"]])
-
-
-def _row(table: dict[str, Any]) -> dict[str, Any]:
-    done = {name: value for name, value in table.items() if isinstance(value, int)}
-    pairs = {
-        name.replace("_", " "): f"{was:,} → {table['after'][name]:,}"
-        for name, was in table["before"].items()
-        if was != table["after"][name]
-    }
-    return {"table": table["table"], **done, "changed": ", ".join(f"{n}: {p}" for n, p in pairs.items())}
-
-
-def _result(found: dict[str, Any], rows: list[dict[str, Any]]) -> dg.MaterializeResult[Any]:
-    return dg.MaterializeResult(
-        metadata={
-            "dry_run": found["dry_run"],
-            "tables": dg.MetadataValue.table([dg.TableRecord(row) for row in rows]),
-        }
     )
 
 

@@ -17,10 +17,8 @@ from lakehouse.definitions import BY_NAME, PAYMENTS, QUARANTINE, RAW, VERSIONS
 from lakehouse.errors import LakehouseError
 from lakehouse.offsets import OffsetVector
 from lakehouse.refs import Head, read_head
-from streaming.errors import StreamingError
-from streaming.topic_state import TopicState, inspect_topic
+from streaming.topic_state import TopicState, topic_if_it_answers
 
-_KAFKA_SECONDS = 5.0
 _FOLLOW_RAW = (VERSIONS, PAYMENTS, QUARANTINE)
 
 
@@ -40,7 +38,7 @@ def new_snapshots(context: dg.SensorEvaluationContext, lake: Lake) -> dg.SensorR
             heads[name] = read_head(catalog, name)
         except (LakehouseError, NoSuchTableError) as error:  # a person must look at it; the others go on
             context.log.error(f"table {name}: {error}")
-    topic = _ask(settings.kafka_properties(), settings.kafka.topic)
+    topic = topic_if_it_answers(settings.kafka_properties(), settings.kafka.topic)
     found = list(_observations(heads, topic, seen))
     return dg.SensorResult(
         asset_events=[observation for _, observation in found],
@@ -90,11 +88,3 @@ def _of_topic(topic: TopicState, raw: Head | None) -> dict[str, Any]:
 
 def _behind(topic: TopicState, raw: Head) -> int:
     return raw.offsets.records_to(raw.offsets.advanced(topic.topic_id, topic.latest))
-
-
-def _ask(kafka: Mapping[str, str], topic: str) -> TopicState | None:
-    """Ask Kafka; the tables are observed without it too."""
-    try:
-        return inspect_topic(kafka, topic, _KAFKA_SECONDS)
-    except StreamingError:
-        return None

@@ -16,7 +16,7 @@ from pyiceberg.table.snapshots import Snapshot
 
 from lakehouse.errors import AuditFailed
 from lakehouse.offsets import OffsetVector, Range
-from lakehouse.refs import ancestry
+from lakehouse.refs import ancestry, total_of
 from quality.policy import CONSERVATION, DUPLICATE_KEY, OFFSET_GAP
 
 _PART_BYTES = 64 * 1024 * 1024
@@ -95,12 +95,8 @@ def check_count(found: int, expected: int, what: str, table: str, gate: str = CO
 
 def check_deleted(parent: Snapshot, staged: Snapshot, expected: int, table: str) -> None:
     """Check that a stage deleted as many rows as it was to. Raises `AuditFailed` with both sides."""
-    check_count(_deleted_until(staged) - _deleted_until(parent), expected, "rows deleted", table)
-
-
-def _deleted_until(snapshot: Snapshot) -> int:
-    summary = snapshot.summary
-    return int((summary and summary.get("total-position-deletes")) or 0)
+    before, after = (total_of(snapshot, "position-deletes") for snapshot in (parent, staged))
+    check_count(after - before, expected, "rows deleted", table)
 
 
 def _check_range(offsets: pa.ChunkedArray, r: Range, table: str) -> None:

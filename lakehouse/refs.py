@@ -44,6 +44,11 @@ class Head:
         return self.progress.progress or OffsetVector()
 
     @property
+    def rows(self) -> int:
+        """Rows that a reader of main sees, by its metadata: those written, less those deleted since."""
+        return total_of(self.snapshot, "records") - total_of(self.snapshot, "position-deletes")
+
+    @property
     def totals(self) -> Mapping[str, int]:
         """Running counts as main has them: a replay corrects them without moving the progress."""
         return self._newest.totals
@@ -95,6 +100,12 @@ def snapshot_of(metadata: TableMetadata, ref: str) -> Snapshot | None:
     """Return the snapshot that a branch or tag points to; None where there is no such ref."""
     found = metadata.refs.get(ref)
     return metadata.snapshot_by_id(found.snapshot_id) if found is not None else None
+
+
+def total_of(snapshot: Snapshot, what: str) -> int:
+    """Return a total that Iceberg keeps in a snapshot's summary, e.g. of `records`; 0 where it says none."""
+    summary = snapshot.summary
+    return int((summary and summary.get(f"total-{what}")) or 0)
 
 
 def stamp_of(snapshot: Snapshot) -> Stamp | None:

@@ -17,7 +17,7 @@ from lakehouse.offsets import OffsetVector
 from streaming.errors import StreamingError
 from streaming.kafka_client import LIBRDKAFKA_LOG, connection
 
-ANSWER_SECONDS = 15.0
+ANSWER_SECONDS, BRIEF_SECONDS = 15.0, 5.0
 _EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 _LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
@@ -56,6 +56,14 @@ def inspect_topic(
     replicas = min(len(p.replicas) for p in description.partitions)
     in_sync = min(len(p.isr) for p in description.partitions)
     return TopicState(topic, str(description.topic_id), earliest, latest, asked_at, replicas, in_sync)
+
+
+def topic_if_it_answers(kafka_properties: Mapping[str, str], topic: str) -> TopicState | None:
+    """Ask about a topic, for whoever can do without: None where Kafka does not answer within seconds."""
+    try:
+        return inspect_topic(kafka_properties, topic, BRIEF_SECONDS)
+    except StreamingError:
+        return None
 
 
 def first_offsets_after(

@@ -23,7 +23,7 @@ from lakehouse import audit
 from lakehouse.changed_partitions import changed_partitions
 from lakehouse.definitions import BY_NAME, PAYMENTS, TRANSACTIONS
 from lakehouse.publish import Plan, Stage
-from lakehouse.refs import Head
+from lakehouse.refs import Head, total_of
 from lakehouse.staging import append, append_nothing, merge
 from lakehouse.transactions_sql import READ, sql
 from streaming.frames import read_table
@@ -135,8 +135,7 @@ class TransactionsFold:
         """Split the buckets so that Spark never holds all payments at once."""
         if scope.names is not None:
             return [scope.buckets] if scope.buckets else []
-        summary = self._payments.snapshot.summary
-        rows = int((summary.get("total-records") if summary else None) or 0)
+        rows = total_of(self._payments.snapshot, "records")
         step = max(1, len(scope.buckets) * self._at_a_time // max(1, rows))
         return [scope.buckets[i : i + step] for i in range(0, len(scope.buckets), step)]
 

@@ -14,22 +14,22 @@ from pyiceberg.expressions import EqualTo
 
 from assets.checks.finding import Finding
 from assets.lake import Lake
-from assets.metadata import hour_text
-from lakehouse.arrivals_sql import ARRIVALS_VIEW, HOUR
+from lakehouse.arrivals_sql import ARRIVALS_VIEW
 from lakehouse.complete import complete
 from lakehouse.definitions import PAYMENTS, QUARANTINE, RECONCILIATION
 from lakehouse.gate_log import GateLog
 from lakehouse.query import run_query
 from quality.policy import Action, gate
+from streaming.backfill.hours import write_hour
 from streaming.completeness import complete_to
 from streaming.errors import StreamingError
-from streaming.topic_state import inspect_topic
+from streaming.partitions import hour_of
+from streaming.topic_state import BRIEF_SECONDS, inspect_topic
 
 # What readers are promised, and how long an AZ may take to come back.
 FRESH, LATE = timedelta(minutes=2), timedelta(minutes=10)
 LEAST_COMPLETE = 0.99
 RECONCILED_WITHIN = timedelta(hours=26)
-_KAFKA_SECONDS = 5.0
 _DAY = timedelta(days=1)
 # When the last run was, and every break that no later run over at least the same records found to balance.
 # What was judged record by record is not settled by counts.
@@ -60,7 +60,7 @@ def freshness(lake: Lake, _name: str) -> Finding:
     settings = lake.settings()
     found = complete(lake.catalog(), lake.properties())
     try:
-        topic = inspect_topic(settings.kafka_properties(), settings.kafka.topic, _KAFKA_SECONDS)
+        topic = inspect_topic(settings.kafka_properties(), settings.kafka.topic, BRIEF_SECONDS)
         reached = found.tables[PAYMENTS].offsets.topics.get(topic.topic_id, {})
         found = found.at_least(complete_to(settings.kafka_properties(), topic, reached))
     except StreamingError:
@@ -92,7 +92,7 @@ def completeness(lake: Lake, _name: str) -> Finding:
     records = [
         dg.TableRecord(
             {
-                "event hour": hour_text(round(hour.timestamp() / HOUR.total_seconds())),
+                "event hour": write_hour(hour_of(hour)),
                 "records": records,
                 "late": late,
                 "completeness": float(share),

@@ -21,6 +21,7 @@ from lakehouse.refs import read_head, stamp_of
 from lakehouse.stored_hash import in_hours
 from lakehouse.tables import compare
 from quality.contract import HISTORY
+from streaming.partitions import hour_of
 
 # Keys are compared within hours that changed lately: a row that stands twice came with its second copy.
 RECENT, MOST_HOURS = timedelta(hours=24), 48
@@ -122,5 +123,5 @@ def file_health(lake: Lake, name: str) -> Finding:
 
 
 def _last_week() -> range:
-    now = round(datetime.now(UTC).timestamp() // 3600)
+    now = hour_of(datetime.now(UTC))
     return range(now - round(FILES_OF / HOUR), now + 1)

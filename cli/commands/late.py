@@ -21,9 +21,8 @@ from lakehouse.definitions import PAYMENTS
 from lakehouse.offsets import OffsetVector
 from streaming.completeness import complete_to
 from streaming.errors import StreamingError
-from streaming.topic_state import inspect_topic
+from streaming.topic_state import BRIEF_SECONDS, inspect_topic
 
-_KAFKA_SECONDS = 5.0
 _SHOWN = 100
 _closed_after = click.option(
     "--closed-after",
@@ -101,7 +100,7 @@ def _ask_kafka(settings: Settings, offsets: OffsetVector) -> tuple[datetime | No
     """
     kafka, reached = settings.kafka_properties(), offsets.topics
     try:
-        state = inspect_topic(kafka, settings.kafka.topic, _KAFKA_SECONDS)
+        state = inspect_topic(kafka, settings.kafka.topic, BRIEF_SECONDS)
         live = complete_to(kafka, state, reached[state.topic_id]) if state.topic_id in reached else None
     except StreamingError:
         return None, False

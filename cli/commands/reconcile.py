@@ -13,19 +13,17 @@ from cli.context import catalog_of, spark_of
 from cli.output import Output, with_output
 from cli.params import Moment
 from cli.telemetry import start_telemetry
-from config.settings import Settings, load_settings
+from config.settings import load_settings
 from lakehouse.definitions import BY_NAME, RECONCILIATION
 from lakehouse.tables import ensure_tables
 from quality.reconciliation import Account
-from streaming.errors import StreamingError
 from streaming.reconcile.reconcile import Reconciler
 from streaming.reconcile.result import Reconciliation
 from streaming.reconcile.store import keep
 from streaming.replay.scope import Scope
-from streaming.topic_state import TopicState, inspect_topic
+from streaming.topic_state import topic_if_it_answers
 
 _HOUR = timedelta(hours=1)
-_KAFKA_SECONDS = 5.0
 
 
 @click.command()
@@ -53,7 +51,9 @@ def reconcile(
     start_telemetry()
     with phases(out) as report:
         spark = spark_of(settings, "reconcile")
-        reconciler = Reconciler(catalog, spark, replay_settings(settings), _topic(settings), report)
+        # without an answer the result says so
+        topic = topic_if_it_answers(settings.kafka_properties(), settings.kafka.topic)
+        reconciler = Reconciler(catalog, spark, replay_settings(settings), topic, report)
         found = reconciler.run(scope)
         if not dry_run:
             keep(catalog, spark, found)
@@ -73,13 +73,6 @@ def _scope(hour: datetime | None, start: datetime | None, end: datetime | None) 
         raise click.UsageError(f"--hour {hour.isoformat()}: the start of an hour is wanted")
     hour = hour.astimezone(UTC)
     return Scope(hour, hour + _HOUR)
-
-
-def _topic(settings: Settings) -> TopicState | None:
-    try:
-        return inspect_topic(settings.kafka_properties(), settings.kafka.topic, _KAFKA_SECONDS)
-    except StreamingError:
-        return None  # the result says so
 
 
 def _print(console: Console, found: Reconciliation) -> None:

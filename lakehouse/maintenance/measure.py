@@ -65,13 +65,19 @@ def usage_of(
 
 def _reaches(manifest: ManifestFile, hours: range) -> bool:
     """Tell whether a manifest may list files of these hours."""
-    if not manifest.partitions:
+    first, last = hours_of(manifest)
+    if first is None or last is None:
         return True
-    lower, upper = manifest.partitions[0].lower_bound, manifest.partitions[0].upper_bound
-    if lower is None or upper is None:
-        return True
-    first, last = (int(from_bytes(IntegerType(), bound)) for bound in (lower, upper))
     return first < hours.stop and last >= hours.start
+
+
+def hours_of(manifest: ManifestFile) -> tuple[int | None, int | None]:
+    """Read from a manifest's summary the first and last hour of its files' partitions; None: not known."""
+    if not manifest.partitions:
+        return None, None
+    bounds = manifest.partitions[0].lower_bound, manifest.partitions[0].upper_bound
+    first, last = (None if bound is None else int(from_bytes(IntegerType(), bound)) for bound in bounds)
+    return first, last
 
 
 def figures_of(table: Table) -> Figures:

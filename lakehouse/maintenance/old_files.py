@@ -8,15 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from pyiceberg.conversions import from_bytes
 from pyiceberg.manifest import DataFileContent, ManifestFile
 from pyiceberg.table import Table
 from pyiceberg.table.refs import SnapshotRefType
 from pyiceberg.table.snapshots import Snapshot
-from pyiceberg.types import IntegerType
 from pyspark.sql import SparkSession
 
 from lakehouse.errors import AuditFailed
+from lakehouse.maintenance.measure import hours_of
 from lakehouse.maintenance.reachable import files_of
 from lakehouse.maintenance.rewrite import java_table
 from lakehouse.publish import Stage
@@ -102,11 +101,11 @@ def _listed(table: Table, manifests: Iterable[ManifestFile]) -> Iterator[OldFile
 
 def newest_hour(table: Table, snapshot: Snapshot) -> int | None:
     """Read from the manifests' summaries the newest hour that a table has records of."""
-    found = (m.partitions[0].upper_bound for m in snapshot.manifests(table.io) if m.partitions)
-    return max((int(from_bytes(IntegerType(), bound)) for bound in found if bound is not None), default=None)
+    found = (hours_of(manifest)[1] for manifest in snapshot.manifests(table.io))
+    return max((hour for hour in found if hour is not None), default=None)
 
 
 def _first_hour(manifest: ManifestFile) -> int:
-    """Read from a manifest's summary the first hour that its files are of; nothing known: all hours."""
-    bound = manifest.partitions[0].lower_bound if manifest.partitions else None
-    return -(2**31) if bound is None else int(from_bytes(IntegerType(), bound))
+    """Tell the first hour that a manifest's files are of; nothing known: all hours."""
+    first, _ = hours_of(manifest)
+    return -(2**31) if first is None else first

@@ -18,6 +18,7 @@ from streaming.backfill.errors import AlreadyRunning, EditedPlan, Refused, Unkno
 from streaming.backfill.estimate import measured_factor
 from streaming.backfill.plan import Plan, approved_by, check_name, parse, render
 from streaming.backfill.state import State
+from streaming.whole_file import create_file, replace_file
 
 _TRIES = 10
 
@@ -167,40 +168,6 @@ def write_plan(path: Path, plan: Plan) -> None:
         create_file(path, render(plan))
     except FileExistsError:
         raise WrongPlan(f"the file {path} is there already", "choose another --file") from None
-
-
-def replace_file(path: Path, text: str) -> None:
-    """Replace a file, all or nothing, even if the machine stops."""
-    _drafted(path, text).replace(path)
-    _sync(path.parent)
-
-
-def create_file(path: Path, text: str) -> None:
-    """Create a file, all or nothing. Raises `FileExistsError`: of two that do so at once, one succeeds."""
-    draft = _drafted(path, text)
-    try:
-        path.hardlink_to(draft)
-    finally:
-        draft.unlink()
-    _sync(path.parent)
-
-
-def _drafted(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    with draft.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    return draft
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _taken_soon(descriptor: int) -> bool:

@@ -156,22 +156,13 @@ def count_tables(catalog: RestCatalog, raw: Head, made_at: datetime) -> Iterator
     if versions.offsets != quarantine.offsets:
         return
     rows, records = Account(RAW_ADDS_UP), Account(RECORDS)
-    rows.add({}, OffsetVector().records_to(raw.offsets), _rows(raw), raw.totals.get("retired", 0))
+    rows.add({}, OffsetVector().records_to(raw.offsets), raw.rows, raw.totals.get("retired", 0))
     # A replay may judge anew: what left quarantine is a version then, or one more copy of one.
     redelivered = versions.totals.get("redelivered", 0) + quarantine.totals.get("released", 0)
     consumed = OffsetVector().records_to(versions.offsets)
-    records.add({}, consumed, redelivered, _rows(versions), _rows(quarantine))
+    records.add({}, consumed, redelivered, versions.rows, quarantine.rows)
     snapshots = {head.name: head.snapshot.snapshot_id for head in (raw, versions, quarantine)}
     yield _result(made_at, ALL, (rows, records), snapshots, versions.offsets)
-
-
-def _rows(head: Head) -> int:
-    """Count the rows of a table by its metadata: those written, less those deleted since."""
-    summary = head.snapshot.summary
-    written, deleted = (
-        int((summary and summary.get(f"total-{what}")) or 0) for what in ("records", "position-deletes")
-    )
-    return written - deleted
 
 
 def _result(

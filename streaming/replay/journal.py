@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +15,7 @@ from typing import Any
 import lakehouse
 import quality
 import streaming
+from streaming.whole_file import replace_file
 
 # A replay that goes on with other code than it began with would compare two folds.
 _CODE: tuple[ModuleType, ...] = (quality, lakehouse, streaming)
@@ -38,13 +38,7 @@ class Journal:
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Replace the file by this state, all or nothing."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        draft = self._path.with_suffix(".draft")
-        with draft.open("w") as file:
-            json.dump({**state, "code": self._code}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(self._path)
+        replace_file(self._path, json.dumps({**state, "code": self._code}))
 
     def remove(self) -> None:
         """Forget: the replay is done."""

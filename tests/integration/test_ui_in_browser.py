@@ -30,26 +30,14 @@ from lakehouse.catalog import CATALOG_NAME
 from lakehouse.definitions import BY_NAME, PAYMENTS
 from lakehouse.log_keeper import keep_log
 from lakehouse.refs import read_head
+from tests.browsers import BROWSER, BROWSERS, QUIET
 from tests.conductor import Conductor
 from tests.events import event_id, wire
 from tests.pipeline import Pipeline, dirty
 from tests.reference import contents
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-BROWSER = next((found for name in BROWSERS if (found := shutil.which(name))), None)
 DRIVER = shutil.which("chromedriver")
-QUIET = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--window-size=1600,1000",
-)
+DRIVEN = ("--headless=new", *QUIET, "--disable-dev-shm-usage", "--window-size=1600,1000")
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.skipif(
@@ -103,7 +91,7 @@ class Browser:
     def __init__(self, url: str, profile: Path, pictures: Path) -> None:
         options = webdriver.ChromeOptions()
         options.binary_location = str(BROWSER)
-        for argument in (*QUIET, f"--user-data-dir={profile}"):
+        for argument in (*DRIVEN, f"--user-data-dir={profile}"):
             options.add_argument(argument)
         self.driver = webdriver.Chrome(options, Service(str(DRIVER)))
         self._url, self._pictures = url, pictures

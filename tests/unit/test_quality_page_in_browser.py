@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from html import unescape
 from pathlib import Path
@@ -14,21 +13,9 @@ import pytest
 
 from streaming.quality_page.model import page_of
 from streaming.quality_page.render import render
+from tests.browsers import BROWSER, BROWSERS, QUIET
 from tests.pages import HOSTILE, full, material
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-BROWSER = next((found for name in BROWSERS if (found := shutil.which(name))), None)
-QUIET = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--enable-logging=stderr",
-)
 PAGES = {
     "empty": material(),
     "hostile": full(HOSTILE),
@@ -79,7 +66,16 @@ def look(folder: Path, width: int, *more: str) -> dict[str, Any]:
     outside.write_text(MEASURE.format(width=width))
     profile = folder / f"profile-{width}-{len(more)}"
     wanted = ("--allow-file-access-from-files", f"--user-data-dir={profile}", "--virtual-time-budget=5000")
-    command = [str(BROWSER), *QUIET, *more, *wanted, "--dump-dom", outside.as_uri()]
+    command = [
+        str(BROWSER),
+        "--headless",
+        *QUIET,
+        "--enable-logging=stderr",
+        *more,
+        *wanted,
+        "--dump-dom",
+        outside.as_uri(),
+    ]
     run = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
     complaints = [line for line in run.stderr.splitlines() if "CONSOLE" in line]
     assert not complaints, complaints
