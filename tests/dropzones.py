@@ -89,14 +89,12 @@ class Place:
     def root(self) -> Path:
         return self.folder / "landing"
 
-    def zone(self, lease_s: float = LEASE_S) -> Dropzone:
+    def zone(self, lease_s: float = LEASE_S, delivery_s: float = DELIVERY_S) -> Dropzone:
         """A dropzone in this process; a new one is another owner."""
         self.root.mkdir(exist_ok=True)
         keys = made_token_keys(self.folder / "card-tokens.toml")
         kafka = self.stack.kafka_properties()
-        settings = ReaderSettings(
-            self.topic, kafka, keys, lease_s, delivery_s=DELIVERY_S, quiet_s=self.quiet_s
-        )
+        settings = ReaderSettings(self.topic, kafka, keys, lease_s, delivery_s, quiet_s=self.quiet_s)
         zone = Dropzone(
             self.landing or LocalLanding(self.root), Book(FileLedger(self.catalog)), self.registry, settings
         )
