@@ -27,7 +27,8 @@ def build_defs(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
     """
     given = dict(overrides or {})
     lake = given.setdefault("lake", Lake())
-    conductor = lake.settings().conductor
+    settings = lake.settings()
+    conductor = settings.conductor
     partitions = hours.hourly(conductor.first_hour)
     return dg.Definitions(
         assets=[
@@ -55,5 +56,13 @@ def build_defs(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
         ],
         # What is heavy runs in a process of its own anyway (`work.py`).
         executor=dg.in_process_executor,
-        resources={"work": Work(lake=lake), "notifier": Notifier(lake=lake), **given},
+        resources={"work": _work(lake, settings.work.place), "notifier": Notifier(lake=lake), **given},
     )
+
+
+def _work(lake: Lake, place: str) -> Work:
+    if place == "process":
+        return Work(lake=lake)
+    from assets.pods import WorkInPods  # its client comes with the extra `aws`
+
+    return WorkInPods(lake=lake)

@@ -1,7 +1,7 @@
 """Work in a process of its own: a `paywave` command, launched through Pipes, that reports its result.
 
-Belongs here: launching, and insisting on a result. Does not: what the commands do (`cli/`), the command's own
-side of Pipes (`cli/pipes.py`).
+Belongs here: launching on this machine, and insisting on a result. Does not: launching elsewhere (`pods.py`),
+what the commands do (`cli/`), the command's own side of Pipes (`cli/pipes.py`).
 """
 
 import sys
@@ -11,6 +11,7 @@ from typing import Any
 import dagster as dg
 
 from assets.lake import Lake
+from config.settings import Settings
 
 # Backfills, maintenance and whatever else is heavy run one at a time (a pool's limit can be raised, see
 # `assets/instance.py`), so that the streaming jobs keep the rest of the machine and win most races.
@@ -21,9 +22,21 @@ Context = dg.AssetExecutionContext | dg.OpExecutionContext
 
 
 class Work(dg.ConfigurableResource[Any]):
-    """Launches commands on this machine. A deployment that has them run elsewhere puts its own here."""
+    """Launches commands on this machine."""
 
     lake: Lake
+
+    def settings(self) -> Settings:
+        """Load the settings of the lake that is worked on."""
+        return self.lake.settings()
+
+    def launch(self, context: Context, command: Sequence[str]) -> dg.PipesClientCompletedInvocation:
+        """Run a `paywave` command to its end; raises what Pipes' client does where it exits with an error."""
+        return dg.PipesSubprocessClient().run(
+            context=context,
+            command=[sys.executable, "-m", "cli", *command],
+            env={"PAYWAVE_HOME": str(self.settings().home)},
+        )
 
     def run(self, context: Context, command: Sequence[str], may_fall_short: bool = False) -> dict[str, Any]:
         """Run a `paywave` command and return what it says with `--output json`.
@@ -34,13 +47,8 @@ class Work(dg.ConfigurableResource[Any]):
         Raises `dagster.Failure` where it fell short, or ended well and reported nothing: that is no success.
         One that fails raises what the client does; why is in the run's log.
         """
-        done = dg.PipesSubprocessClient().run(
-            context=context,
-            command=[sys.executable, "-m", "cli", *command],
-            env={"PAYWAVE_HOME": str(self.lake.settings().home)},
-        )
         told: dict[str, Any] = {}
-        for message in done.get_custom_messages():
+        for message in self.launch(context, command).get_custom_messages():
             told |= message
         said = f"`paywave {' '.join(command)}`"
         if "result" not in told:

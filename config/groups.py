@@ -177,6 +177,24 @@ class BackfillSettings(Group):
     price_per_core_hour: float = Field(default=0.08, ge=0)
 
 
+class WorkSettings(Group):
+    """Where the commands run that Dagster launches: in a process beside it, or in a pod of Kubernetes.
+
+    A pod runs `image`, which has `paywave` on its path. The keys of the secret named `secret` (`PAYWAVE_…`)
+    are in its environment. It asks for `cores` and `memory`, and is ended after `deadline_s` at the latest.
+    """
+
+    place: Literal["process", "kubernetes"] = "process"
+    image: str | None = None
+    namespace: str = "paywave"
+    service_account: str | None = None
+    secret: str | None = None
+    cores: int = Field(default=4, ge=1)
+    memory: str = "16Gi"
+    deadline_s: int = Field(default=6 * 3600, ge=1)
+    poll_s: float = Field(default=10, gt=0)
+
+
 class StackSettings(Group):
     """The embedded servers. A port that is taken is replaced by a free one when the stack starts."""
 

@@ -29,6 +29,7 @@ from config.groups import (
     SparkSettings,
     StackSettings,
     TablesSettings,
+    WorkSettings,
 )
 from config.sources import Layer, env_name
 
@@ -59,6 +60,7 @@ class Settings(BaseSettings):
     partners: PartnersSettings = Field(default_factory=PartnersSettings)
     registry: RegistrySettings = Field(default_factory=RegistrySettings)
     stack: StackSettings = Field(default_factory=StackSettings)
+    work: WorkSettings = Field(default_factory=WorkSettings)
 
     _looked_at: tuple[str, ...] = PrivateAttr(default=())
 
