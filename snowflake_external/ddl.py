@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from snowflake_external.resources import Grant, Key, Kind, Resource
+from snowflake_external.resources import UNCOMMENTED, Grant, Key, Kind, Resource
 from snowflake_external.sql import Value, identifier, literal, properties
 
 # What ALTER … SET takes. Whatever else differs, the object has to be dropped and made again.
@@ -22,8 +22,8 @@ _ALTERABLE: Mapping[Kind, frozenset[str]] = {
 }
 _LINKED = "LINKED_CATALOG"
 _SYNC = f"{_LINKED}.SYNC_INTERVAL_SECONDS"
-_COMMENTED = {Kind.ICEBERG_TABLE: "TABLE", Kind.CATALOG: "INTEGRATION"}
-_WITHOUT_COMMENT = frozenset({Kind.MONITOR})
+_COMMENTED = {Kind.ICEBERG_TABLE: "TABLE"}  # the other way to set one: COMMENT ON
+_ALTER_COMMENT = frozenset({Kind.VOLUME, Kind.CATALOG, Kind.ROLE, Kind.TAG})
 _BODIES = frozenset({Kind.MASKING_POLICY, Kind.ROW_POLICY, Kind.TABLE})
 
 
@@ -53,11 +53,9 @@ def alter(resource: Resource, changed: Collection[str]) -> list[Statement] | Non
         expression = resource.body.split("->", 1)[1].strip()
         statements.append(f"ALTER {kind} {name_of(resource.key)} SET BODY -> {expression}")
         names.remove("BODY")
-    if _SYNC in names and kind is Kind.DATABASE:
-        seconds = resource.facts()[_SYNC]
-        statements.append(
-            f"ALTER DATABASE {name_of(resource.key)} UPDATE LINKED_CATALOG SET SYNC_INTERVAL_SECONDS = {seconds}"
-        )
+    if _SYNC in names:
+        interval = f"UPDATE LINKED_CATALOG SET SYNC_INTERVAL_SECONDS = {resource.facts()[_SYNC]}"
+        statements.append(f"ALTER {kind} {name_of(resource.key)} {interval}")
         names.remove(_SYNC)
     if names - _ALTERABLE.get(kind, frozenset()):
         return None
@@ -94,11 +92,13 @@ def _create(resource: Resource, reveal: bool) -> str:
     kind, name = resource.key.kind, name_of(resource.key)
     if kind is Kind.VIEW:
         return f"CREATE OR REPLACE SECURE VIEW {name} {resource.body}"
-    parts = [f"CREATE {kind} IF NOT EXISTS {name}"]
+    is_linked = any(one == _LINKED for one, _ in resource.properties)  # whose grammar lacks IF NOT EXISTS
+    parts = [f"CREATE {kind} {'' if is_linked else 'IF NOT EXISTS '}{name}"]
+    parts += ["WITH"] if kind is Kind.MONITOR else []
     if kind in _BODIES:
         parts.append(resource.body)
     parts += [_settings(kind, resource.properties, reveal)] if resource.properties else []
-    if kind not in _WITHOUT_COMMENT:
+    if kind not in UNCOMMENTED:
         parts.append(f"COMMENT = {literal(resource.comment)}")
     return " ".join(parts)
 
@@ -110,9 +110,10 @@ def _settings(kind: Kind, items: tuple[tuple[str, Value], ...], reveal: bool = F
         (_, allowed), *_ = items
         assert isinstance(allowed, tuple)
         return "ALLOWED_VALUES " + ", ".join(literal(str(one)) for one in allowed)
-    if kind is Kind.DATABASE:
-        return ", ".join(properties(items, reveal))
-    return " ".join(properties(items, reveal))
+    told = properties(items, reveal)
+    if kind is Kind.DATABASE:  # whose catalog ends with a comma, and nothing else does
+        told[0] += ","
+    return " ".join(told)
 
 
 def _monitor(items: Mapping[str, Value]) -> str:
@@ -130,7 +131,7 @@ def _monitor(items: Mapping[str, Value]) -> str:
 def _comment(resource: Resource) -> str:
     kind = resource.key.kind
     text, name = literal(resource.comment), name_of(resource.key)
-    if kind in {Kind.VOLUME, Kind.CATALOG}:
+    if kind in _ALTER_COMMENT:
         return f"ALTER {kind} {name} SET COMMENT = {text}"
     return f"COMMENT ON {_COMMENTED.get(kind, kind)} {name} IS {text}"
 

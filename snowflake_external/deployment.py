@@ -1,7 +1,7 @@
-"""What a deployment decides: where the files are, which catalog knows them, what they are called in Snowflake.
+"""What a deployment decides: where the files are, which catalog knows them, how things are called.
 
-Belongs here: the typed definitions of volume and catalog integration. Does not: reading settings (`cli/`), the
-objects that follow from it (`estate.py`).
+Belongs here: the typed definitions of volume and catalog integration. Does not: reading settings (`cli/`),
+the objects that follow from it (`estate.py`).
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Bearer:
 
 @dataclass(frozen=True)
 class RestCatalog:
-    """An Iceberg REST catalog. `api_type` AWS_GLUE is Glue's; `source` POLARIS is Snowflake's Open Catalog."""
+    """An Iceberg REST catalog. `api_type` AWS_GLUE is Glue's; `source` POLARIS is Open Catalog."""
 
     uri: str
     authentication: OAuth | SigV4 | Bearer

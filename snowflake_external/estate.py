@@ -1,6 +1,7 @@
 """Which objects Snowflake should have, from the lakehouse's tables and a deployment.
 
-Belongs here: names, policies, roles and grants. Does not: queries (`consumer_views.py`), statements (`ddl.py`).
+Belongs here: names, policies, roles and grants. Does not: queries (`consumer_views.py`), statements
+(`ddl.py`).
 
 The deploying role owns all of it. Readers have their domain's view, and no way past it to the tables.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lakehouse.definitions import BY_NAME, PAYMENTS, TRANSACTIONS, VERSIONS
-from snowflake_external.consumer_views import VIEWS, View
+from snowflake_external.consumer_views import View, views
 from snowflake_external.deployment import Deployment
 from snowflake_external.resources import MARK, Estate, Grant, Key, Kind, Resource
 from snowflake_external.sql import Group, Value, Word, identifier, literal
@@ -25,22 +26,23 @@ _PARTNER = "source"
 class Names:
     """What everything is called."""
 
-    def __init__(self, prefix: str) -> None:
+    def __init__(self, deployment: Deployment) -> None:
+        prefix = deployment.prefix
         self.monitor, self.warehouse = f"{prefix}_READERS", f"{prefix}_READERS"
         self.volume, self.catalog = f"{prefix}_LAKE", f"{prefix}_LAKE"
         # The lake's database may be one that follows the catalog: there is room for nothing else in it.
         self.lake, self.readers = f"{prefix}_LAKE", prefix
         self.cardholder, self.all_partners = f"{prefix}_CARDHOLDER", f"{prefix}_ALL_PARTNERS"
         self.auditor = f"{prefix}_AUDITOR"
-        self._prefix = prefix
+        self._prefix, self._is_linked = prefix, deployment.linked
 
     def reader(self, domain: str) -> str:
         return f"{self._prefix}_{domain}_READER"
 
     def table(self, name: str) -> tuple[str, str, str]:
-        """A table of the lake, in the database of the lake."""
-        namespace, table = name.split(".")
-        return self.lake, namespace.upper(), table.upper()
+        """A table in the database of the lake; one that follows the catalog calls it as the catalog does."""
+        namespace, table = (name if self._is_linked else name.upper()).split(".")
+        return self.lake, namespace, table
 
     def view(self, view: View) -> tuple[str, str, str]:
         return self.readers, view.domain, view.name
@@ -51,12 +53,12 @@ class Names:
 
 def estate_of(deployment: Deployment) -> Estate:
     """Say what Snowflake should have."""
-    names = Names(deployment.prefix)
+    names = Names(deployment)
     resources = [
         *_account(deployment, names),
         *_lake(deployment, names),
         *_governance(names),
-        *(_view(view, names) for view in VIEWS),
+        *(_view(view, names) for view in views()),
     ]
     return Estate(tuple(resources), tuple(_grants(names)))
 
@@ -83,7 +85,7 @@ def _account(deployment: Deployment, names: Names) -> Iterator[Resource]:
         ),
     )
     roles = {
-        **{names.reader(view.domain): f"Reads {view.domain}.{view.name}" for view in VIEWS},
+        **{names.reader(view.domain): f"Reads {view.domain}.{view.name}" for view in views()},
         names.cardholder: "Sees tokens of cards; without it they are masked",
         names.all_partners: "Sees the rows of every partner",
         names.auditor: "Reads everything that others may read",
@@ -129,16 +131,14 @@ def _linked(deployment: Deployment, names: Names) -> tuple[tuple[str, Value], ..
         ("ALLOWED_WRITE_OPERATIONS", Word("NONE")),
         ("SYNC_INTERVAL_SECONDS", deployment.refresh_s),
     )
-    # so that a table is called the same whichever way it comes
-    case = ("CATALOG_CASE_SENSITIVITY", Word("CASE_INSENSITIVE"))
-    return ("LINKED_CATALOG", Group(catalog, ", ")), ("EXTERNAL_VOLUME", names.volume), case
+    return ("LINKED_CATALOG", Group(catalog, ", ")), ("EXTERNAL_VOLUME", names.volume)
 
 
 def _governance(names: Names) -> Iterator[Resource]:
     yield Resource(Key(Kind.DATABASE, (names.readers,)), "What readers have of the lake")
     schemas = {
         _GOVERNANCE: "Who may see what",
-        **{v.domain: f"Views of the domain {v.domain}" for v in VIEWS},
+        **{v.domain: f"Views of the domain {v.domain}" for v in views()},
     }
     for schema, meaning in schemas.items():
         yield Resource(Key(Kind.SCHEMA, (names.readers, schema)), meaning)
@@ -160,12 +160,12 @@ def _governance(names: Names) -> Iterator[Resource]:
         f"CASE WHEN IS_ROLE_IN_SESSION({literal(names.cardholder)}) THEN token ELSE '***' END",
     )
     roles = identifier(*names.governed("PARTNER_ROLES"))
+    granted = f"SELECT 1 FROM {roles} AS r WHERE r.source = partner AND IS_ROLE_IN_SESSION(r.role_name)"  # noqa: S608
     yield Resource(
         Key(Kind.ROW_POLICY, names.governed("PARTNER_ROWS")),
         "Rows of partners that a role of the session may see",
         body="AS (partner VARCHAR) RETURNS BOOLEAN -> "
-        f"IS_ROLE_IN_SESSION({literal(names.all_partners)}) OR EXISTS "
-        f"(SELECT 1 FROM {roles} AS r WHERE r.source = partner AND IS_ROLE_IN_SESSION(r.role_name))",  # noqa: S608
+        f"IS_ROLE_IN_SESSION({literal(names.all_partners)}) OR EXISTS ({granted})",
     )
 
 
@@ -188,7 +188,7 @@ def _view(view: View, names: Names) -> Resource:
 
 
 def _grants(names: Names) -> Iterator[Grant]:
-    for view in VIEWS:
+    for view in views():
         role = names.reader(view.domain)
         yield Grant("USAGE", Key(Kind.WAREHOUSE, (names.warehouse,)), role)
         yield Grant("USAGE", Key(Kind.DATABASE, (names.readers,)), role)

@@ -1,7 +1,7 @@
 """What Snowflake has now, in the same words as what it should have.
 
-Belongs here: SHOW and DESCRIBE, and making facts of their rows. Does not: comparing (`plan.py`), the connection
-(`session.py`).
+Belongs here: SHOW and DESCRIBE, and making facts of their rows. Does not: comparing (`plan.py`), the
+connection (`session.py`).
 """
 
 from __future__ import annotations
@@ -134,8 +134,8 @@ def _volume(account: Account, key: Key, _row: Row) -> dict[str, str]:
 
 def _catalog(account: Account, key: Key, _row: Row) -> dict[str, str]:
     told = account.property_rows(key)
-    facts = {name: told[name] for name in ("CATALOG_SOURCE", "TABLE_FORMAT") if name in told}
-    facts |= {"REFRESH_INTERVAL_SECONDS": told["REFRESH_INTERVAL_SECONDS"]}
+    plain = ["CATALOG_SOURCE", "TABLE_FORMAT", "REFRESH_INTERVAL_SECONDS"]
+    facts = {name: told[name] for name in plain if name in told}
     facts |= {"ENABLED": _flag(told["ENABLED"])} if "ENABLED" in told else {}
     for group in ("REST_CONFIG", "REST_AUTHENTICATION"):
         facts |= {f"{group}.{name}": value for name, value in _object(told.get(group, "")).items()}

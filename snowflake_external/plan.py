@@ -1,6 +1,7 @@
 """What has to be done so that Snowflake has what it should.
 
-Belongs here: comparing and ordering. Does not: reading (`existing.py`), statements (`ddl.py`), sending (`apply.py`).
+Belongs here: comparing and ordering. Does not: reading (`existing.py`), statements (`ddl.py`), sending
+(`apply.py`).
 """
 
 from __future__ import annotations

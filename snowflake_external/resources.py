@@ -34,6 +34,7 @@ class Kind(StrEnum):
 
 
 ORDER = {kind: place for place, kind in enumerate(Kind)}
+UNCOMMENTED = frozenset({Kind.MONITOR})
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Resource:
         facts = dict(_flat(self.properties))
         if self.body:
             facts["BODY"] = normal(self.body.split("->", 1)[-1])  # of a policy, its expression
-        return facts | {"COMMENT": self.comment}
+        return facts if self.key.kind in UNCOMMENTED else facts | {"COMMENT": self.comment}
 
 
 @dataclass(frozen=True)
