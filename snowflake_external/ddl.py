@@ -54,8 +54,9 @@ def alter(resource: Resource, changed: Collection[str]) -> list[Statement] | Non
         statements.append(f"ALTER {kind} {name_of(resource.key)} SET BODY -> {expression}")
         names.remove("BODY")
     if _SYNC in names:
-        interval = f"UPDATE LINKED_CATALOG SET SYNC_INTERVAL_SECONDS = {resource.facts()[_SYNC]}"
-        statements.append(f"ALTER {kind} {name_of(resource.key)} {interval}")
+        interval = f"SYNC_INTERVAL_SECONDS = {resource.facts()[_SYNC]}"
+        where = f"ALTER {kind} {name_of(resource.key)}"
+        statements.append(f"{where} UPDATE {_LINKED} SET {interval}")  # noqa: S608  # no query
         names.remove(_SYNC)
     if names - _ALTERABLE.get(kind, frozenset()):
         return None

@@ -1,4 +1,4 @@
-"""What Snowflake should have and how it gets there: statements that it takes, and plans that come to an end."""
+"""What Snowflake should have and how it gets there: statements it takes, and plans that come to an end."""
 
 from __future__ import annotations
 
