@@ -181,8 +181,8 @@ class SnowflakeSettings(Group):
     """Snowflake: who logs in there, how its catalog integration reaches ours, how its objects are called.
 
     A service user logs in by `private_key_file` (PEM, with a passphrase or without); `host` and `password`
-    are for the stand-in. `catalog_uri` and `volume_url` are the lake's own, unless Snowflake goes another way.
-    `catalog_auth` says which of the credentials below it counts.
+    are for the stand-in. `catalog_uri` and `volume_url` are the lake's own unless given. `catalog_auth` says
+    which of the credentials below it counts.
     """
 
     account: str | None = None
