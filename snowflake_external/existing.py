@@ -8,16 +8,23 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 from snowflake_external.errors import Missing
 from snowflake_external.resources import MARK, Grant, Key, Kind, normal
 from snowflake_external.sql import identifier, literal
 
 Row = Mapping[str, Any]
-Ask = Callable[[str], list[dict[str, Any]]]
+
+
+class Ask(Protocol):
+    """Runs a statement, with values for its placeholders, and returns rows by lower-case column name."""
+
+    def __call__(self, text: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]: ...
+
+
 _PLURAL = {Kind.MASKING_POLICY: "MASKING POLICIES", Kind.ROW_POLICY: "ROW ACCESS POLICIES"}
 _BROADER = {"INTEGRATION": Kind.CATALOG, "TABLE": Kind.ICEBERG_TABLE}
 _PAIR = re.compile(r"(\w+)\s*[=:]\s*\"?([^,}\"]*)")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
@@ -18,6 +19,7 @@ from cli.context import catalog_of
 from cli.output import Output, with_output
 from config.settings import Settings, load_settings
 from snowflake_external.apply import Applied, apply, planned
+from snowflake_external.cost import Estimate, Rates, billed, estimate, most_per_month
 from snowflake_external.deployment import Bearer, Deployment, OAuth, RestCatalog, S3Volume, SigV4
 from snowflake_external.estate import estate_of
 from snowflake_external.freshness import RUNBOOK, Freshness
@@ -113,6 +115,29 @@ def refresh_command(all_of_them: bool, dry_run: bool, out: Output) -> None:
     out.result(value, lambda console: _print_refreshed(console, due, done))
     if any(one.error for one in done):
         raise SystemExit(1)
+
+
+@snowflake.command()
+@click.option(
+    "--days", type=click.IntRange(min=1, max=365), default=1, show_default=True, help="Of what was billed."
+)
+@with_output
+def cost(days: int, out: Output) -> None:
+    """Estimate what refreshing costs a day, and read back what the account was billed, where one may see it."""
+    settings = load_settings()
+    deployment, rates = deployment_of(settings), Rates()
+    found = estimate(catalog_of(settings), rates)
+    with Session(login_of(settings), "snowflake cost") as session:
+        told = billed(deployment, session.ask, datetime.now(UTC) - timedelta(days=days))
+    most = most_per_month(deployment, rates)
+    value = {
+        "refresh_per_day": [asdict(one) for one in found],
+        "readers_per_month_at_most_dollars": most,
+        "rates": asdict(rates),
+        "billed_credits": told,
+        "billed_days": days,
+    }
+    out.result(value, lambda console: _print_cost(console, found, most, told, days))
 
 
 def login_of(settings: Settings) -> Login:
@@ -221,6 +246,20 @@ def _print_refreshed(console: Console, due: Sequence[str], done: Sequence[Refres
     for one in done:
         failed = f"failed after {one.attempts} attempts: {one.error}; see {RUNBOOK}"
         console.print(f"{one.table}: {failed if one.error else 'refreshed'}")
+
+
+def _print_cost(
+    console: Console, found: Sequence[Estimate], most: float, told: dict[str, float] | None, days: int
+) -> None:
+    table = Table("table", "commits a day", "files a day", "credits a day", "dollars a day", box=None)
+    for one in found:
+        table.add_row(one.table, f"{one.commits:,}", f"{one.files:,}", f"{one.credits}", f"{one.dollars}")
+    console.print(table)
+    console.print(f"readers' queries: {most:,.0f} dollars a month at most, then their warehouse is suspended")
+    if told is None:
+        console.print("billed: not to be seen; it takes IMPORTED PRIVILEGES on the database SNOWFLAKE")
+    for what, credits in (told or {}).items():
+        console.print(f"billed in {days} days: {what} {credits:.3f} credits")
 
 
 def _short(text: str, length: int = 80) -> str:

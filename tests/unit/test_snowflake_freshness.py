@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -60,7 +62,7 @@ def test_a_refresh_is_tried_again_with_longer_pauses_and_then_told(
     sent: list[str] = []
     pauses: list[float] = []
 
-    def ask(text: str) -> list[dict[str, object]]:
+    def ask(text: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
         sent.append(text)
         if len(sent) <= fails:
             raise Denied("no USAGE on the integration")
