@@ -5,6 +5,7 @@ Belongs here: options, what settings mean there, how results look. Does not: the
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -25,6 +26,7 @@ from snowflake_external.estate import estate_of
 from snowflake_external.freshness import RUNBOOK, Freshness
 from snowflake_external.plan import Change
 from snowflake_external.session import Login, Session
+from snowflake_external.terraform import configuration
 from snowflake_external.watch import Refreshed, freshness_of, refresh
 
 _LOG = "snowflake/applied.jsonl"
@@ -118,12 +120,18 @@ def refresh_command(all_of_them: bool, dry_run: bool, out: Output) -> None:
 
 
 @snowflake.command()
+def terraform() -> None:
+    """Print what Terraform's provider calls stable, from the same definitions, as main.tf.json."""
+    click.echo(json.dumps(configuration(estate_of(deployment_of(load_settings()))), indent=2))
+
+
+@snowflake.command()
 @click.option(
     "--days", type=click.IntRange(min=1, max=365), default=1, show_default=True, help="Of what was billed."
 )
 @with_output
 def cost(days: int, out: Output) -> None:
-    """Estimate what refreshing costs a day, and read back what the account was billed, where one may see it."""
+    """Estimate what a day of refreshing costs; read back what was billed, where one may see it."""
     settings = load_settings()
     deployment, rates = deployment_of(settings), Rates()
     found = estimate(catalog_of(settings), rates)

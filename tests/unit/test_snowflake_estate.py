@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from snowflake_external.estate import estate_of
 from snowflake_external.plan import Action, Change, plan
 from snowflake_external.resources import Estate, Key, Kind
 from snowflake_external.sql import identifier, literal
+from snowflake_external.terraform import configuration, is_stable
 
 GOLDEN = Path(__file__).parents[1] / "data" / "snowflake"
 VOLUME = S3Volume("s3://lake/warehouse", "arn:aws:iam::123456789012:role/snowflake", "external-id")
@@ -176,6 +178,23 @@ def test_no_reader_has_a_way_past_the_views() -> None:
         assert on == {Kind.VIEW}
         lake = {g.on for g in estate_of(deployment).grants if g.on.name[0] == "PAYWAVE_LAKE"}
         assert not lake
+
+
+@pytest.mark.parametrize("name", DEPLOYMENTS)
+def test_terraform_has_the_same_objects_and_every_grant(name: str) -> None:
+    estate = estate_of(DEPLOYMENTS[name])
+    resources = configuration(estate)["resource"]
+    grants = {k: v for k, v in resources.items() if k.startswith("snowflake_grant")}
+    assert sum(map(len, grants.values())) == len(estate.grants)
+    stable = [resource for resource in estate.resources if is_stable(resource)]
+    told = [one for kind in resources.keys() - grants.keys() for one in resources[kind].values()]
+    assert len(told) == len(stable)
+    by_name = {(r.key.name[0] if len(r.key.name) == 1 else r.key.name): r.comment for r in stable}
+    for one in told:
+        where = tuple(one[part] for part in ("database", "schema", "name") if part in one)
+        if "comment" in one:
+            assert one["comment"] == by_name[where[0] if len(where) == 1 else where]
+    assert "secret-" not in json.dumps(resources)
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=80))
