@@ -159,6 +159,7 @@ def test_planned_hours_are_put_right_and_one_that_failed_is_done_again_alone(
     assert Store(backfills.settings.folder).factor() != 1.0
 
 
+@pytest.mark.long
 def test_two_backfills_and_the_live_job_at_once(
     pipeline: Pipeline, backfills: Backfills, monkeypatch: pytest.MonkeyPatch
 ) -> None:
