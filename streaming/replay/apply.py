@@ -141,7 +141,7 @@ class Applier:
         self._report = report
         self._manner = manner or Manner()
         self._watch = self._manner.watch
-        self._publisher = Publisher(catalog, self._manner.writer)
+        self._publisher = Publisher(catalog, self._manner.writer, takes_turns=True)
 
     def run(self, scope: Scope, restart: bool = False) -> Applied:
         """Apply, going on where an earlier run of the same scope and code was interrupted.
