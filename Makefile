@@ -38,8 +38,8 @@ test: check ## everything that must pass before a change is merged
 test-unit: setup-dev ## the fast tests alone: no servers, no Spark
 	@$(BIN)/pytest tests/unit
 
-test-faults: setup-dev ## kill the jobs again and again; takes long
-	@PAYWAVE_LONG_FAULTS=1 $(BIN)/pytest $(TWO_AT_A_TIME) -m faults tests/faults
+test-faults: setup-dev ## kill the jobs again and again, and all else that takes long
+	@PAYWAVE_LONG_FAULTS=1 $(BIN)/pytest $(TWO_AT_A_TIME) -m "faults or long"
 
 lock: lock-python lock-jars ## resolve all dependencies anew: Python's and the jars
 

@@ -163,7 +163,7 @@ class BackfillSettings(Group):
     At most `chunk_hours` and `chunk_rows` are gathered from raw at once: each chunk reads raw from its first
     hour on. A run waits while payments are more than `freshness_s` behind raw. The rates are what one core of
     the local profile did; once a backfill is done, plans go by how long that one took. `price_per_core_hour`
-    is in dollars, memory included.
+    is in dollars, memory included. `niceness` is the priority that a run leaves to others on its machine.
     """
 
     chunk_hours: int = Field(default=24, ge=1)
@@ -175,6 +175,7 @@ class BackfillSettings(Group):
     raw_records_per_core_s: float = Field(default=8_000, gt=0)
     rows_per_core_s: float = Field(default=5_000, gt=0)
     price_per_core_hour: float = Field(default=0.08, ge=0)
+    niceness: int = Field(default=10, ge=0, le=19)
 
 
 class SnowflakeSettings(Group):

@@ -17,13 +17,14 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Patience:
-    """How long a publish insists, in seconds and attempts."""
+    """How long a publish insists, in seconds and attempts; and how long it lets a backfill pass."""
 
     resolve_seconds: float = 300.0
     first_pause: float = 0.2
     longest_pause: float = 10.0
     attempts: int = 8
     failed_stages: int = 3
+    turn_seconds: float = 20.0
 
 
 DEFAULT = Patience()

@@ -39,7 +39,6 @@ from lakehouse.errors import AuditFailed, ConcurrentWriter, LakehouseError, Lost
 from lakehouse.offsets import OffsetVector
 from lakehouse.patience import DEFAULT, Failures, Patience, Waiting
 from lakehouse.refs import (
-    HOLD_TAG,
     MAIN,
     PROGRESS_TAG,
     Head,
@@ -51,10 +50,11 @@ from lakehouse.refs import (
     tag_to,
 )
 from lakehouse.retired import NOTHING, Retired
+from lakehouse.right_of_way import HOLD_TAG, TURN_TAG, ask, let_pass, release
 from lakehouse.stamp import Stamp
 
 STAGE_PREFIX = "stage_"
-LOSSES_BEFORE_HOLD = 2
+LOSSES_BEFORE_ASKING = 2
 # Answers that say what is wrong: asking again would only give the same one.
 _FINAL = (
     LakehouseError,
@@ -139,15 +139,18 @@ class Publisher:
     """Publishes to the tables of one catalog on behalf of one writer.
 
     `writer` names the role, in letters and digits: `raw`, `curated`, `compact`, …. It owns the branches that
-    it stages on.
+    it stages on. One that `takes_turns` has those wait that consume a source, once it lost to them twice.
     """
 
-    def __init__(self, catalog: RestCatalog, writer: str, patience: Patience = DEFAULT) -> None:
+    def __init__(
+        self, catalog: RestCatalog, writer: str, patience: Patience = DEFAULT, takes_turns: bool = False
+    ) -> None:
         if not writer.isalnum():
             raise ValueError(f"writer {writer!r}: letters and digits only, it becomes part of branch names")
         self.catalog = catalog
         self.writer = writer
         self._patience = patience
+        self._takes_turns = takes_turns
         # Where our last publish left each table that we consume into: only we are to move it on.
         self._left_at: dict[str, OffsetVector] = {}
 
@@ -172,7 +175,7 @@ class Publisher:
         built_on = self._left_at.get(table)
         failures = Failures(self._patience)
         for attempt in range(1, self._patience.attempts + 1):
-            head = self._read_head(table)
+            head = self._read_head(table) if built_on is None else self._read_head_in_turn(table)
             # Before building: the other writer may have left nothing to do, and would go unnoticed.
             if built_on is not None and head.offsets != built_on:
                 raise _overtaken(table, self.writer, built_on, head)
@@ -193,8 +196,9 @@ class Publisher:
                     self._left_at[table] = plan.progress
                 return published
             _lost.add(1, {"table": table, "writer": self.writer})
-            if attempt >= LOSSES_BEFORE_HOLD and plan.progress is not None:
-                self._hold(table)
+            if attempt >= LOSSES_BEFORE_ASKING:
+                self._ask(table, plan)
+        release(self.catalog, self._load(table), TURN_TAG)
         raise LostRace(
             f"table {table}: {self.writer} lost {self._patience.attempts} races in a row, main kept moving",
             "find out which writer commits so often: `paywave status`; nothing was lost, start again",
@@ -284,8 +288,9 @@ class Publisher:
         updates: list[TableUpdate] = [branch_to(MAIN, staged.snapshot_id)]
         if stage.stamp.progress is not None:
             updates.append(tag_to(PROGRESS_TAG, staged.snapshot_id))
-            if HOLD_TAG in head.table.metadata.refs:
-                updates.append(RemoveSnapshotRefUpdate(ref_name=HOLD_TAG))
+        asked = HOLD_TAG if stage.stamp.progress is not None else TURN_TAG
+        if asked in head.table.metadata.refs:
+            updates.append(RemoveSnapshotRefUpdate(ref_name=asked))
         updates.append(RemoveSnapshotRefUpdate(ref_name=stage.branch))
         waiting = Waiting(self._patience)
         while True:
@@ -301,20 +306,19 @@ class Publisher:
                     return outcome
                 waiting.pause(f"publishing to {head.name}", error)
 
-    def _hold(self, table: str) -> None:
-        """Ask maintenance and backfills for the next turn; losing this race too is no harm."""
-        head = self._load(table)
-        main = snapshot_of(head.metadata, MAIN)
-        if main is None or HOLD_TAG in head.metadata.refs:
-            return
-        requirements = (
-            AssertTableUUID(uuid=head.metadata.table_uuid),
-            AssertRefSnapshotId(ref=HOLD_TAG, snapshot_id=None),
-        )
-        try:
-            self.catalog.commit_table(head, requirements, (tag_to(HOLD_TAG, main.snapshot_id),))
-        except Exception as error:
-            _log.warning("hold not set", table=table, error=type(error).__name__)
+    def _ask(self, table: str, plan: Plan) -> None:
+        """Ask those who were first to wait; losing this race too is no harm."""
+        if plan.progress is not None:
+            ask(self.catalog, self._load(table), HOLD_TAG)
+        elif self._takes_turns:
+            ask(self.catalog, self._load(table), TURN_TAG)
+
+    def _read_head_in_turn(self, table: str) -> Head:
+        """Read the head once nobody has the turn any more, or has had it for long enough."""
+        head = self._read_head(table)
+        if let_pass(self.catalog, head.table, table, self._patience.turn_seconds):
+            head = self._read_head(table)
+        return head
 
     def _drop(self, stage: Stage) -> None:
         """Drop a stage that will not be published. If that fails, the sweep drops it later."""

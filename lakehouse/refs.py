@@ -24,7 +24,6 @@ from lakehouse.stamp import Stamp
 MAIN = "main"
 PROGRESS_TAG = "progress"
 DECIDED_BEFORE = "paywave.decided-before"  # property of the table of versions: an offset vector
-HOLD_TAG = "hold"
 
 
 @dataclass(frozen=True)

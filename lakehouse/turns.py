@@ -1,7 +1,7 @@
 """Taking turns and cleaning up: how maintenance gives way to live writers, and how stages left behind go.
 
 Belongs here: the tag `hold` as maintenance sees it, and the sweep of abandoned branches.
-Does not: the publish protocol, which sets and clears `hold` (`publish.py`).
+Does not: setting and clearing it (`right_of_way.py`), or when (`publish.py`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pyiceberg.catalog.rest import RestCatalog
 
 from lakehouse.publish import STAGE_PREFIX, drop_branch
-from lakehouse.refs import HOLD_TAG
+from lakehouse.right_of_way import HOLD_TAG
 
 HONOURED_SECONDS = 600.0
 

@@ -43,6 +43,15 @@ hypothesis.settings.load_profile("paywave")
 signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out what takes long, unless `make test-faults` asks for it."""
+    if os.environ.get("PAYWAVE_LONG_FAULTS"):
+        return
+    for item in items:
+        if "long" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="long: `make test-faults` runs it"))
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Stop what the workers of an interrupted run (xdist) left: they are ended in the midst of a test."""
     folder = getattr(config, "_tmp_path_factory", None)

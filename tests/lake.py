@@ -51,11 +51,15 @@ class Lake:
     heads: list[Head] = field(default_factory=list)
 
     def publisher(
-        self, writer: str = "w", patience: Patience = QUICK, answer_seconds: float = 60
+        self,
+        writer: str = "w",
+        patience: Patience = QUICK,
+        answer_seconds: float = 60,
+        takes_turns: bool = False,
     ) -> Publisher:
         """A writer whose catalog is behind the proxy."""
         catalog = connect({**self.catalog.properties, "uri": self.proxy.url}, answer_seconds)
-        return Publisher(catalog, writer, patience)
+        return Publisher(catalog, writer, patience, takes_turns)
 
     def consume(
         self, up_to: int, between: Between | None = None, spark: SparkSession | None = None

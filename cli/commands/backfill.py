@@ -6,6 +6,7 @@ Belongs here: their options, progress and how their results look. Does not: the 
 from __future__ import annotations
 
 import getpass
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -135,6 +136,7 @@ def run(
         _warn(settings, planned, approver or planned.approver, out)
         catalog = catalog_of(settings)
         start_telemetry()
+        os.nice(settings.backfill.niceness)  # before Spark's JVM begins, which takes it over
         with progress(out, "hours", len(planned.hours)) as meter:
             runner = Runner(
                 catalog,

@@ -51,7 +51,7 @@ from streaming.replay.pinned import (
 from streaming.replay.quarantine import replace_quarantined
 from streaming.replay.ranges import RawRange, range_of, speaking_of
 from streaming.replay.repair import repair
-from streaming.replay.replace import Replacement, replace_groups
+from streaming.replay.replace import Difference, Replacement, difference_of, replacement
 from streaming.replay.scope import Scope
 from streaming.replay.totals import count_anew, redelivered
 from streaming.replay.verify import ReplaySettings, Report
@@ -124,6 +124,33 @@ class Applied:
         )
 
 
+class _Once:
+    """What differs in a unit, found once for all attempts of a publish, as long as nobody touched the unit.
+
+    Finding it takes longest: an attempt that has to do it again may never be faster than the live job.
+    """
+
+    def __init__(
+        self,
+        find: Callable[[Head, Frames], Difference | None],
+        is_same: Callable[[Head, Head], bool],
+    ) -> None:
+        self._find = find
+        self._is_same = is_same
+        self._at: Head | None = None
+        self._found: Difference | None = None
+
+    def building(self, plan: Callable[[Head, Difference], Replacement]) -> _Build:
+        """Build an attempt's replacement from a head."""
+
+        def build(head: Head, keep: Frames) -> Replacement | None:
+            if self._at is None or not self._is_same(self._at, head):
+                self._at, self._found = head, self._find(head, keep)
+            return None if self._found is None else plan(head, self._found)
+
+        return build
+
+
 class Applier:
     """Applies one scope. A second run of the same one finds nothing to change."""
 
@@ -141,7 +168,7 @@ class Applier:
         self._report = report
         self._manner = manner or Manner()
         self._watch = self._manner.watch
-        self._publisher = Publisher(catalog, self._manner.writer)
+        self._publisher = Publisher(catalog, self._manner.writer, takes_turns=True)
 
     def run(self, scope: Scope, restart: bool = False) -> Applied:
         """Apply, going on where an earlier run of the same scope and code was interrupted.
@@ -188,11 +215,23 @@ class Applier:
         state.remarks = found.remarks
         copies, source = self._gather(state, found, journal)
         sizes = self._sizes(state, copies)
-        self._each_unit(state, journal, VERSIONS, sizes, lambda unit: self._versions(copies, source, unit))
+
+        def catch_up() -> None:
+            if not state.scope.is_all:  # of which each chunk that is gathered is put right in quarantine too
+                copies.catch_up(source, self._settings.chunk_records)
+
+        self._each_unit(
+            state, journal, VERSIONS, sizes, catch_up, lambda unit: self._versions(copies, source, unit)
+        )
         # Searched for in whole tables, and asked for only where payments differ.
         conflicts = cache(lambda: Conflicts.find(pin(self._spark, self._catalog, self._settings.buckets)))
         self._each_unit(
-            state, journal, PAYMENTS, sizes, lambda unit: self._payments(copies, source, unit, conflicts)
+            state,
+            journal,
+            PAYMENTS,
+            sizes,
+            catch_up,
+            lambda unit: self._payments(copies, source, unit, conflicts),
         )
         if self._manner.repairs:
             state.conflicts = repair(self._catalog, self._spark, self._settings.buckets)
@@ -299,20 +338,21 @@ class Applier:
         return sizes
 
     def _versions(self, copies: Copies, source: RawRange, unit: list[Partition]) -> _Build:
-        def build(head: Head, keep: Frames) -> Replacement | None:
+        def find(head: Head, keep: Frames) -> Difference | None:
             have = read_at(self._spark, head, unit, self._settings.buckets)
             told = with_retired(copies.below(unit, head.offsets, source), have, source.retired)
-            want = keep(version_rows(told))
-            return replace_groups(head, want, have, unit, self._settings.buckets, keep, redelivered)
+            return difference_of(VERSIONS, keep(version_rows(told)), have, keep)
 
-        return build
+        return _Once(find, lambda before, after: copies.are_same(unit, before, after, source)).building(
+            lambda head, found: replacement(head, found, unit, self._settings.buckets, redelivered)
+        )
 
     def _payments(
         self, copies: Copies, source: RawRange, unit: list[Partition], conflicts: Callable[[], Conflicts]
     ) -> _Build:
         buckets = self._settings.buckets
 
-        def build(head: Head, keep: Frames) -> Replacement | None:
+        def find(head: Head, keep: Frames) -> Difference | None:
             have = read_at(self._spark, head, unit, buckets)
             told = copies.below(unit, head.offsets, source)
             if source.retired:
@@ -321,14 +361,15 @@ class Applier:
                     require_told(conflicts().without(have), versions, source.retired)
                 told = with_retired(told, versions, source.retired)
             want = keep(payment_rows(keep(version_rows(told))))
-            replacement = replace_groups(head, want, have, unit, buckets, keep)
-            if replacement is None or not conflicts().found:
-                return replacement
+            found = difference_of(PAYMENTS, want, have, keep)
+            if found is None or not conflicts().found:
+                return found
             self._watch.leaves_to_repair()
-            want, have = conflicts().without(want), conflicts().without(have)
-            return replace_groups(head, want, have, unit, buckets, keep)
+            return difference_of(PAYMENTS, conflicts().without(want), conflicts().without(have), keep)
 
-        return build
+        return _Once(find, lambda before, after: copies.are_same(unit, before, after, source)).building(
+            lambda head, found: replacement(head, found, unit, buckets)
+        )
 
     def _versions_at(self, payments: Head, unit: list[Partition]) -> DataFrame:
         """Read versions as they were when they told of the same records as a head of payments."""
@@ -349,6 +390,7 @@ class Applier:
         journal: Journal,
         table: str,
         sizes: dict[Partition, int],
+        catch_up: Callable[[], None],
         of_unit: Callable[[list[Partition]], _Build],
     ) -> None:
         """Publish unit by unit; one that loses its races waits for the others to be done."""
@@ -360,6 +402,7 @@ class Applier:
             again: list[list[Partition]] = []
             for unit in pending:
                 self._watch.before()
+                catch_up()
                 again += self._try_unit(state, journal, table, unit, of_unit(unit))
                 self._report(table, len(done), len(sizes))
             if not again:

@@ -19,7 +19,8 @@ from pyiceberg.table.snapshots import Snapshot
 from pyspark.sql import DataFrame, SparkSession
 
 from lakehouse import audit
-from lakehouse.definitions import BY_NAME, RAW, VERSIONS, Table
+from lakehouse.changed_partitions import changed_partitions
+from lakehouse.definitions import BY_NAME, PAYMENTS, RAW, VERSIONS, Table
 from lakehouse.offsets import OffsetVector
 from lakehouse.publish import Plan, Publisher
 from lakehouse.refs import Head, read_head
@@ -91,6 +92,27 @@ class Copies:
                 yield chunk, decoded
                 rows = keep(self._of_interest(valid(decoded)))
                 self._publisher.publish(self._table.name, self._plan(rows, chunk.end))
+
+    def catch_up(self, source: RawRange, chunk_records: int) -> None:
+        """Gather what raw has had since, up to where the tables are: no attempt is to read that again.
+
+        The vector is taken first: a head of raw from before it would lack records that the vector counts in.
+        """
+        vector = read_head(self._catalog, PAYMENTS).offsets
+        if self.vector.covers(vector):
+            return
+        raw = read_head(self._catalog, RAW).snapshot.snapshot_id
+        since = replace(source, snapshot_id=raw, start=self.vector, end=vector, until=None)
+        for _ in self.gather(since, chunk_records):
+            pass
+
+    def are_same(self, partitions: list[Partition], before: Head, after: Head, source: RawRange) -> bool:
+        """Tell whether nothing happened to partitions between two heads: not to a file, nor in raw."""
+        changed = changed_partitions(after.table, before.snapshot, after.snapshot)
+        if not changed.isdisjoint(partitions):
+            return False
+        since = between(before.offsets, after.offsets)
+        return self.below(partitions, after.offsets, source).where(since).isEmpty()
 
     def below(self, partitions: list[Partition] | None, vector: OffsetVector, source: RawRange) -> DataFrame:
         """Return every copy in these partitions (None: in all that were gathered) that lies below a vector.

@@ -21,7 +21,7 @@ from lakehouse.turns import wait_for_turn
 from streaming.frames import Frames
 from streaming.replay.conflicts import Conflict, Conflicts
 from streaming.replay.pinned import Pinned, pin
-from streaming.replay.replace import replace_groups
+from streaming.replay.replace import difference_of, replacement
 
 _log = structlog.get_logger(__name__)
 _tracer = trace.get_tracer(__name__)
@@ -44,8 +44,8 @@ def repair(
                 return None
             have = conflicts.within(pinned.read(PAYMENTS, conflicts.partitions))
             want = keep(conflicts.payments())
-            replacement = replace_groups(head, want, have, conflicts.partitions, buckets, keep)
-            return replacement.plan if replacement else None
+            found = difference_of(PAYMENTS, want, have, keep)
+            return replacement(head, found, conflicts.partitions, buckets).plan if found else None
 
         with Frames() as keep:
             Publisher(catalog, "repair").publish(PAYMENTS, plan)

@@ -5,6 +5,7 @@ Belongs here: the plan of such a publish. Does not: which groups, or from where 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -39,45 +40,51 @@ class Replacement:
     removed_in: Mapping[int, int] = field(default_factory=dict)
 
 
-def replace_groups(
-    head: Head,
-    want: DataFrame,
-    have: DataFrame,
-    partitions: Iterable[Partition],
-    buckets: int,
-    keep: Frames,
-    totals: Totals | None = None,
-) -> Replacement | None:
-    """Plan to bring partitions of a table to the rows `want`; None where they are that already.
+@dataclass(frozen=True)
+class Difference:
+    """The groups of some partitions that differ, the rows they should have, and counts by event hour."""
 
-    Groups that agree are not written. The table's progress stays where it is.
+    groups: DataFrame
+    added: DataFrame
+    added_in: Counter[int]
+    removed_in: Counter[int]
 
-    Args:
-        have: the rows of these partitions at the head.
-    """
-    definition = BY_NAME[head.name]
+
+def difference_of(table: str, want: DataFrame, have: DataFrame, keep: Frames) -> Difference | None:
+    """Find the groups in which a table's rows `have` differ from `want`; None where all agree."""
+    definition = BY_NAME[table]
     columns = [column.name for column in definition.columns]
     groups = keep(groups_that_differ(want, have, definition))
     if groups.isEmpty():
         return None
     added = keep(want.join(F.broadcast(groups), list(GROUP), "left_semi").select(*columns))
-    added_in = rows_by_hour(added)
     removed_in = rows_by_hour(have.join(F.broadcast(groups), list(GROUP), "left_semi"))
-    count, removed = added_in.total(), removed_in.total()
+    return Difference(groups, added, rows_by_hour(added), removed_in)
+
+
+def replacement(
+    head: Head,
+    difference: Difference,
+    partitions: Iterable[Partition],
+    buckets: int,
+    totals: Totals | None = None,
+) -> Replacement:
+    """Plan to put a difference right. Groups that agree are not written; the progress stays where it is."""
+    added, removed = difference.added_in.total(), difference.removed_in.total()
     touched = predicate(partitions, buckets, "t")
 
     def write(stage: Stage) -> None:
         if removed:
-            delete(stage, groups, GROUP, touched)
-        append(stage, added)
+            delete(stage, difference.groups, GROUP, touched)
+        append(stage, difference.added)
 
     def check(table: IcebergTable, staged: Snapshot) -> None:
-        check_added(table, staged, head, count)
+        check_added(table, staged, head, added)
 
     plan = Plan(
         write,
         check,
         contract_version=head.progress.contract_version,
-        totals=totals(head, count - removed) if totals else {},
+        totals=totals(head, added - removed) if totals else {},
     )
-    return Replacement(plan, count, removed, added_in, removed_in)
+    return Replacement(plan, added, removed, difference.added_in, difference.removed_in)

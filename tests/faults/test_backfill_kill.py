@@ -27,7 +27,7 @@ from tests.reference import assert_the_law, contents
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.faults,
-    pytest.mark.skipif(not os.environ.get("PAYWAVE_LONG_FAULTS"), reason="long: `make test-faults` runs it"),
+    pytest.mark.long,
 ]
 SECONDS = 300.0
 

@@ -30,9 +30,6 @@ from tests.pipeline import Pipeline
 from tests.reference import contents
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults]
-LONG = pytest.mark.skipif(
-    not os.environ.get("PAYWAVE_LONG_FAULTS"), reason="long: `make test-faults` runs it"
-)
 HOUR = (datetime.now(UTC) - timedelta(days=2)).replace(minute=30, second=0, microsecond=0)
 KEY = HOUR.strftime(KEY_FORMAT)
 CURATED = tuple("/".join(key_of(name).path) for name in (VERSIONS, PAYMENTS))
@@ -111,13 +108,14 @@ def kill_spark(served: Conductor, command: int) -> None:
     os.kill(jvm, signal.SIGKILL)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("kill", "statuses"),
     [
         (kill_run, ["FAILURE", "SUCCESS"]),  # launched again by the daemon
-        pytest.param(kill_code_server, ["FAILURE", "SUCCESS"], marks=LONG),
-        pytest.param(kill_command, ["SUCCESS"], marks=LONG),  # tried again within the run
-        pytest.param(kill_spark, ["SUCCESS"], marks=LONG),
+        (kill_code_server, ["FAILURE", "SUCCESS"]),
+        (kill_command, ["SUCCESS"]),  # tried again within the run
+        (kill_spark, ["SUCCESS"]),
     ],
 )
 def test_an_hour_is_put_right_although_its_run_is_killed_midway(
@@ -163,6 +161,7 @@ def test_a_second_one_refuses_and_says_so(served: Conductor) -> None:
     assert served.process.is_alive
 
 
+@pytest.mark.long
 def test_killed_as_a_whole_it_leaves_nothing_behind_and_the_next_one_goes_on(
     served: Conductor, pipeline: Pipeline, tmp_path: Path
 ) -> None:

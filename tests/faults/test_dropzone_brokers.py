@@ -25,7 +25,7 @@ from tests.dropzones import Place, rows_of
 pytestmark = [
     pytest.mark.faults,
     pytest.mark.integration,
-    pytest.mark.skipif(not os.environ.get("PAYWAVE_LONG_FAULTS"), reason="long: `make test-faults` runs it"),
+    pytest.mark.long,
 ]
 
 TOPIC, ROWS = "files", 2000

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 import uuid
@@ -24,7 +23,7 @@ from tests.stacks import kill
 pytestmark = [
     pytest.mark.faults,
     pytest.mark.integration,
-    pytest.mark.skipif(not os.environ.get("PAYWAVE_LONG_FAULTS"), reason="long: `make test-faults` runs it"),
+    pytest.mark.long,
 ]
 
 CALLERS = 4

@@ -23,7 +23,7 @@ from tests.services import Services, consumed, trickle
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults]
 
-KILLS = 24 if os.environ.get("PAYWAVE_LONG_FAULTS") else 3
+KILLS = 24 if os.environ.get("PAYWAVE_LONG_FAULTS") else 2
 SEED = 20261120
 EVENTS_PER_ROUND = 500
 LONGEST_DELAY = 2.0

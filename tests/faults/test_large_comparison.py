@@ -27,17 +27,15 @@ from tests.commands import paywave
 from tests.pipeline import Pipeline, dirty
 from tests.reference import Row, expected
 
-pytestmark = [pytest.mark.integration, pytest.mark.faults]
+pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.long]
 
-IS_LONG = bool(os.environ.get("PAYWAVE_LONG_FAULTS"))
-EVENTS, HOURS = (200_000, 6) if IS_LONG else (5_000, 1)
-BATCHES = 4 if IS_LONG else 2
+EVENTS, HOURS, BATCHES = 200_000, 6, 4
 SEED = int(os.environ.get("PAYWAVE_TEST_SEED") or 20261122)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 
 
-@pytest.mark.timeout(3600 if IS_LONG else 600)
+@pytest.mark.timeout(3600)
 def test_tables_of_a_large_stream_hash_like_the_reference(pipeline: Pipeline) -> None:
     print(f"PAYWAVE_TEST_SEED={SEED}")
     assert pipeline.send_lines(dirty(EVENTS, SEED, HOURS * HOUR).lines()) == EVENTS

@@ -49,6 +49,7 @@ def kill_when(pipeline: Pipeline, folder: Path, is_time: Callable[[], bool], *ar
         running.end()
 
 
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_compaction_and_expiry_are_killed_and_run_again(pipeline: Pipeline, tmp_path: Path) -> None:
     # of the hour before the last one, so that it is over: only such hours are compacted

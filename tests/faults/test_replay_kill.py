@@ -5,7 +5,6 @@ Belongs here: real processes. Does not: chosen points of interruption (`integrat
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +24,7 @@ from tests.services import Services, consumed, trickle
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.faults,
-    pytest.mark.skipif(not os.environ.get("PAYWAVE_LONG_FAULTS"), reason="long: `make test-faults` runs it"),
+    pytest.mark.long,
 ]
 
 CURATED = (VERSIONS, PAYMENTS, QUARANTINE)

@@ -94,14 +94,14 @@ def within(hours: list[str], found: dict[str, dict[Any, Any]]) -> dict[str, dict
 
 def fail_in(monkeypatch: pytest.MonkeyPatch, hour: str) -> None:
     """Let each unit that holds this hour fail."""
-    original = apply.replace_groups
+    original = apply.replacement
 
-    def failing(head: Any, want: Any, have: Any, unit: Any, *rest: Any) -> Any:
+    def failing(head: Any, found: Any, unit: Any, *rest: Any) -> Any:
         if read_hour(hour) in {partition.hour for partition in unit}:
             raise RuntimeError("no room on the device")
-        return original(head, want, have, unit, *rest)
+        return original(head, found, unit, *rest)
 
-    monkeypatch.setattr(apply, "replace_groups", failing)
+    monkeypatch.setattr(apply, "replacement", failing)
 
 
 def is_of(table: str, publisher: Publisher, stage: Stage) -> bool:
@@ -159,6 +159,7 @@ def test_planned_hours_are_put_right_and_one_that_failed_is_done_again_alone(
     assert Store(backfills.settings.folder).factor() != 1.0
 
 
+@pytest.mark.long
 def test_two_backfills_and_the_live_job_at_once(
     pipeline: Pipeline, backfills: Backfills, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -147,6 +147,7 @@ def test_compaction_changes_no_row_whoever_asks_and_the_jobs_go_on(
     assert_the_law(pipeline)
 
 
+@pytest.mark.long
 def test_beside_a_live_job_that_is_fed_the_whole_time_every_state_is_exact(
     pipeline: Pipeline, upkeep: Upkeep
 ) -> None:

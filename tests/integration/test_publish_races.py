@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from pyspark.sql import functions as F
@@ -16,7 +17,8 @@ from lakehouse.catalog import CATALOG_NAME, connect
 from lakehouse.errors import ConcurrentWriter, LostRace, RolledBack
 from lakehouse.patience import Patience
 from lakehouse.publish import Plan, Published, Publisher, Stage
-from lakehouse.refs import HOLD_TAG, MAIN, PROGRESS_TAG, Head, branch_to, tag_to
+from lakehouse.refs import MAIN, PROGRESS_TAG, Head, branch_to, tag_to
+from lakehouse.right_of_way import HOLD_TAG, TURN_TAG, ask
 from lakehouse.tables import ensure_tables
 from lakehouse.turns import drop_abandoned, wait_for_turn
 from tests.faulty_proxy import opens, swaps
@@ -130,6 +132,46 @@ def test_writers_that_consume_nothing_set_no_hold(lake: Lake) -> None:
     assert lake.publisher().publish(lake.table, lake.insert([50], between=lose)) is not None
     assert HOLD_TAG not in lake.load().metadata.refs
     lake.check([*range(10), 50, 100, 101, 102], 10)
+
+
+def test_one_that_takes_turns_is_let_pass_once_it_lost_twice(lake: Lake) -> None:
+    """The live writer commits faster than any attempt of the other one takes, and would be first for ever."""
+    live, consumed = lake.publisher("live"), iter(range(11, 100))
+    live.publish(lake.table, lake.consume(next(consumed)))
+    waiting: list[Future[Published | None]] = []
+
+    def live_goes_first() -> None:
+        if TURN_TAG in lake.load().metadata.refs:  # from now on it waits: in a thread of its own
+            waiting.append(pool.submit(live.publish, lake.table, lake.consume(next(consumed))))
+        else:
+            live.publish(lake.table, lake.consume(next(consumed)))
+
+    with ThreadPoolExecutor(1) as pool:
+        backfill = lake.publisher("backfill", takes_turns=True)
+        published = backfill.publish(lake.table, lake.insert([50], between=live_goes_first))
+        assert published is not None and published.attempts == 3
+        (last,) = [one.result(60) for one in waiting]
+    assert last is not None and last.attempts == 1, "it lost nothing by waiting"
+    assert TURN_TAG not in lake.load().metadata.refs
+    lake.check([*range(14), 50], 14)
+
+
+def test_a_turn_that_nobody_takes_is_waited_for_once(lake: Lake) -> None:
+    live = lake.publisher("live", patience=replace(QUICK, turn_seconds=0.2))
+    live.publish(lake.table, lake.consume(11))
+    ask(lake.catalog, lake.load(), TURN_TAG)
+    assert live.publish(lake.table, lake.consume(12)) is not None
+    assert TURN_TAG not in lake.load().metadata.refs
+    lake.check(range(12), 12)
+
+
+def test_one_that_gives_up_leaves_no_turn_behind(lake: Lake) -> None:
+    keys = iter(range(100, 200))
+    with pytest.raises(LostRace):
+        lake.publisher(patience=replace(QUICK, attempts=3), takes_turns=True).publish(
+            lake.table, lake.insert([50], between=lambda: lake.others_publish(next(keys)))
+        )
+    assert TURN_TAG not in lake.load().metadata.refs
 
 
 # -- maintenance in between --------------------------------------------------------------------------------

@@ -205,7 +205,7 @@ def test_whatever_headers_say_and_however_raw_is_cut_the_state_is_the_fold(
     pipeline.spark.sql(expire + "older_than => TIMESTAMP '2999-01-01 00:00:00')")
     pipeline.catalog.drop_table(QUARANTINE)
     ensure_tables(pipeline.catalog, pipeline.settings.tables.buckets)
-    pipeline.run_curated(10)
+    pipeline.run_curated(20)
     assert contents(pipeline) == before
 
 

@@ -213,6 +213,7 @@ def test_curated_tables_are_rebuilt_from_nothing_without_raws_snapshots(
     assert_transactions(pipeline)
 
 
+@pytest.mark.long
 def test_replay_beside_the_live_job(
     pipeline: Pipeline, replay: Replay, monkeypatch: pytest.MonkeyPatch
 ) -> None:

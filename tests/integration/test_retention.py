@@ -240,6 +240,7 @@ def spoil(aged: Aged, rows: dict[str, dict[Any, dict[str, Any]]]) -> None:
     aged.spark.sql(f"DELETE FROM {CATALOG_NAME}.{PAYMENTS} WHERE {stale}")
 
 
+@pytest.mark.long
 def test_races_and_kills_leave_raw_whole_and_are_made_good(
     aged: Aged, monkeypatch: pytest.MonkeyPatch
 ) -> None:
