@@ -1,0 +1,122 @@
+"""The account: registry, engine and refresher together, and what is shared by statements and functions.
+
+Belongs here: names as a session means them, what is allowed, making all anew after a restart.
+Does not: any statement (`statements.py`, `attaching.py`), any function (`functions.py`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from local.snowflake import answers
+from local.snowflake.engine import Engine
+from local.snowflake.kinds import KINDS
+from local.snowflake.refresh import Refresher
+from local.snowflake.registry import Entry, Registry
+from local.snowflake.trouble import Trouble, read_trouble
+from local.snowflake.words import Name, Words
+
+_log = logging.getLogger("local.snowflake")
+
+
+@dataclass
+class Session:
+    """What a connection has chosen."""
+
+    user: str
+    role: str = "ACCOUNTADMIN"
+    warehouse: str | None = None
+    database: str | None = None
+    schema: str | None = None
+    tag: str = ""
+
+
+class Account:
+    """The whole stand-in but its HTTP."""
+
+    def __init__(self, home: Path, properties: Callable[[], Mapping[str, str]]) -> None:
+        self.home = home
+        self.registry = Registry(home / "snowflake" / "state.json")
+        self.engine = Engine(properties())
+        self.refresher = Refresher(home, self.registry, self.engine, properties)
+        self._unmade: list[Entry] = []
+        for entry in self.registry.entries:
+            self._make_again(entry)
+        self.make_views()
+
+    def _make_again(self, entry: Entry) -> None:
+        if entry.kind == "DATABASE":
+            self.engine.create_database(entry.name[0])
+        elif entry.kind == "SCHEMA":
+            self.engine.create_schema(entry.name)
+        elif entry.kind == "ICEBERG TABLE":
+            self.refresher.show(entry)
+        elif entry.kind == "VIEW":
+            self._unmade.append(entry)
+
+    def make_views(self) -> None:
+        """Make the views that could not be made yet: one over a table that is gone waits for it."""
+        waiting, self._unmade = self._unmade, []
+        for entry in waiting:
+            try:
+                self.engine.create_view(entry.name, entry.state["columns"], entry.state["body"])
+            except Exception as error:
+                _log.warning("the view %s cannot be made now: %s", entry.full_name, error)
+                self._unmade.append(entry)
+
+    @property
+    def trouble(self) -> Trouble:
+        """What is acted out now."""
+        return read_trouble(self.home)
+
+    def full(self, kind: str, name: Name, session: Session) -> Name:
+        """A name with the database and schema that the session means."""
+        missing = KINDS[kind].parts - len(name)
+        if missing < 0:
+            raise answers.invalid(f"Invalid identifier {'.'.join(name)}.")
+        here = (session.database, session.schema)[: KINDS[kind].parts - 1]
+        before = here[:missing]
+        if None in before or len(before) < missing:
+            raise answers.invalid(
+                f"Cannot perform operation. This session does not have a current "
+                f"{'database' if session.database is None else 'schema'}. Call 'USE', or use a qualified name."
+            )
+        return (*(part for part in before if part), *name)
+
+    def named(self, kind: str, text: str, session: Session) -> Entry:
+        """The object that a function's argument names; it may not be denied."""
+        return self.need(kind, Words(text).name(), session)
+
+    def need(self, kind: str, name: Name, session: Session) -> Entry:
+        """The object of that name, as the session means it; an error if there is none, or it is denied."""
+        entry = self.registry.need(kind, self.full(kind, name, session))
+        if self.trouble.meets("denied", entry.full_name):
+            raise answers.denied(kind, entry.full_name)
+        return entry
+
+    def need_relation(self, name: Name, session: Session) -> Entry | None:
+        """The table or view of that name, if it is one of ours; it may not be denied."""
+        try:
+            full = self.full("VIEW", name, session)
+        except Exception:
+            return None
+        kinds = ("ICEBERG TABLE", "VIEW")
+        entry = next((one for kind in kinds if (one := self.registry.find(kind, full))), None)
+        if entry and self.trouble.meets("denied", entry.full_name):
+            raise answers.denied("TABLE" if entry.kind == "ICEBERG TABLE" else "VIEW", entry.full_name)
+        return entry
+
+    def need_warehouse(self, session: Session) -> None:
+        """Reading tables takes a warehouse that runs or resumes."""
+        entry = session.warehouse and self.registry.find("WAREHOUSE", (session.warehouse,))
+        if not entry:
+            raise answers.no_warehouse()
+        struck = self.trouble.meets("suspended", entry.full_name)
+        if struck or (entry.options["STATE_"] == "SUSPENDED" and not entry.options["AUTO_RESUME"]):
+            raise answers.suspended(entry.full_name)
+        if entry.options["STATE_"] == "SUSPENDED":
+            entry.options["STATE_"] = "STARTED"
+            self.registry.save()

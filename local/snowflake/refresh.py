@@ -1,0 +1,253 @@
+"""Iceberg tables follow the real REST catalog: by REFRESH, and by themselves every few seconds.
+
+Belongs here: asking the catalog, keeping the metadata of what was refreshed, the status and the history.
+Does not: how rows are read (`engine.py`).
+"""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pyiceberg.catalog.rest import RestCatalog
+from pyiceberg.table import Table
+from snowflake.connector.errors import ProgrammingError
+
+from local.snowflake import answers
+from local.snowflake.engine import Engine
+from local.snowflake.registry import Entry, Registry
+from local.snowflake.trouble import read_trouble
+
+AUTOMATED = "AUTO_REFRESH"
+_TIMEOUT_S = (5, 30)
+_TICK_S = 0.1
+_HISTORY = 500
+_log = logging.getLogger("local.snowflake")
+
+
+class Refresher:
+    """Brings tables to the catalog's newest snapshot. Its thread is a daemon: state is saved as it changes."""
+
+    def __init__(
+        self, home: Path, registry: Registry, engine: Engine, properties: Callable[[], Mapping[str, str]]
+    ) -> None:
+        self._home, self._registry, self._engine, self._properties = home, registry, engine, properties
+        self._looked: dict[str, float] = {}
+        self._connected: dict[str, tuple[dict[str, str], RestCatalog]] = {}
+
+    def start(self) -> None:
+        """Follow the catalog from now on, in a thread."""
+        threading.Thread(target=self._follow, name="auto-refresh", daemon=True).start()
+
+    def connect(self, integration: Entry) -> RestCatalog:
+        """Connect to the catalog of an integration; raises what Snowflake would say if that fails."""
+        if not integration.options["ENABLED"]:
+            raise answers.invalid(f"Integration {integration.full_name} is not enabled.")
+        properties = _as_properties(integration, self._properties())
+        if self._connected.get(integration.full_name, ({}, None))[0] != properties:
+            catalog = RestCatalog(integration.full_name, **properties)
+            session = catalog._session
+            session.request = functools.partial(session.request, timeout=_TIMEOUT_S)  # type: ignore[method-assign]
+            self._connected[integration.full_name] = (properties, catalog)
+            self._engine.tell_store(properties)
+        return self._connected[integration.full_name][1]
+
+    def verify(self, integration: Entry) -> None:
+        """Raise what Snowflake would say if the catalog of an integration does not answer."""
+        with _as_snowflake_says(integration.full_name):
+            self.connect(integration).list_namespaces()
+
+    def refresh(self, entry: Entry, by: str) -> bool:
+        """Let a table be its catalog's newest snapshot; returns whether there was anything new.
+
+        Raises what Snowflake would say: no privilege, no catalog, or a refresh that was told to fail.
+        """
+        table = self._look(entry)
+        trouble = read_trouble(self._home)
+        if trouble.meets("stalled", entry.full_name):
+            raise answers.unreachable(entry.options["CATALOG"], "the request timed out")
+        if entry.state.get("metadata") == table.metadata_location:
+            return False
+        if entry.state.get("format", table.format_version) != table.format_version:
+            raise answers.invalid(
+                f"Table {entry.full_name} cannot be refreshed: another engine changed its format version."
+            )
+        time.sleep(trouble.slow)
+        return self._take(entry, table, by)
+
+    def _look(self, entry: Entry) -> Table:
+        """Ask the catalog for the table, and note how far behind we are."""
+        integration = self._registry.need("CATALOG INTEGRATION", (entry.options["CATALOG"],))
+        trouble = read_trouble(self._home)
+        for one in (entry, integration):
+            if trouble.meets("denied", one.full_name):
+                raise answers.denied(one.kind, one.full_name)
+        space = entry.options.get("CATALOG_NAMESPACE") or integration.options.get("CATALOG_NAMESPACE") or ""
+        with _as_snowflake_says(integration.full_name):
+            name = (*space.split("."), entry.options["CATALOG_TABLE_NAME"])
+            table: Table = self.connect(integration).load_table(name)
+        entry.state["pending"] = [one.timestamp_ms for one in _newer(table, entry.state.get("snapshot"))]
+        return table
+
+    def _take(self, entry: Entry, table: Table, by: str) -> bool:
+        """Keep the metadata, and let the table be that; false if another refresh was further already."""
+        content = table.io.new_input(table.metadata_location).open().read()
+        if table.metadata_location.endswith(".gz.metadata.json"):
+            content = gzip.decompress(content)
+        snapshot, now = table.current_snapshot(), datetime.now(UTC)
+        row = {
+            "refreshed_on": now.isoformat(),
+            "metadata": table.metadata_location,
+            "snapshot": str(snapshot.snapshot_id) if snapshot else None,
+            "sequence": str(snapshot.sequence_number) if snapshot else None,
+            "schema": str(table.metadata.current_schema_id),
+            "by": by,
+            "summary": json.dumps(snapshot.summary.model_dump()) if snapshot and snapshot.summary else None,
+            "made_ms": snapshot.timestamp_ms if snapshot else None,
+        }
+        copy = f"{entry.full_name}-{time.time_ns()}.metadata.json"
+        (self._folder / copy).parent.mkdir(parents=True, exist_ok=True)
+        (self._folder / copy).write_bytes(content)
+        with self._registry.lock:
+            known, order = entry.state.get("copy"), table.metadata.last_sequence_number
+            if order < entry.state.get("order", 0):
+                return False
+            entry.state |= {
+                "order": order,
+                "copy": copy,
+                "metadata": table.metadata_location,
+                "format": table.format_version,
+                "snapshot": snapshot.snapshot_id if snapshot else None,
+                "types": {x.name.upper(): (str(x.field_type), x.required) for x in table.schema().fields},
+                "refs": {name: ref.snapshot_id for name, ref in table.metadata.refs.items()},
+                "history": [*entry.state.get("history", []), row][-_HISTORY:],
+                "pending": [],
+            }
+            if self._registry.find(entry.kind, entry.name) is entry:
+                self._registry.save()
+                self.show(entry)
+        if known:
+            (self._folder / known).unlink(missing_ok=True)
+        return True
+
+    @property
+    def _folder(self) -> Path:
+        return self._home / "snowflake" / "metadata"
+
+    def show(self, entry: Entry) -> None:
+        """Let the table be read as it was refreshed last."""
+        self._engine.show_table(entry.name, self._folder / entry.state["copy"], entry.state["snapshot"])
+
+    def version(self, entry: Entry, snapshot: int) -> tuple[str, ...]:
+        """The name under which an older snapshot is read; never one that was not refreshed yet."""
+        return self._engine.show_version(entry.name, self._folder / entry.state["copy"], snapshot)
+
+    def forget(self, entry: Entry) -> None:
+        """Remove what was kept of a table that was dropped."""
+        if entry.state.get("copy"):
+            (self._folder / entry.state["copy"]).unlink(missing_ok=True)
+
+    def _follow(self) -> None:
+        while True:
+            time.sleep(_TICK_S)
+            for entry in list(self._registry.of_kind("ICEBERG TABLE")):
+                integration = self._registry.find("CATALOG INTEGRATION", (entry.options["CATALOG"],))
+                if entry.options["AUTO_REFRESH"] and integration and self._is_due(entry, integration):
+                    self._looked[entry.full_name] = time.monotonic()
+                    self._try(entry)
+
+    def _is_due(self, entry: Entry, integration: Entry) -> bool:
+        last = self._looked.get(entry.full_name, 0.0)
+        return time.monotonic() - last >= integration.options["REFRESH_INTERVAL_SECONDS"]
+
+    def _try(self, entry: Entry) -> None:
+        """Refresh one table; what goes wrong becomes its status, and is tried again when it is due."""
+        before = (entry.state.get("auto"), entry.state.get("reason"))
+        try:
+            self.refresh(entry, AUTOMATED)
+            now: tuple[str, str | None] = ("RUNNING", None)
+        except ProgrammingError as error:
+            # Only what no later attempt can mend stops it: the format version that another engine changed.
+            now = ("STOPPED" if error.errno == 2043 else "STALLED", error.raw_msg)
+        except Exception as error:
+            _log.exception("the refresh of %s failed", entry.full_name)
+            now = ("STALLED", _short(error))
+        if now != before:
+            _log.info("%s is %s: %s", entry.full_name, *now)
+            entry.state |= {"auto": now[0], "reason": now[1]}
+            self._registry.save()
+
+
+@contextmanager
+def _as_snowflake_says(integration: str) -> Iterator[None]:
+    try:
+        yield
+    except ProgrammingError:
+        raise
+    except Exception as error:  # whatever pyiceberg and its HTTP client raise
+        raise answers.unreachable(integration, _short(error)) from None
+
+
+def status_of(entry: Entry) -> str | None:
+    """What SYSTEM$AUTO_REFRESH_STATUS says of a table; nothing where it does not refresh by itself."""
+    if not entry.options["AUTO_REFRESH"]:
+        return None
+    state, last = entry.state, (entry.state.get("history") or [{}])[-1]
+    pending = state.get("pending", [])
+    said = {
+        "executionState": state.get("auto", "RUNNING"),
+        "invalidExecutionStateReason": state.get("reason"),
+        "pendingSnapshotCount": len(pending),
+        "oldestSnapshotTime": _moment(min(pending)) if pending else None,
+        "currentSnapshotId": last.get("snapshot"),
+        "currentSnapshotSummary": last.get("summary"),
+        "lastSnapshotTime": _moment(last.get("made_ms")),
+        "lastUpdatedTime": last.get("refreshed_on"),
+        "currentMetadataFile": last.get("metadata"),
+        "currentSchemaId": last.get("schema"),
+    }
+    return json.dumps({key: value for key, value in said.items() if value is not None})
+
+
+def _newer(table: Table, known: int | None) -> list[Any]:
+    """The snapshots of main after the one that is known, the newest first."""
+    by_id = {one.snapshot_id: one for one in table.metadata.snapshots}
+    found, at = [], table.current_snapshot()
+    while at is not None and at.snapshot_id != known:
+        found.append(at)
+        at = by_id.get(at.parent_snapshot_id or -1)
+    return found
+
+
+def _as_properties(integration: Entry, settings: Mapping[str, str]) -> dict[str, str]:
+    """The integration's own address and credentials, and the object store that the settings know."""
+    rest, login = integration.options["REST_CONFIG"], integration.options["REST_AUTHENTICATION"]
+    found = {key: value for key, value in settings.items() if key.startswith(("s3.", "rest."))}
+    found["uri"] = rest["CATALOG_URI"]
+    if warehouse := rest.get("CATALOG_NAME") or rest.get("WAREHOUSE"):
+        found["warehouse"] = warehouse
+    if login["TYPE"] == "BEARER":
+        found["token"] = login["BEARER_TOKEN"]
+    if login["TYPE"] == "OAUTH":
+        found["credential"] = f"{login['OAUTH_CLIENT_ID']}:{login['OAUTH_CLIENT_SECRET']}"
+        found["scope"] = " ".join(login["OAUTH_ALLOWED_SCOPES"])
+        if "OAUTH_TOKEN_URI" in login:
+            found["oauth2-server-uri"] = login["OAUTH_TOKEN_URI"]
+    return found
+
+
+def _moment(milliseconds: int | None) -> str | None:
+    return None if milliseconds is None else datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat()
+
+
+def _short(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:300]

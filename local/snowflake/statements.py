@@ -1,0 +1,334 @@
+"""Statements about objects: CREATE, ALTER, DROP, USE, COMMENT; what they change in the account.
+
+Belongs here: one object and its properties. Does not: SHOW and DESCRIBE (`showing.py`), grants, tags and
+attached policies (`attaching.py`), queries (`functions.py`).
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import sqlglot
+from sqlglot.errors import SqlglotError
+
+from local.snowflake import answers, attaching, showing
+from local.snowflake.account import Account, Session
+from local.snowflake.answers import Answer, status
+from local.snowflake.functions import has_ours
+from local.snowflake.kinds import ALIASES, KINDS, Kind
+from local.snowflake.registry import Entry
+from local.snowflake.words import Name, Words
+
+_DONE = status("Statement executed successfully.")
+_CONTAINERS = ("DATABASE", "SCHEMA")
+
+
+def taken(sql: str, account: Account, session: Session) -> Answer | None:
+    """Carry out a statement of ours; None if it is a query, or something for fakesnow to judge."""
+    words = Words(sql)
+    handler = next((take for verb, take in _VERBS.items() if words.take(verb)), None)
+    if handler is None:
+        return None
+    with account.registry.lock:
+        return handler(words, account, session)
+
+
+def _create(words: Words, account: Account, session: Session) -> Answer:
+    replace = words.take("OR REPLACE")
+    secure = words.take("SECURE")
+    kind = KINDS.get(words.one_of(KINDS))
+    if kind is None:
+        if words.peek() in ("TABLE", "TRANSIENT", "TEMPORARY", "STAGE", "TASK"):
+            raise answers.unsupported(f"CREATE {words.peek()}")
+        raise words.wrong()
+    if secure and kind.name != "VIEW":
+        raise words.wrong()
+    unless = words.take("IF NOT EXISTS")
+    name = account.full(kind.name, words.name(), session)
+    entry = Entry(kind.name, name, {}, words.sql, session.role)
+    _read(words, kind, entry, secure)
+    words.end()
+    old = account.registry.find(kind.name, name)
+    if old and unless:
+        return status(f"{name[-1]} already exists, statement succeeded.")
+    if old and not replace:
+        raise answers.exists(name[-1])
+    _make(entry, old, account, session)
+    account.registry.save()
+    return status(f"{kind.name.capitalize()} {name[-1]} successfully created.")
+
+
+def _read(words: Words, kind: Kind, entry: Entry, secure: bool) -> None:
+    """Read what follows the name: properties, and what some kinds have besides."""
+    if kind.name == "VIEW":
+        _read_view(words, entry, secure)
+    elif kind.name.endswith("POLICY"):
+        _read_policy(words, entry)
+    else:
+        words.take("WITH")
+        entry.options = dict(kind.defaults) | words.options(kind.options)
+    if kind.name == "TAG" and words.take("ALLOWED_VALUES"):
+        entry.options["ALLOWED_VALUES"] = [words.text()]
+        while words.take(","):
+            entry.options["ALLOWED_VALUES"].append(words.text())
+        entry.options |= words.options(kind.options)
+    if kind.name == "RESOURCE MONITOR" and words.take("TRIGGERS"):
+        _read_triggers(words, entry)
+    if kind.name == "USER":
+        entry.options["NAME_"] = entry.name[0]
+    if entry.options.get("INITIALLY_SUSPENDED"):
+        entry.options["STATE_"] = "SUSPENDED"
+    lacking = [key for key in kind.required if key not in entry.options]
+    if lacking:
+        raise answers.invalid(f"Missing option(s): [{', '.join(lacking)}].")
+
+
+def _read_triggers(words: Words, entry: Entry) -> None:
+    while words.take("ON"):
+        percent = words.peek()
+        words.at += 1
+        words.need("PERCENT DO")
+        action = words.one_of(("NOTIFY", "SUSPEND", "SUSPEND_IMMEDIATE"))
+        if not action or not percent.isdigit():
+            raise words.wrong()
+        held = entry.options.get(action)
+        entry.options[action] = f"{held},{percent}%" if held else f"{percent}%"
+
+
+def _read_view(words: Words, entry: Entry, secure: bool) -> None:
+    """Read a view: columns with comments, a comment, and the query, which must be one that can stay."""
+    columns, comments = [], {}
+    if words.take("("):
+        while not words.take(")"):
+            column = words.name()[0]
+            columns.append(f'"{column}"')
+            if words.take("COMMENT"):
+                comments[column] = words.text()
+            words.take(",")
+    entry.options = words.options({"COMMENT": str}) | {"IS_SECURE": "true" if secure else "false"}
+    words.take("COPY GRANTS")
+    words.need("AS")
+    body = words.rest()
+    query = _parsed(body)
+    if not isinstance(query, sqlglot.exp.Query):
+        raise answers.syntax_error("a view is made of one query.")
+    if has_ours(query):
+        raise answers.unsupported("AT, the session's role and system functions within a view")
+    entry.options["TEXT"] = words.sql
+    entry.state = {"columns": ", ".join(columns), "body": body, "comments": comments}
+
+
+def _parsed(sql: str) -> sqlglot.exp.Expression:
+    try:
+        return sqlglot.parse_one(sql, read="snowflake")
+    except SqlglotError as error:
+        raise answers.syntax_error(str(error).splitlines()[0]) from None
+
+
+def _read_policy(words: Words, entry: Entry) -> None:
+    """Read `AS (argument type, …) RETURNS type -> body [COMMENT = '…']`; the body must be Snowflake's SQL."""
+    words.need("AS")
+    signature = f"({words.bracketed()})"
+    words.need("RETURNS")
+    start = words.at
+    while words.at < len(words.tokens) and words.peek() != "->":
+        words.at += 1
+    returns = words.between(start, words.at).upper()
+    words.need("->")
+    body = words.at
+    last = len(words.tokens) - 3
+    if last > body and [token.text.upper() for token in words.tokens[last : last + 2]] == ["COMMENT", "="]:
+        words.at = last
+        entry.options |= words.options({"COMMENT": str})
+    else:
+        last = words.at = len(words.tokens)
+    entry.state = {"signature": signature, "returns": returns, "body": words.between(body, last)}
+    _parsed(f"SELECT {entry.state['body']}")
+
+
+def _make(entry: Entry, old: Entry | None, account: Account, session: Session) -> None:
+    """Bring an object into being; if that fails, nothing has changed."""
+    if old and entry.kind in _CONTAINERS:
+        _remove(old, account)
+    if len(entry.name) == 3:
+        account.need("SCHEMA", entry.name[:2], session)
+    if entry.kind == "ICEBERG TABLE":
+        _make_table(entry, account, session)
+    if entry.kind == "VIEW":
+        account.engine.create_view(entry.name, entry.state["columns"], entry.state["body"])
+    account.registry.add(entry)
+    if entry.kind == "DATABASE":
+        account.engine.create_database(entry.name[0])
+        public = Entry("SCHEMA", (*entry.name, "PUBLIC"), {}, owner=entry.owner)
+        account.registry.add(public)
+        session.database, session.schema = entry.name[0], "PUBLIC"
+    if entry.kind == "SCHEMA":
+        account.engine.create_schema(entry.name)
+        session.database, session.schema = entry.name
+    if entry.kind == "ICEBERG TABLE":
+        account.refresher.show(entry)
+        account.make_views()
+
+
+def _make_table(entry: Entry, account: Account, session: Session) -> None:
+    for key, kind in (("EXTERNAL_VOLUME", "EXTERNAL VOLUME"), ("CATALOG", "CATALOG INTEGRATION")):
+        account.need(kind, Words(entry.options[key]).name(), session)
+        entry.options[key] = Words(entry.options[key]).name()[0]
+    account.refresher.refresh(entry, str(uuid.uuid4()))
+
+
+def _drop(words: Words, account: Account, session: Session) -> Answer:
+    kind, exists = _object(words), words.take("IF EXISTS")
+    name = account.full(kind, words.name(), session)
+    words.one_of(("CASCADE", "RESTRICT"))
+    words.end()
+    if exists and not account.registry.find(kind, name):
+        return status("Drop statement executed successfully " + f"({name[-1]} already dropped).")
+    entry = account.need(kind, name, session)
+    _check_unused(entry, account)
+    _remove(entry, account)
+    account.registry.save()
+    return status(f"{name[-1]} successfully dropped.")
+
+
+def _check_unused(entry: Entry, account: Account) -> None:
+    """Refuse to drop what something else stands on."""
+    key = {"EXTERNAL VOLUME": "EXTERNAL_VOLUME", "CATALOG INTEGRATION": "CATALOG"}.get(entry.kind)
+    tables = account.registry.of_kind("ICEBERG TABLE") if key else iter(())
+    using = [one.full_name for one in tables if key and one.options[key] == entry.full_name]
+    if entry.kind.endswith("POLICY"):
+        using += [".".join(one.on) for one in account.registry.attached if one.what == entry.name]
+    if using:
+        raise answers.invalid(
+            f"{entry.kind.capitalize()} {entry.full_name} cannot be dropped: it is used by {', '.join(using)}."
+        )
+
+
+def _remove(entry: Entry, account: Account) -> None:
+    for gone in account.registry.drop(entry):
+        account.engine.drop(gone.kind, gone.name)
+        if gone.kind == "ICEBERG TABLE":
+            account.refresher.forget(gone)
+
+
+def _alter(words: Words, account: Account, session: Session) -> Answer:
+    kind, exists = _object(words), words.take("IF EXISTS")
+    name = account.full(kind, words.name(), session)
+    if exists and not account.registry.find(kind, name):
+        words.rest()
+        return _DONE
+    entry = account.need(kind, name, session)
+    if not (_acted(words, entry, account) or attaching.altered(words, entry, account, session)):
+        _set(words, entry)
+    words.end()
+    account.registry.save()
+    return _DONE
+
+
+def _alter_session(words: Words, _: Account, session: Session) -> Answer | None:
+    """The query tag goes into the log; what fakesnow knows of sessions is left to it."""
+    if not words.take("SET QUERY_TAG ="):
+        return None
+    session.tag = words.text()
+    words.end()
+    return _DONE
+
+
+def _acted(words: Words, entry: Entry, account: Account) -> bool:
+    """Do what is not setting a property: REFRESH, SUSPEND, RESUME; false if it is none of these."""
+    if entry.kind == "ICEBERG TABLE" and words.take("REFRESH"):
+        words.end()
+        account.refresher.refresh(entry, str(uuid.uuid4()))
+    elif entry.kind == "WAREHOUSE" and (words.take("SUSPEND") or words.take("RESUME")):
+        words.take("IF SUSPENDED")
+        wanted = "SUSPENDED" if "SUSPEND" in words.sql.upper().split()[-1:] else "STARTED"
+        if entry.options["STATE_"] == wanted == "SUSPENDED":
+            raise answers.invalid(f"Invalid state. Warehouse '{entry.full_name}' cannot be suspended.")
+        entry.options["STATE_"] = wanted
+    else:
+        return False
+    return True
+
+
+def _set(words: Words, entry: Entry) -> None:
+    """SET and UNSET of properties; those that are fixed are refused, as are those that are not there."""
+    kind = KINDS[entry.kind]
+    settable = {key: shape for key, shape in kind.options.items() if key not in kind.fixed}
+    if words.take("SET"):
+        found = words.options(settable)
+        if not found:
+            raise words.wrong()
+        entry.options |= found
+    elif words.take("UNSET"):
+        key = words.one_of(settable)
+        if not key or key in kind.required:
+            raise words.wrong()
+        entry.options.pop(key, None)
+        if key in kind.defaults:
+            entry.options[key] = kind.defaults[key]
+    else:
+        raise words.wrong()
+
+
+def _comment(words: Words, account: Account, session: Session) -> Answer:
+    exists = words.take("IF EXISTS")
+    words.need("ON")
+    column = words.take("COLUMN")
+    kind = "" if column else _object(words)
+    name: Name = words.name()
+    words.need("IS")
+    text = words.text()
+    words.end()
+    if column:
+        entry: Entry | None = account.need_relation(name[:-1], session)
+        if entry is None:
+            raise answers.missing("TABLE", ".".join(name[:-1]))
+        attaching.comment_column(entry, name[-1], text, account)
+    elif exists and not account.registry.find(kind, account.full(kind, name, session)):
+        return _DONE
+    else:
+        account.need(kind, name, session).options["COMMENT"] = text
+    account.registry.save()
+    return _DONE
+
+
+def _use(words: Words, account: Account, session: Session) -> Answer:
+    kind = words.one_of(("ROLE", "WAREHOUSE", "DATABASE", "SCHEMA"))
+    if not kind and words.peek() in ("SECONDARY", "CATALOG"):
+        raise words.wrong()
+    kind = kind or "DATABASE"
+    entry = account.need(kind, words.name(), session)
+    words.end()
+    chosen: dict[str, Any] = {
+        "ROLE": {"role": entry.name[0]},
+        "WAREHOUSE": {"warehouse": entry.name[0]},
+        "DATABASE": {"database": entry.name[0], "schema": "PUBLIC"},
+        "SCHEMA": {"database": entry.name[0], "schema": entry.name[-1]},
+    }
+    for key, value in chosen[kind].items():
+        setattr(session, key, value)
+    return _DONE
+
+
+def _object(words: Words) -> str:
+    kind = ALIASES.get(words.one_of(ALIASES))
+    if kind is None:
+        raise words.wrong()
+    return kind
+
+
+_VERBS: dict[str, Callable[[Words, Account, Session], Answer | None]] = {
+    "CREATE": _create,
+    "ALTER SESSION": _alter_session,
+    "ALTER": _alter,
+    "DROP": _drop,
+    "COMMENT": _comment,
+    "USE": _use,
+    "GRANT": attaching.grant,
+    "REVOKE": attaching.revoke,
+    "SHOW": showing.show,
+    "DESCRIBE": showing.describe,
+    "DESC": showing.describe,
+}
