@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def _password(home: Path, port: int) -> str:
-    """The password of this home, kept in a file that only its owner may read, with all that a client needs."""
+    """The password of this home, in a file for its owner only, with all else that a client needs."""
     path = home / "run" / "snowflake.json"
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     password = str(known.get("password") or secrets.token_urlsafe(16))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from local.snowflake import answers
+from local.snowflake.catalogs import Catalogs
 from local.snowflake.engine import Engine
 from local.snowflake.kinds import KINDS
 from local.snowflake.refresh import Refresher
@@ -41,7 +42,8 @@ class Account:
         self.home = home
         self.registry = Registry(home / "snowflake" / "state.json")
         self.engine = Engine(properties())
-        self.refresher = Refresher(home, self.registry, self.engine, properties)
+        self.catalogs = Catalogs(self.engine, properties)
+        self.refresher = Refresher(home, self.registry, self.engine, self.catalogs)
         self._unmade: list[Entry] = []
         for entry in self.registry.entries:
             self._make_again(entry)
@@ -80,10 +82,8 @@ class Account:
         here = (session.database, session.schema)[: KINDS[kind].parts - 1]
         before = here[:missing]
         if None in before or len(before) < missing:
-            raise answers.invalid(
-                f"Cannot perform operation. This session does not have a current "
-                f"{'database' if session.database is None else 'schema'}. Call 'USE', or use a qualified name."
-            )
+            lacking = "database" if session.database is None else "schema"
+            raise answers.invalid(f"This session does not have a current {lacking}. Use a qualified name.")
         return (*(part for part in before if part), *name)
 
     def named(self, kind: str, text: str, session: Session) -> Entry:
@@ -97,15 +97,14 @@ class Account:
             raise answers.denied(kind, entry.full_name)
         return entry
 
-    def need_relation(self, name: Name, session: Session) -> Entry | None:
-        """The table or view of that name, if it is one of ours; it may not be denied."""
-        try:
-            full = self.full("VIEW", name, session)
-        except Exception:
-            return None
+    def need_relation(self, name: Name, session: Session) -> Entry:
+        """The Iceberg table or view of that name; an error if there is none, or it is denied."""
+        full = self.full("VIEW", name, session)
         kinds = ("ICEBERG TABLE", "VIEW")
         entry = next((one for kind in kinds if (one := self.registry.find(kind, full))), None)
-        if entry and self.trouble.meets("denied", entry.full_name):
+        if entry is None:
+            raise answers.missing("Object", ".".join(full), "42S02")
+        if self.trouble.meets("denied", entry.full_name):
             raise answers.denied("TABLE" if entry.kind == "ICEBERG TABLE" else "VIEW", entry.full_name)
         return entry
 

@@ -44,7 +44,7 @@ def _type_of(values: Sequence[Any]) -> str:
     return {bool: "BOOLEAN", int: "BIGINT", float: "DOUBLE", datetime: "TIMESTAMPTZ"}.get(type(value), "TEXT")
 
 
-def _constant(value: Any, kind: str) -> exp.Expression:
+def _constant(value: Any, kind: str) -> exp.Expr:
     text = value.isoformat() if isinstance(value, datetime) else str(value)
     return exp.cast(exp.null() if value is None else exp.Literal.string(text), kind)
 
@@ -64,10 +64,10 @@ def unsupported(text: str) -> ProgrammingError:
     return ProgrammingError(f"Unsupported feature '{text}' (of the stand-in)", errno=2, sqlstate="0A000")
 
 
-def missing(kind: str, name: str) -> ProgrammingError:
+def missing(kind: str, name: str, state: str = "02000") -> ProgrammingError:
     """There is no such object."""
     text = f"SQL compilation error:\n{kind.capitalize()} '{name}' does not exist or not authorized."
-    return ProgrammingError(text, errno=2003, sqlstate="02000")
+    return ProgrammingError(text, errno=2003, sqlstate=state)
 
 
 def exists(name: str) -> ProgrammingError:

@@ -67,7 +67,7 @@ def _privileges(words: Words, account: Account, session: Session) -> tuple[list[
     asked = [" ".join(one.split()).upper() for one in words.between(start, words.at).split(",")]
     words.need("ON")
     if words.take("ACCOUNT"):
-        on, known = ("ACCOUNT", ()), list(ACCOUNT_PRIVILEGES)
+        on, known = ("ACCOUNT", Name()), list(ACCOUNT_PRIVILEGES)
     else:
         kind = ALIASES.get(words.one_of(ALIASES), "")
         if not kind:
@@ -84,33 +84,38 @@ def _privileges(words: Words, account: Account, session: Session) -> tuple[list[
 
 def altered(words: Words, entry: Entry, account: Account, session: Session) -> bool:
     """Do what ALTER says of tags, policies and columns; false if it says nothing of them."""
-    at = words.at
-    column = ""
-    if entry.kind in _RELATIONS and words.one_of(("ALTER COLUMN", "MODIFY COLUMN")):
-        column = words.name()[0]
-        _need_column(entry, column, account)
-        if words.take("COMMENT"):
-            comment_column(entry, column, words.text(), account)
-            return True
     if words.take("SET TAG"):
-        _set_tags(words, entry, column, account, session)
+        _set_tags(words, entry, "", account, session)
     elif words.take("UNSET TAG"):
-        _detach(account, entry, column, "TAG", account.full("TAG", words.name(), session))
-    elif column and words.take("SET MASKING POLICY"):
-        _mask(words, entry, column, account, session)
-    elif column and words.take("UNSET MASKING POLICY"):
-        _detach(account, entry, column, "MASKING POLICY")
+        _detach(account, entry, "", "TAG", account.full("TAG", words.name(), session))
+    elif entry.kind in _RELATIONS and words.one_of(("ALTER COLUMN", "MODIFY COLUMN")):
+        _alter_column(words, entry, account, session)
     elif entry.kind in _RELATIONS and words.take("ADD ROW ACCESS POLICY"):
         _add_row_access(words, entry, account, session)
     elif entry.kind in _RELATIONS and words.take("DROP ROW ACCESS POLICY"):
         _detach(account, entry, "", "ROW ACCESS POLICY", account.full("TAG", words.name(), session))
     elif entry.kind in _RELATIONS and words.take("DROP ALL ROW ACCESS POLICIES"):
         _detach(account, entry, "", "ROW ACCESS POLICY", some=False)
-    elif column:
-        raise words.wrong()
     else:
         return entry.kind.endswith("POLICY") and _set_body(words, entry)
-    return words.at > at
+    return True
+
+
+def _alter_column(words: Words, entry: Entry, account: Account, session: Session) -> None:
+    column = words.name()[0]
+    _need_column(entry, column, account)
+    if words.take("COMMENT"):
+        comment_column(entry, column, words.text(), account)
+    elif words.take("SET TAG"):
+        _set_tags(words, entry, column, account, session)
+    elif words.take("UNSET TAG"):
+        _detach(account, entry, column, "TAG", account.full("TAG", words.name(), session))
+    elif words.take("SET MASKING POLICY"):
+        _mask(words, entry, column, account, session)
+    elif words.take("UNSET MASKING POLICY"):
+        _detach(account, entry, column, "MASKING POLICY")
+    else:
+        raise words.wrong()
 
 
 def _set_body(words: Words, entry: Entry) -> bool:

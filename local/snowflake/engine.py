@@ -62,9 +62,8 @@ class Engine:
     def create_view(self, name: Name, columns: str, body: str) -> None:
         """Make a view of Snowflake SQL; names in it without a schema are of the view's own."""
         with self._lock:
-            inside = FakeSnowflakeConnection(
-                self.connection.cursor(), {}, *name[:2], create_database=False, create_schema=False
-            )
+            database, schema, _ = name
+            inside = FakeSnowflakeConnection(self.connection.cursor(), {}, database, schema)
             listed = f" ({columns})" if columns else ""
             inside.cursor().execute(f"CREATE OR REPLACE VIEW {quoted(name)}{listed} AS {body}")
             inside.close()

@@ -6,65 +6,40 @@ Does not: how rows are read (`engine.py`).
 
 from __future__ import annotations
 
-import functools
 import gzip
 import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pyiceberg.catalog.rest import RestCatalog
 from pyiceberg.table import Table
 from snowflake.connector.errors import ProgrammingError
 
 from local.snowflake import answers
+from local.snowflake.catalogs import Catalogs, said_as_snowflake, short
 from local.snowflake.engine import Engine
 from local.snowflake.registry import Entry, Registry
 from local.snowflake.trouble import read_trouble
 
 AUTOMATED = "AUTO_REFRESH"
-_TIMEOUT_S = (5, 30)
 _TICK_S = 0.1
 _HISTORY = 500
 _log = logging.getLogger("local.snowflake")
 
 
 class Refresher:
-    """Brings tables to the catalog's newest snapshot. Its thread is a daemon: state is saved as it changes."""
+    """Brings tables to their catalog's newest snapshot, and keeps what it took at every step."""
 
-    def __init__(
-        self, home: Path, registry: Registry, engine: Engine, properties: Callable[[], Mapping[str, str]]
-    ) -> None:
-        self._home, self._registry, self._engine, self._properties = home, registry, engine, properties
+    def __init__(self, home: Path, registry: Registry, engine: Engine, catalogs: Catalogs) -> None:
+        self._home, self._registry, self._engine, self._catalogs = home, registry, engine, catalogs
         self._looked: dict[str, float] = {}
-        self._connected: dict[str, tuple[dict[str, str], RestCatalog]] = {}
 
     def start(self) -> None:
         """Follow the catalog from now on, in a thread."""
         threading.Thread(target=self._follow, name="auto-refresh", daemon=True).start()
-
-    def connect(self, integration: Entry) -> RestCatalog:
-        """Connect to the catalog of an integration; raises what Snowflake would say if that fails."""
-        if not integration.options["ENABLED"]:
-            raise answers.invalid(f"Integration {integration.full_name} is not enabled.")
-        properties = _as_properties(integration, self._properties())
-        if self._connected.get(integration.full_name, ({}, None))[0] != properties:
-            catalog = RestCatalog(integration.full_name, **properties)
-            session = catalog._session
-            session.request = functools.partial(session.request, timeout=_TIMEOUT_S)  # type: ignore[method-assign]
-            self._connected[integration.full_name] = (properties, catalog)
-            self._engine.tell_store(properties)
-        return self._connected[integration.full_name][1]
-
-    def verify(self, integration: Entry) -> None:
-        """Raise what Snowflake would say if the catalog of an integration does not answer."""
-        with _as_snowflake_says(integration.full_name):
-            self.connect(integration).list_namespaces()
 
     def refresh(self, entry: Entry, by: str) -> bool:
         """Let a table be its catalog's newest snapshot; returns whether there was anything new.
@@ -92,9 +67,9 @@ class Refresher:
             if trouble.meets("denied", one.full_name):
                 raise answers.denied(one.kind, one.full_name)
         space = entry.options.get("CATALOG_NAMESPACE") or integration.options.get("CATALOG_NAMESPACE") or ""
-        with _as_snowflake_says(integration.full_name):
+        with said_as_snowflake(integration.full_name):
             name = (*space.split("."), entry.options["CATALOG_TABLE_NAME"])
-            table: Table = self.connect(integration).load_table(name)
+            table: Table = self._catalogs.connect(integration).load_table(name)
         entry.state["pending"] = [one.timestamp_ms for one in _newer(table, entry.state.get("snapshot"))]
         return table
 
@@ -118,7 +93,7 @@ class Refresher:
         (self._folder / copy).parent.mkdir(parents=True, exist_ok=True)
         (self._folder / copy).write_bytes(content)
         with self._registry.lock:
-            known, order = entry.state.get("copy"), table.metadata.last_sequence_number
+            known, order = entry.state.get("copy"), int(getattr(table.metadata, "last_sequence_number", 0))
             if order < entry.state.get("order", 0):
                 return False
             entry.state |= {
@@ -167,7 +142,7 @@ class Refresher:
 
     def _is_due(self, entry: Entry, integration: Entry) -> bool:
         last = self._looked.get(entry.full_name, 0.0)
-        return time.monotonic() - last >= integration.options["REFRESH_INTERVAL_SECONDS"]
+        return bool(time.monotonic() - last >= integration.options["REFRESH_INTERVAL_SECONDS"])
 
     def _try(self, entry: Entry) -> None:
         """Refresh one table; what goes wrong becomes its status, and is tried again when it is due."""
@@ -180,21 +155,11 @@ class Refresher:
             now = ("STOPPED" if error.errno == 2043 else "STALLED", error.raw_msg)
         except Exception as error:
             _log.exception("the refresh of %s failed", entry.full_name)
-            now = ("STALLED", _short(error))
+            now = ("STALLED", short(error))
         if now != before:
             _log.info("%s is %s: %s", entry.full_name, *now)
             entry.state |= {"auto": now[0], "reason": now[1]}
             self._registry.save()
-
-
-@contextmanager
-def _as_snowflake_says(integration: str) -> Iterator[None]:
-    try:
-        yield
-    except ProgrammingError:
-        raise
-    except Exception as error:  # whatever pyiceberg and its HTTP client raise
-        raise answers.unreachable(integration, _short(error)) from None
 
 
 def status_of(entry: Entry) -> str | None:
@@ -228,26 +193,5 @@ def _newer(table: Table, known: int | None) -> list[Any]:
     return found
 
 
-def _as_properties(integration: Entry, settings: Mapping[str, str]) -> dict[str, str]:
-    """The integration's own address and credentials, and the object store that the settings know."""
-    rest, login = integration.options["REST_CONFIG"], integration.options["REST_AUTHENTICATION"]
-    found = {key: value for key, value in settings.items() if key.startswith(("s3.", "rest."))}
-    found["uri"] = rest["CATALOG_URI"]
-    if warehouse := rest.get("CATALOG_NAME") or rest.get("WAREHOUSE"):
-        found["warehouse"] = warehouse
-    if login["TYPE"] == "BEARER":
-        found["token"] = login["BEARER_TOKEN"]
-    if login["TYPE"] == "OAUTH":
-        found["credential"] = f"{login['OAUTH_CLIENT_ID']}:{login['OAUTH_CLIENT_SECRET']}"
-        found["scope"] = " ".join(login["OAUTH_ALLOWED_SCOPES"])
-        if "OAUTH_TOKEN_URI" in login:
-            found["oauth2-server-uri"] = login["OAUTH_TOKEN_URI"]
-    return found
-
-
 def _moment(milliseconds: int | None) -> str | None:
     return None if milliseconds is None else datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat()
-
-
-def _short(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:300]

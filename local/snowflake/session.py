@@ -11,6 +11,7 @@ from typing import Any
 
 import duckdb
 import sqlglot
+from fakesnow import transforms
 from fakesnow.conn import FakeSnowflakeConnection
 from fakesnow.cursor import FakeSnowflakeCursor
 from snowflake.connector.errors import Error, ProgrammingError
@@ -23,9 +24,11 @@ from local.snowflake.statements import taken
 from local.snowflake.words import Words
 
 _log = logging.getLogger("local.snowflake")
-# What fakesnow carries out in full: queries, and what a session says of transactions. All else is refused.
-_LEFT_TO_FAKESNOW = (exp.Query, exp.Commit, exp.Rollback, exp.Transaction)
-_SETTINGS = ("AUTOCOMMIT", "QUOTED_IDENTIFIERS_IGNORE_CASE")
+# What fakesnow carries out besides queries: the connector says it by itself. All else is refused.
+_LEFT_TO_FAKESNOW = (exp.Commit, exp.Rollback)
+_SETTINGS = {"AUTOCOMMIT"}
+# It warns of what it does not understand; that is refused, or was ours.
+logging.getLogger("sqlglot").setLevel(logging.ERROR)
 
 
 class Connection(FakeSnowflakeConnection):
@@ -53,7 +56,7 @@ class Connection(FakeSnowflakeConnection):
             self.database, self._schema = chosen
             self.database_set = self.schema_set = True
 
-    def cursor(self, *_: Any) -> Cursor:  # type: ignore[override]
+    def cursor(self, *_: Any) -> Cursor:
         """Make a cursor that asks us first."""
         return Cursor(self, self._duck_conn)
 
@@ -62,6 +65,7 @@ class Cursor(FakeSnowflakeCursor):
     """Takes our statements, refuses what nobody understands, hands the rest to fakesnow."""
 
     _conn: Connection
+    is_query = False
 
     def execute(self, command: str, params: Any = None, *args: Any, **kwargs: Any) -> Cursor:
         """Run one statement; raises what Snowflake would, and says so of anything it cannot do."""
@@ -74,31 +78,37 @@ class Cursor(FakeSnowflakeCursor):
             raise ProgrammingError(text, errno=603, sqlstate="XX000") from error
         return self
 
-    def _describe_only(self, command: str) -> list[Any] | None:
-        """Describe a query without running it; of other statements fakesnow would run them for that."""
-        if not isinstance(_parsed(command), exp.Query):
+    def describe_only(self, command: str) -> None:
+        """Find the columns of a query without its rows; other statements would have to be carried out."""
+        query = _parsed(command)
+        if not isinstance(query, exp.Query):
             raise answers.unsupported("describing anything but a query")
-        described: list[Any] | None = super()._describe_only(command)
-        return described
+        self.execute(exp.select("*").from_(query.subquery("described")).limit(0).sql(dialect="snowflake"))
+
+    @property
+    def arrow(self) -> Any:
+        """The rows of the last statement, as an Arrow table."""
+        return self._arrow_table
 
     def _run(self, command: str, params: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
         account, session = self._conn.account, self._conn.session
-        describing = command.startswith("DESCRIBE SELECT")  # fakesnow's own, of a query without running it
-        answer = None if describing else taken(command, account, session)
-        _log.info("%s %s%s", session.user, f"[{session.tag}] " if session.tag else "", Words(command).peek())
+        verb, tag = Words(command).peek(), f"[{session.tag}] " if session.tag else ""
+        _log.info("%s %s%s", session.user, tag, verb)
+        answer = taken(command, account, session)
         if answer is not None:
             self._conn.follow()
             self._execute(answer.select(), None)
             return
-        query = _parsed(command.removeprefix("DESCRIBE ") if describing else command)
-        _check(query)
-        if isinstance(query, exp.Query):
-            text = rewritten(query, account, session).sql(dialect="snowflake")
-            command = f"DESCRIBE {text}" if describing else text
+        statement = _parsed(command)
+        self.is_query = isinstance(statement, exp.Query)
+        if self.is_query:
+            command = rewritten(statement, account, session).sql(dialect="snowflake")
+        else:
+            _check(statement)
         super().execute(command, params, *args, **kwargs)
 
 
-def _parsed(sql: str) -> exp.Expression:
+def _parsed(sql: str) -> exp.Expr:
     try:
         return sqlglot.parse_one(_with_tags(sql), read="snowflake")
     except sqlglot.errors.SqlglotError as error:
@@ -116,14 +126,27 @@ def _with_tags(sql: str) -> str:
     return sql
 
 
-def _check(statement: exp.Expression) -> None:
+def _check(statement: exp.Expr) -> None:
     """Refuse what neither we nor fakesnow carry out: sqlglot nods at much that it does not understand."""
-    if isinstance(statement, _LEFT_TO_FAKESNOW):
-        return
     settings = statement.find(exp.AlterSession)
-    if settings and all(one.find(exp.Identifier).name.upper() in _SETTINGS for one in settings.expressions):
+    named = {one.name.upper() for one in settings.find_all(exp.Identifier)} if settings else {""}
+    if isinstance(statement, _LEFT_TO_FAKESNOW) or _SETTINGS.issuperset(named):
         return
     first = statement.sql(dialect="snowflake").split(maxsplit=1)[0]
-    if isinstance(statement, exp.DML):
-        raise answers.unsupported(f"{first}: the stand-in keeps no rows of its own")
+    if isinstance(statement, (exp.DML, exp.Transaction)):
+        raise answers.unsupported(f"{first}, as it keeps no rows of its own")
     raise answers.syntax_error(f"syntax error line 1 at position 0 unexpected '{first}'.")
+
+
+def _exact(expression: exp.Expr) -> exp.Expr:
+    """fakesnow lets every SUM be of floats, for columns that may be text. Sums of money must be exact."""
+    argument = expression.args.get("this")
+    done = _with_casts(expression)
+    for one in done.find_all(type(expression)):
+        cast = one.args.get("this")
+        if isinstance(cast, exp.TryCast) and cast is not argument and cast.this == argument:
+            one.set("this", cast.this)
+    return done
+
+
+_with_casts, transforms.numeric_agg_implicit_cast = transforms.numeric_agg_implicit_cast, _exact

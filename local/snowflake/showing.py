@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -97,7 +97,7 @@ def _cell(column: str, entry: Entry, account: Account) -> Any:
     return _text(entry.options.get(option or name.upper()))
 
 
-_SPECIAL = {
+_SPECIAL: dict[str, Callable[[Entry, Account], Any]] = {
     "created_on": lambda entry, _: entry.created_on,
     "name": lambda entry, _: entry.name[-1],
     "database_name": lambda entry, _: entry.name[0],
@@ -134,9 +134,8 @@ def _show_grants(words: Words, account: Account, session: Session) -> Answer:
     on, to = words.take("ON"), words.take("TO")
     if not (on or to or words.take("OF")):
         raise words.wrong()
-    if on and words.take("ACCOUNT"):
-        kind, name = "ACCOUNT", ()
-    else:
+    kind, name = "ACCOUNT", Name()
+    if not (on and words.take("ACCOUNT")):
         kind = ALIASES.get(words.one_of(ALIASES), "")
         if not kind or (not on and kind not in ("ROLE", "DATABASE ROLE", "USER")):
             raise words.wrong()
