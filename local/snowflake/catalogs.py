@@ -69,8 +69,8 @@ def _as_properties(integration: Entry, settings: Mapping[str, str]) -> dict[str,
     if login["TYPE"] == "OAUTH":
         found["credential"] = f"{login['OAUTH_CLIENT_ID']}:{login['OAUTH_CLIENT_SECRET']}"
         found["scope"] = " ".join(login["OAUTH_ALLOWED_SCOPES"])
-        if "OAUTH_TOKEN_URI" in login:
-            found["oauth2-server-uri"] = login["OAUTH_TOKEN_URI"]
+        own = rest["CATALOG_URI"].rstrip("/") + "/v1/oauth/tokens"
+        found["oauth2-server-uri"] = login.get("OAUTH_TOKEN_URI", own)
     return found
 
 

@@ -10,6 +10,7 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from local.snowflake import answers
+from local.snowflake.arrays import with_arrays
 from local.snowflake.functions import has_ours
 from local.snowflake.kinds import Kind
 from local.snowflake.registry import Entry
@@ -66,13 +67,13 @@ def _read_view(words: Words, entry: Entry, secure: bool) -> None:
     entry.options = words.options({"COMMENT": str}) | {"IS_SECURE": "true" if secure else "false"}
     words.take("COPY GRANTS")
     words.need("AS")
-    body = words.rest()
-    query = _parsed(body)
+    query = _parsed(words.rest())
     if not isinstance(query, exp.Query):
         raise answers.syntax_error("a view is made of one query.")
     if has_ours(query):
         raise answers.unsupported("AT, the session's role and system functions within a view")
     entry.options["TEXT"] = words.sql
+    body = with_arrays(query).sql(dialect="snowflake")
     entry.state = {"columns": ", ".join(columns), "body": body, "comments": comments}
 
 

@@ -16,6 +16,7 @@ from sqlglot import exp
 from local.snowflake import answers
 from local.snowflake.account import Account, Session
 from local.snowflake.answers import Answer
+from local.snowflake.arrays import with_arrays
 from local.snowflake.kinds import ALIASES
 from local.snowflake.refresh import AUTOMATED, status_of
 from local.snowflake.registry import Attached, Entry
@@ -53,7 +54,7 @@ def rewritten(query: exp.Expr, account: Account, session: Session) -> exp.Expr:
         _relation(table, account, session)
     if relations:
         account.need_warehouse(session)
-    return query.transform(_replaced, account, session)
+    return with_arrays(query.transform(_replaced, account, session))
 
 
 def has_ours(query: exp.Expr) -> bool:
