@@ -63,7 +63,8 @@ def _read_view(words: Words, entry: Entry, secure: bool) -> None:
             columns.append(f'"{column}"')
             if words.take("COMMENT"):
                 comments[column] = words.text()
-            words.take(",")
+            if words.peek() != ")":
+                words.need(",")
     entry.options = words.options({"COMMENT": str}) | {"IS_SECURE": "true" if secure else "false"}
     words.take("COPY GRANTS")
     words.need("AS")

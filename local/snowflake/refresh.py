@@ -70,7 +70,8 @@ class Refresher:
         with said_as_snowflake(integration.full_name):
             name = (*space.split("."), entry.options["CATALOG_TABLE_NAME"])
             table: Table = self._catalogs.connect(integration).load_table(name)
-        entry.state["pending"] = [one.timestamp_ms for one in _newer(table, entry.state.get("snapshot"))]
+        with self._registry.lock:
+            entry.state["pending"] = [one.timestamp_ms for one in _newer(table, entry.state.get("snapshot"))]
         return table
 
     def _take(self, entry: Entry, table: Table, by: str) -> bool:
@@ -158,8 +159,9 @@ class Refresher:
             now = ("STALLED", short(error))
         if now != before:
             _log.info("%s is %s: %s", entry.full_name, *now)
-            entry.state |= {"auto": now[0], "reason": now[1]}
-            self._registry.save()
+            with self._registry.lock:
+                entry.state |= {"auto": now[0], "reason": now[1]}
+                self._registry.save()
 
 
 def status_of(entry: Entry) -> str | None:

@@ -22,6 +22,7 @@ from fakesnow.conn import FakeSnowflakeConnection
 from fakesnow.converter import from_binding
 from fakesnow.rowtype import describe_as_rowtype
 from fakesnow.server import ServerError, routes, sessions, to_conn, to_token
+from fakesnow.server import session as alive
 from fakesnow.statement_type import SELECT, UNKNOWN
 from fakesnow.transforms import SERVER_VERSION
 from snowflake.connector.errors import Error
@@ -49,8 +50,8 @@ def application(account: Account, user: str, password: str) -> Starlette:
         return await run_in_threadpool(_entered, account, data, dict(request.query_params))
 
     theirs = [route for route in routes if route.path not in _OURS]
-    ours = [Route(_OURS[0], login, methods=["POST"]), Route(_OURS[1], _query, methods=["POST"])]
-    return Starlette(routes=[*theirs, *ours])
+    ours = ((_OURS[0], login), (_OURS[1], _query), ("/session/heartbeat", alive))
+    return Starlette(routes=[*theirs, *(Route(path, does, methods=["POST"]) for path, does in ours)])
 
 
 async def _query(request: Request) -> JSONResponse:
@@ -112,6 +113,9 @@ def _refused(code: str, text: str, state: str | None = None) -> JSONResponse:
 
 def _may_enter(account: Account, data: dict[str, Any], user: str, password: str) -> bool:
     name = str(data.get("LOGIN_NAME", "")).upper()
+    entry = account.registry.find("USER", (name,))
+    if entry is None or entry.options.get("DISABLED"):
+        return False
     if data.get("AUTHENTICATOR") == "SNOWFLAKE_JWT":
         return _is_signed(account, name, str(data.get("TOKEN", "")))
     return name == user and hmac.compare_digest(str(data.get("PASSWORD", "")), password)
@@ -134,7 +138,7 @@ def _is_signed(account: Account, name: str, token: str) -> bool:
 
 def _entered(account: Account, data: dict[str, Any], asked: dict[str, str]) -> JSONResponse:
     """Open a session as Snowflake does: a role must exist; what else does not exist is left out."""
-    role = asked.get("roleName", "ACCOUNTADMIN").upper()
+    role = (asked.get("roleName") or "ACCOUNTADMIN").upper()
     if role not in SYSTEM_ROLES and not account.registry.find("ROLE", (role,)):
         return _refused("390189", f"Role '{role}' specified in the connect string does not exist.")
     parameters = data.get("SESSION_PARAMETERS", {})

@@ -19,6 +19,7 @@ from sqlglot import exp
 
 from local.snowflake import answers
 from local.snowflake.account import Account, Session
+from local.snowflake.engine import quoted, text
 from local.snowflake.functions import rewritten
 from local.snowflake.statements import taken
 from local.snowflake.words import Words
@@ -52,7 +53,8 @@ class Connection(FakeSnowflakeConnection):
         """Let fakesnow's database and schema be the session's."""
         chosen = (self.session.database, self.session.schema)
         if None not in chosen and self.account.registry.find("SCHEMA", (chosen[0] or "", chosen[1] or "")):
-            self._duck_conn.execute(f"SET schema = '{chosen[0]}.{chosen[1]}'")
+            name = quoted((chosen[0] or "", chosen[1] or ""))
+            self._duck_conn.execute(f"SET schema = {text(name)}")
             self.database, self._schema = chosen
             self.database_set = self.schema_set = True
 
@@ -74,8 +76,8 @@ class Cursor(FakeSnowflakeCursor):
         except Error:
             raise
         except (duckdb.Error, NotImplementedError, ValueError) as error:
-            text = f"The stand-in cannot run this: {error}"
-            raise ProgrammingError(text, errno=603, sqlstate="XX000") from error
+            said = f"The stand-in cannot run this: {error}"
+            raise ProgrammingError(said, errno=603, sqlstate="XX000") from error
         return self
 
     def describe_only(self, command: str) -> None:

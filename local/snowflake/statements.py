@@ -28,6 +28,8 @@ def taken(sql: str, account: Account, session: Session) -> Answer | None:
     handler = next((take for verb, take in _VERBS.items() if words.take(verb)), None)
     if handler is None:
         return None
+    if words.peek_last() == "REFRESH":  # waits for the catalog, and others need not
+        return handler(words, account, session)
     with account.registry.lock:
         return handler(words, account, session)
 
@@ -78,6 +80,8 @@ def _make(entry: Entry, old: Entry | None, account: Account, session: Session) -
         session.database, session.schema = entry.name
     if entry.kind == "ICEBERG TABLE":
         account.refresher.show(entry)
+        if old:
+            account.refresher.forget(old)
         account.make_views()
 
 
@@ -91,7 +95,7 @@ def _make_table(entry: Entry, account: Account, session: Session) -> None:
 def _drop(words: Words, account: Account, session: Session) -> Answer:
     kind, exists = _object(words), words.take("IF EXISTS")
     name = account.full(kind, words.name(), session)
-    words.one_of(("CASCADE", "RESTRICT"))
+    words.take("CASCADE")
     words.end()
     if exists and not account.registry.find(kind, name):
         return status("Drop statement executed successfully " + f"({name[-1]} already dropped).")
@@ -151,7 +155,7 @@ def _acted(words: Words, entry: Entry, account: Account) -> bool:
         account.refresher.refresh(entry, str(uuid.uuid4()))
     elif entry.kind == "WAREHOUSE" and (words.take("SUSPEND") or words.take("RESUME")):
         words.take("IF SUSPENDED")
-        wanted = "SUSPENDED" if "SUSPEND" in words.sql.upper().split()[-1:] else "STARTED"
+        wanted = "SUSPENDED" if words.peek_last() == "SUSPEND" else "STARTED"
         if entry.options["STATE_"] == wanted == "SUSPENDED":
             raise answers.invalid(f"Invalid state. Warehouse '{entry.full_name}' cannot be suspended.")
         entry.options["STATE_"] = wanted

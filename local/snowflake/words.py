@@ -50,6 +50,10 @@ class Words:
         token = self.tokens[self.at + ahead] if self.at + ahead < len(self.tokens) else Token("", "", 0)
         return token.text.upper() if token.kind in ("word", "mark", "number") else ""
 
+    def peek_last(self) -> str:
+        """The last word, in capitals."""
+        return self.tokens[-1].text.upper() if self.tokens else ""
+
     def take(self, phrase: str) -> bool:
         """Read these words if they come next."""
         wanted = phrase.split()

@@ -1,4 +1,4 @@
-"""The stand-in for Snowflake as a process: the real connector, over the real catalog and the job's own tables."""
+"""The stand-in for Snowflake as a process: the real connector, the real catalog, the job's own tables."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ TABLE = "PAYWAVE.CURATED.PAYMENTS"
 TOTALS = f"SELECT COUNT(*), SUM(amount) FROM {TABLE}"
 REFRESH = f"ALTER ICEBERG TABLE {TABLE} REFRESH"
 VIEW = f"""CREATE OR REPLACE SECURE VIEW paywave.curated.by_hour (hour COMMENT 'of the event', payments, total)
-  COMMENT = 'per hour' AS SELECT DATE_TRUNC('hour', event_ts), COUNT(*), SUM(IFF(status = 'APPROVED', amount, 0))
+  COMMENT = 'per hour' AS
+  SELECT DATE_TRUNC('hour', event_ts), COUNT(*), SUM(IFF(status = 'APPROVED', amount, 0))
   FROM {TABLE} WHERE ARRAY_SIZE(event_ids) > 0 GROUP BY 1
   QUALIFY ROW_NUMBER() OVER (PARTITION BY 1 ORDER BY 1) >= 1"""
 

@@ -251,3 +251,8 @@ def test_reading_takes_a_warehouse_that_runs_or_resumes(snow: Snowflake) -> None
     snow.ask("SELECT * FROM v")
     snow.ask("DROP WAREHOUSE wh")
     assert (snow.fails("SELECT * FROM v").errno, snow.ask("SELECT 1 AS one")) == (606, [{"ONE": 1}])
+
+
+def test_a_view_that_says_more_than_is_understood_is_refused(snow: Snowflake) -> None:
+    assert snow.fails("CREATE VIEW v (k WITH MASKING POLICY m) AS SELECT 1").errno == 1003
+    assert snow.fails("DROP SCHEMA d.s RESTRICT").errno == 1003
