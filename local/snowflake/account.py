@@ -113,7 +113,12 @@ class Account:
         entry = session.warehouse and self.registry.find("WAREHOUSE", (session.warehouse,))
         if not entry:
             raise answers.no_warehouse()
-        struck = self.trouble.meets("suspended", entry.full_name)
+        monitor, struck = (
+            entry.options.get("RESOURCE_MONITOR"),
+            self.trouble.meets("suspended", entry.full_name),
+        )
+        if struck and monitor:
+            raise answers.exhausted(entry.full_name, monitor)
         if struck or (entry.options["STATE_"] == "SUSPENDED" and not entry.options["AUTO_RESUME"]):
             raise answers.suspended(entry.full_name)
         if entry.options["STATE_"] == "SUSPENDED":

@@ -77,8 +77,9 @@ def exists(name: str) -> ProgrammingError:
 
 
 def denied(kind: str, name: str) -> ProgrammingError:
-    """The role lacks a privilege."""
-    text = f"SQL access control error:\nInsufficient privileges to operate on {kind.lower()} '{name}'"
+    """The role lacks a privilege; Snowflake names the object without its schema."""
+    own = name.rpartition(".")[2]
+    text = f"SQL access control error:\nInsufficient privileges to operate on {kind.lower()} '{own}'."
     return ProgrammingError(text, errno=3001, sqlstate="42501")
 
 
@@ -97,7 +98,15 @@ def suspended(name: str) -> ProgrammingError:
         f"Warehouse '{name}' is suspended. "
         f"Use 'alter warehouse {name} resume;' command if you need to use it again."
     )
-    return ProgrammingError(text, errno=606, sqlstate="57P03")
+    return ProgrammingError(text, errno=608, sqlstate="57P03")
+
+
+def exhausted(name: str, monitor: str) -> ProgrammingError:
+    """The session's warehouse may not resume: its resource monitor forbids it."""
+    text = (
+        f"Warehouse '{name}' cannot be resumed because resource monitor '{monitor}' has exceeded its quota."
+    )
+    return ProgrammingError(text, errno=90073, sqlstate="22000")
 
 
 def unreachable(integration: str, reason: str) -> ProgrammingError:

@@ -188,7 +188,7 @@ def describe(words: Words, account: Account, session: Session) -> Answer:
     if kind == "EXTERNAL VOLUME":
         return Answer(("parent_property", *_PROPERTY), list(_volume(entry)))
     if kind == "CATALOG INTEGRATION":
-        return Answer(_PROPERTY, [_property(key, entry.options[key]) for key in entry.options])
+        return Answer(_PROPERTY, [_property(key, entry.options.get(key)) for key in KINDS[kind].options])
     raise answers.unsupported(f"DESCRIBE {kind}")
 
 

@@ -19,7 +19,8 @@ from local.services.base import write_private
 class Trouble:
     """Names are full and in capitals, `*` is every one. `slow` is in seconds per refresh.
 
-    `stalled`: tables whose refresh fails. `suspended`: warehouses that do not resume. `denied`: objects
+    `stalled`: tables whose refresh fails. `suspended`: warehouses that do not resume (by their resource
+    monitor, if they have one). `denied`: objects
     that nobody may use any more (tables, views, integrations, …).
     """
 

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.integration
 TABLE = "PAYWAVE.CURATED.PAYMENTS"
 TOTALS = f"SELECT COUNT(*), SUM(amount) FROM {TABLE}"
 REFRESH = f"ALTER ICEBERG TABLE {TABLE} REFRESH"
-VIEW = f"""CREATE OR REPLACE SECURE VIEW paywave.curated.by_hour (hour COMMENT 'of the event', payments, total)
+VIEW = f"""CREATE OR REPLACE SECURE VIEW paywave.curated.by_hour (hour COMMENT 'UTC', payments, total)
   COMMENT = 'per hour' AS
   SELECT DATE_TRUNC('hour', event_ts), COUNT(*), SUM(IFF(status = 'APPROVED', amount, 0))
   FROM {TABLE} WHERE ARRAY_SIZE(event_ids) > 0 GROUP BY 1
@@ -109,7 +109,7 @@ def test_it_follows_the_catalog_fails_as_snowflake_does_and_outlives_a_kill(
     make_trouble(stand_in.home, Trouble(denied=(TABLE,), suspended=("READERS",)))
     denied = fails(stand_in, TOTALS)
     assert (denied.errno, denied.sqlstate) == (3001, "42501")
-    assert "Insufficient privileges to operate on table 'PAYWAVE.CURATED.PAYMENTS'" in str(denied)
+    assert "Insufficient privileges to operate on table 'PAYMENTS'" in str(denied)
     assert "is suspended" in str(fails(stand_in, "SELECT * FROM paywave.curated.by_hour"))
     make_trouble(stand_in.home, Trouble())
 

@@ -163,7 +163,10 @@ def test_a_privilege_that_is_taken_away_is_missed_at_every_use(lake: Lake) -> No
 
 def test_a_suspended_warehouse_fails_queries_and_nothing_else(lake: Lake) -> None:
     make_trouble(lake.home, Trouble(suspended=("WH",)))
-    assert lake.fails(NAMES).errno == 606
+    assert lake.fails(NAMES).errno == 608
+    lake.ask("CREATE RESOURCE MONITOR rm WITH CREDIT_QUOTA = 1")
+    lake.ask("ALTER WAREHOUSE wh SET RESOURCE_MONITOR = rm")
+    assert lake.fails(NAMES).errno == 90073
     lake.ask(REFRESH)
 
 
