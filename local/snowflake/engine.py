@@ -19,6 +19,7 @@ from fakesnow.instance import GLOBAL_DATABASE_NAME
 from fakesnow.transforms import show
 
 from local.snowflake import answers, arrays
+from local.snowflake.answers import Answer
 from local.snowflake.words import Name
 
 _EXTENSIONS = ("avro", "httpfs", "iceberg")  # iceberg needs the other two loaded first
@@ -77,6 +78,12 @@ class Engine:
         """The name under which an older snapshot of a table can be read."""
         known = (arrays.DATABASE, "main", f"{'.'.join(name)}@{snapshot}")
         self._run(f"CREATE OR REPLACE VIEW {quoted(known)} AS {self._scan(metadata, snapshot)}")
+        return known
+
+    def hold(self, answer: Answer, key: str) -> Name:
+        """The name under which an answer can be selected from: fakesnow is slow at many constants."""
+        known = (arrays.DATABASE, "main", key)
+        self._run(f"CREATE OR REPLACE TABLE {quoted(known)} AS {answer.select().sql(dialect='duckdb')}")
         return known
 
     def drop(self, kind: str, name: Name) -> None:

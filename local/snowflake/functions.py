@@ -20,7 +20,7 @@ from local.snowflake.arrays import with_arrays
 from local.snowflake.kinds import ALIASES
 from local.snowflake.refresh import AUTOMATED, status_of
 from local.snowflake.registry import Attached, Entry
-from local.snowflake.words import Words
+from local.snowflake.words import Name, Words
 
 _Arguments = dict[str, str]
 _HISTORY = (
@@ -81,8 +81,12 @@ def _relation(table: exp.Table, account: Account, session: Session) -> None:
         raise answers.unsupported("AT or BEFORE on anything but an Iceberg table")
     older = account.refresher.version(entry, _snapshot(entry, when))
     alias = table.args.get("alias") or exp.TableAlias(this=exp.to_identifier(table.name))
-    catalog, db, this = (exp.to_identifier(part, quoted=True) for part in older)
-    table.replace(exp.Table(catalog=catalog, db=db, this=this, alias=alias))
+    table.replace(_table(older, alias))
+
+
+def _table(name: Name, alias: exp.Expr | None) -> exp.Table:
+    catalog, db, this = (exp.to_identifier(part, quoted=True) for part in name)
+    return exp.Table(catalog=catalog, db=db, this=this, alias=alias)
 
 
 def _snapshot(entry: Entry, when: exp.Expr) -> int:
@@ -122,7 +126,8 @@ def _replaced(node: exp.Expr, account: Account, session: Session) -> exp.Expr:
         call = node.find(exp.Anonymous)
         if call is not None and call.name.upper() in _TABLES:
             rows = _TABLES[call.name.upper()](_arguments(call), account, session)
-            return exp.Subquery(this=rows.select(), alias=node.args.get("alias"))
+            held = account.engine.hold(rows, f"{call.name.upper()} {id(session)}")
+            return _table(held, node.args.get("alias"))
         if call is not None and call.name.upper() not in _OF_FAKESNOW:
             raise answers.unsupported(f"the table function {call.name}")
     return node
