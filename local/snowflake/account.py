@@ -20,6 +20,7 @@ from local.snowflake.registry import Entry, Registry
 from local.snowflake.trouble import Trouble, read_trouble
 from local.snowflake.words import Name, Words
 
+_RELATIONS = ("ICEBERG TABLE", "VIEW")
 _log = logging.getLogger("local.snowflake")
 
 
@@ -46,28 +47,38 @@ class Account:
         self.refresher = Refresher(home, self.registry, self.engine, self.catalogs)
         self._unmade: list[Entry] = []
         for entry in self.registry.entries:
-            self._make_again(entry)
-        self.make_views()
+            if entry.kind in ("DATABASE", "SCHEMA"):
+                self._make(entry)
+            elif entry.kind in _RELATIONS:
+                self._unmade.append(entry)
+        self.make_relations()
 
-    def _make_again(self, entry: Entry) -> None:
+    def _make(self, entry: Entry) -> None:
         if entry.kind == "DATABASE":
             self.engine.create_database(entry.name[0])
         elif entry.kind == "SCHEMA":
             self.engine.create_schema(entry.name)
         elif entry.kind == "ICEBERG TABLE":
             self.refresher.show(entry)
-        elif entry.kind == "VIEW":
-            self._unmade.append(entry)
+        else:
+            self.engine.create_view(entry.name, entry.state["columns"], entry.state["body"])
 
-    def make_views(self) -> None:
-        """Make the views that could not be made yet: one over a table that is gone waits for it."""
+    def make_relations(self) -> None:
+        """Make tables and views that could not be made yet: no object store, or a view's table was gone."""
         waiting, self._unmade = self._unmade, []
         for entry in waiting:
             try:
-                self.engine.create_view(entry.name, entry.state["columns"], entry.state["body"])
+                self._make(entry)
             except Exception as error:
-                _log.warning("the view %s cannot be made now: %s", entry.full_name, error)
+                _log.warning("%s cannot be made now: %s", entry.full_name, error)
                 self._unmade.append(entry)
+
+    def forget(self, entry: Entry) -> None:
+        """An object is gone: nothing of it is to be made any more."""
+        self._unmade = [one for one in self._unmade if one is not entry]
+        self.engine.drop(entry.kind, entry.name)
+        if entry.kind == "ICEBERG TABLE":
+            self.refresher.forget(entry)
 
     @property
     def trouble(self) -> Trouble:
@@ -100,12 +111,15 @@ class Account:
     def need_relation(self, name: Name, session: Session) -> Entry:
         """The Iceberg table or view of that name; an error if there is none, or it is denied."""
         full = self.full("VIEW", name, session)
-        kinds = ("ICEBERG TABLE", "VIEW")
-        entry = next((one for kind in kinds if (one := self.registry.find(kind, full))), None)
+        entry = next((one for kind in _RELATIONS if (one := self.registry.find(kind, full))), None)
         if entry is None:
             raise answers.missing("Object", ".".join(full), "42S02")
         if self.trouble.meets("denied", entry.full_name):
             raise answers.denied("TABLE" if entry.kind == "ICEBERG TABLE" else "VIEW", entry.full_name)
+        if entry in self._unmade:
+            self.make_relations()
+        if entry in self._unmade:
+            self._make(entry)  # says why it cannot be
         return entry
 
     def need_warehouse(self, session: Session) -> None:

@@ -47,8 +47,7 @@ class Refresher:
         Raises what Snowflake would say: no privilege, no catalog, or a refresh that was told to fail.
         """
         table = self._look(entry)
-        trouble = read_trouble(self._home)
-        if trouble.meets("stalled", entry.full_name):
+        if read_trouble(self._home).meets("stalled", entry.full_name):
             raise answers.unreachable(entry.options["CATALOG"], "the request timed out")
         if entry.state.get("metadata") == table.metadata_location:
             return False
@@ -56,7 +55,9 @@ class Refresher:
             raise answers.invalid(
                 f"Table {entry.full_name} cannot be refreshed: another engine changed its format version."
             )
-        time.sleep(trouble.slow)
+        began = time.monotonic()
+        while time.monotonic() - began < read_trouble(self._home).slow:
+            time.sleep(_TICK_S)
         return self._take(entry, table, by)
 
     def _look(self, entry: Entry) -> Table:
@@ -76,44 +77,32 @@ class Refresher:
 
     def _take(self, entry: Entry, table: Table, by: str) -> bool:
         """Keep the metadata, and let the table be that; false if another refresh was further already."""
+        copy, facts = self._copied(entry, table), _facts(table)
+        with self._registry.lock:
+            if facts["order"] < entry.state.get("order", 0):
+                (self._folder / copy).unlink()
+                return False
+            registered = self._registry.find(entry.kind, entry.name) is entry
+            if registered:  # first of all: if it cannot be read, nothing has changed
+                self._engine.show_table(entry.name, self._folder / copy, facts["snapshot"])
+            history = [*entry.state.get("history", []), _line(table, by)]
+            copies = [*entry.state.get("copies", []), copy]
+            entry.state |= {**facts, "copies": copies[-2:], "history": history[-_HISTORY:], "pending": []}
+            if registered:
+                self._registry.save()
+        for old in copies[:-2]:  # the last one may be about to be opened by a query
+            (self._folder / old).unlink(missing_ok=True)
+        return True
+
+    def _copied(self, entry: Entry, table: Table) -> str:
+        """Copy the metadata file, for the catalog deletes old ones. Returns the copy's name."""
         content = table.io.new_input(table.metadata_location).open().read()
         if table.metadata_location.endswith(".gz.metadata.json"):
             content = gzip.decompress(content)
-        snapshot, now = table.current_snapshot(), datetime.now(UTC)
-        row = {
-            "refreshed_on": now.isoformat(),
-            "metadata": table.metadata_location,
-            "snapshot": str(snapshot.snapshot_id) if snapshot else None,
-            "sequence": str(snapshot.sequence_number) if snapshot else None,
-            "schema": str(table.metadata.current_schema_id),
-            "by": by,
-            "summary": json.dumps(snapshot.summary.model_dump()) if snapshot and snapshot.summary else None,
-            "made_ms": snapshot.timestamp_ms if snapshot else None,
-        }
-        copy = f"{entry.full_name}-{time.time_ns()}.metadata.json"
-        (self._folder / copy).parent.mkdir(parents=True, exist_ok=True)
-        (self._folder / copy).write_bytes(content)
-        with self._registry.lock:
-            known, order = entry.state.get("copy"), int(getattr(table.metadata, "last_sequence_number", 0))
-            if order < entry.state.get("order", 0):
-                return False
-            entry.state |= {
-                "order": order,
-                "copy": copy,
-                "metadata": table.metadata_location,
-                "format": table.format_version,
-                "snapshot": snapshot.snapshot_id if snapshot else None,
-                "types": {x.name.upper(): (str(x.field_type), x.required) for x in table.schema().fields},
-                "refs": {name: ref.snapshot_id for name, ref in table.metadata.refs.items()},
-                "history": [*entry.state.get("history", []), row][-_HISTORY:],
-                "pending": [],
-            }
-            if self._registry.find(entry.kind, entry.name) is entry:
-                self._registry.save()
-                self.show(entry)
-        if known:
-            (self._folder / known).unlink(missing_ok=True)
-        return True
+        self._folder.mkdir(parents=True, exist_ok=True)
+        name = f"{entry.full_name}-{time.time_ns()}.metadata.json"
+        (self._folder / name).write_bytes(content)
+        return name
 
     @property
     def _folder(self) -> Path:
@@ -121,16 +110,19 @@ class Refresher:
 
     def show(self, entry: Entry) -> None:
         """Let the table be read as it was refreshed last."""
-        self._engine.show_table(entry.name, self._folder / entry.state["copy"], entry.state["snapshot"])
+        self._engine.show_table(entry.name, self._current(entry), entry.state["snapshot"])
 
     def version(self, entry: Entry, snapshot: int) -> tuple[str, ...]:
         """The name under which an older snapshot is read; never one that was not refreshed yet."""
-        return self._engine.show_version(entry.name, self._folder / entry.state["copy"], snapshot)
+        return self._engine.show_version(entry.name, self._current(entry), snapshot)
 
     def forget(self, entry: Entry) -> None:
         """Remove what was kept of a table that was dropped."""
-        if entry.state.get("copy"):
-            (self._folder / entry.state["copy"]).unlink(missing_ok=True)
+        for copy in entry.state.get("copies", []):
+            (self._folder / copy).unlink(missing_ok=True)
+
+    def _current(self, entry: Entry) -> Path:
+        return self._folder / str(entry.state["copies"][-1])
 
     def _follow(self) -> None:
         while True:
@@ -162,6 +154,35 @@ class Refresher:
             with self._registry.lock:
                 entry.state |= {"auto": now[0], "reason": now[1]}
                 self._registry.save()
+
+
+def _facts(table: Table) -> dict[str, Any]:
+    """What is kept of a table as the catalog has it now."""
+    snapshot = table.current_snapshot()
+    return {
+        "order": int(getattr(table.metadata, "last_sequence_number", 0)),
+        "metadata": table.metadata_location,
+        "format": table.format_version,
+        "snapshot": snapshot.snapshot_id if snapshot else None,
+        "types": {one.name.upper(): (str(one.field_type), one.required) for one in table.schema().fields},
+        "refs": {name: ref.snapshot_id for name, ref in table.metadata.refs.items()},
+    }
+
+
+def _line(table: Table, by: str) -> dict[str, Any]:
+    """A line of the history."""
+    snapshot = table.current_snapshot()
+    summary = snapshot.summary if snapshot else None
+    return {
+        "refreshed_on": datetime.now(UTC).isoformat(),
+        "metadata": table.metadata_location,
+        "snapshot": str(snapshot.snapshot_id) if snapshot else None,
+        "sequence": str(snapshot.sequence_number) if snapshot else None,
+        "schema": str(table.metadata.current_schema_id),
+        "by": by,
+        "summary": json.dumps(summary.model_dump()) if summary else None,
+        "made_ms": snapshot.timestamp_ms if snapshot else None,
+    }
 
 
 def status_of(entry: Entry) -> str | None:

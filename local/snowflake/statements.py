@@ -82,7 +82,7 @@ def _make(entry: Entry, old: Entry | None, account: Account, session: Session) -
         account.refresher.show(entry)
         if old:
             account.refresher.forget(old)
-        account.make_views()
+        account.make_relations()
 
 
 def _make_table(entry: Entry, account: Account, session: Session) -> None:
@@ -120,9 +120,7 @@ def _check_unused(entry: Entry, account: Account) -> None:
 
 def _remove(entry: Entry, account: Account) -> None:
     for gone in account.registry.drop(entry):
-        account.engine.drop(gone.kind, gone.name)
-        if gone.kind == "ICEBERG TABLE":
-            account.refresher.forget(gone)
+        account.forget(gone)
 
 
 def _alter(words: Words, account: Account, session: Session) -> Answer:

@@ -179,6 +179,29 @@ def test_what_was_refreshed_is_there_after_a_restart_without_the_catalog(lake: L
     assert again.fails("ALTER ICEBERG TABLE d.s.payments REFRESH").errno == 4140
 
 
+def test_what_cannot_be_read_at_a_restart_is_read_once_it_can(lake: Lake) -> None:
+    lake.ask("CREATE VIEW v AS SELECT name FROM payments")
+    files = lake.home / "wh"
+    files.rename(lake.home / "away")
+    again = Snowflake(lake.home)
+    again.ask("USE WAREHOUSE wh")
+    assert again.fails("SELECT name FROM d.s.v").sqlstate in ("XX000", "42S02")
+    (lake.home / "away").rename(files)
+    assert again.ask("SELECT name FROM d.s.v") == [{"NAME": "a"}]
+
+
+def test_a_slow_refresh_is_pending_meanwhile(lake: Lake) -> None:
+    make_trouble(lake.home, Trouble(slow=3600))
+    lake.ask("ALTER CATALOG INTEGRATION lake SET REFRESH_INTERVAL_SECONDS = 0")
+    lake.ask("ALTER ICEBERG TABLE payments SET AUTO_REFRESH = TRUE")
+    lake.account.refresher.start()
+    lake.publish("b")
+    until(lambda: lake.status()["pendingSnapshotCount"] == 1)
+    assert lake.names() == ["a"]
+    make_trouble(lake.home, Trouble())
+    until(lambda: lake.names() == ["a", "b"])
+
+
 def test_columns_are_described_with_their_types_in_iceberg(lake: Lake) -> None:
     found = [(row["name"], row["source iceberg type"]) for row in lake.ask("DESCRIBE ICEBERG TABLE payments")]
     assert found == [("NAME", "string"), ("FLAGS", "list<string>")]
