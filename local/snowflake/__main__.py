@@ -22,6 +22,7 @@ from local.snowflake.registry import Entry
 from local.snowflake.server import application
 
 _USER, _ACCOUNT = "PAYWAVE", "paywave"
+_GRACE_S = 3  # for statements that run; connections stay open for as long as their clients like
 
 
 def main() -> None:
@@ -41,7 +42,8 @@ def main() -> None:
         account.registry.save()
     password = _password(given.home, given.port)
     account.refresher.start()
-    uvicorn.run(application(account, _USER, password), host=HOST, port=given.port, log_level="warning")
+    server = application(account, _USER, password)
+    uvicorn.run(server, host=HOST, port=given.port, log_level="warning", timeout_graceful_shutdown=_GRACE_S)
 
 
 def _password(home: Path, port: int) -> str:

@@ -16,6 +16,8 @@ from local.snowflake.kinds import Kind
 from local.snowflake.registry import Entry
 from local.snowflake.words import Words
 
+ACTIONS = ("NOTIFY", "SUSPEND", "SUSPEND_IMMEDIATE")  # of a resource monitor
+
 
 def read_definition(words: Words, kind: Kind, entry: Entry, secure: bool) -> None:
     """Read what follows the name: properties, and what some kinds have besides."""
@@ -32,7 +34,7 @@ def read_definition(words: Words, kind: Kind, entry: Entry, secure: bool) -> Non
             entry.options["ALLOWED_VALUES"].append(words.text())
         entry.options |= words.options(kind.options)
     if kind.name == "RESOURCE MONITOR" and words.take("TRIGGERS"):
-        _read_triggers(words, entry)
+        entry.options |= read_triggers(words)
     if kind.name == "USER":
         entry.options["NAME_"] = entry.name[0]
     if entry.options.get("INITIALLY_SUSPENDED"):
@@ -42,16 +44,17 @@ def read_definition(words: Words, kind: Kind, entry: Entry, secure: bool) -> Non
         raise answers.invalid(f"Missing option(s): [{', '.join(lacking)}].")
 
 
-def _read_triggers(words: Words, entry: Entry) -> None:
+def read_triggers(words: Words) -> dict[str, str]:
+    """Read `ON 80 PERCENT DO NOTIFY …` of a resource monitor: the shares at which each action is taken."""
+    found: dict[str, str] = {}
     while words.take("ON"):
-        percent = words.peek()
-        words.at += 1
+        percent = words.number()
         words.need("PERCENT DO")
-        action = words.one_of(("NOTIFY", "SUSPEND", "SUSPEND_IMMEDIATE"))
-        if not action or not percent.isdigit():
+        action = words.one_of(ACTIONS)
+        if not action:
             raise words.wrong()
-        held = entry.options.get(action)
-        entry.options[action] = f"{held},{percent}%" if held else f"{percent}%"
+        found[action] = f"{found[action]},{percent}%" if action in found else f"{percent}%"
+    return found
 
 
 def _read_view(words: Words, entry: Entry, secure: bool) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 import logging
+import re
 import threading
 import time
 from datetime import UTC, datetime
@@ -51,10 +52,7 @@ class Refresher:
             raise answers.unreachable(entry.options["CATALOG"], "the request timed out")
         if entry.state.get("metadata") == table.metadata_location:
             return False
-        if entry.state.get("format", table.format_version) != table.format_version:
-            raise answers.invalid(
-                f"Table {entry.full_name} cannot be refreshed: another engine changed its format version."
-            )
+        _check_same(entry, table)
         began = time.monotonic()
         while time.monotonic() - began < read_trouble(self._home).slow:
             time.sleep(_TICK_S)
@@ -100,7 +98,7 @@ class Refresher:
         if table.metadata_location.endswith(".gz.metadata.json"):
             content = gzip.decompress(content)
         self._folder.mkdir(parents=True, exist_ok=True)
-        name = f"{entry.full_name}-{time.time_ns()}.metadata.json"
+        name = f"{re.sub(r'[^A-Z0-9_.]', '_', entry.full_name)}-{time.time_ns()}.metadata.json"
         (self._folder / name).write_bytes(content)
         return name
 
@@ -156,12 +154,24 @@ class Refresher:
                 self._registry.save()
 
 
+def _check_same(entry: Entry, table: Table) -> None:
+    """Refuse what no later refresh can mend: another format version, or another table of that name."""
+    if entry.state.get("format", table.format_version) != table.format_version:
+        what = "another engine changed its format version"
+    elif entry.state.get("uuid", str(table.metadata.table_uuid)) != str(table.metadata.table_uuid):
+        what = "in the catalog it was dropped and created again"
+    else:
+        return
+    raise answers.invalid(f"Iceberg table {entry.full_name} cannot be refreshed: {what}.")
+
+
 def _facts(table: Table) -> dict[str, Any]:
     """What is kept of a table as the catalog has it now."""
     snapshot = table.current_snapshot()
     return {
         "order": int(getattr(table.metadata, "last_sequence_number", 0)),
         "metadata": table.metadata_location,
+        "uuid": str(table.metadata.table_uuid),
         "format": table.format_version,
         "snapshot": snapshot.snapshot_id if snapshot else None,
         "types": {one.name.upper(): (str(one.field_type), one.required) for one in table.schema().fields},

@@ -13,7 +13,7 @@ from typing import Any
 from local.snowflake import answers, attaching, showing
 from local.snowflake.account import Account, Session
 from local.snowflake.answers import Answer, status
-from local.snowflake.definitions import read_definition
+from local.snowflake.definitions import ACTIONS, read_definition, read_triggers
 from local.snowflake.kinds import ALIASES, KINDS
 from local.snowflake.registry import Entry
 from local.snowflake.words import Name, Words
@@ -168,6 +168,9 @@ def _set(words: Words, entry: Entry) -> None:
     settable = {key: shape for key, shape in kind.options.items() if key not in kind.fixed}
     if words.take("SET"):
         found = words.options(settable)
+        if kind.name == "RESOURCE MONITOR" and words.take("TRIGGERS"):
+            found |= read_triggers(words)
+            entry.options = {key: value for key, value in entry.options.items() if key not in ACTIONS}
         if not found:
             raise words.wrong()
         entry.options |= found

@@ -256,3 +256,12 @@ def test_reading_takes_a_warehouse_that_runs_or_resumes(snow: Snowflake) -> None
 def test_a_view_that_says_more_than_is_understood_is_refused(snow: Snowflake) -> None:
     assert snow.fails("CREATE VIEW v (k WITH MASKING POLICY m) AS SELECT 1").errno == 1003
     assert snow.fails("DROP SCHEMA d.s RESTRICT").errno == 1003
+
+
+def test_a_resource_monitor_shows_when_it_acts(snow: Snowflake) -> None:
+    snow.ask(MADE["RESOURCE MONITOR"])
+    (shown,) = snow.ask("SHOW RESOURCE MONITORS")
+    assert (shown["notify_at"], shown["suspend_at"]) == ("80%", "100%")
+    snow.ask("ALTER RESOURCE MONITOR rm SET CREDIT_QUOTA = 9 TRIGGERS ON 50 PERCENT DO NOTIFY")
+    (shown,) = snow.ask("SHOW RESOURCE MONITORS")
+    assert (shown["credit_quota"], shown["notify_at"], shown["suspend_at"]) == ("9", "50%", None)

@@ -150,6 +150,16 @@ def test_a_format_version_that_another_engine_changed_stops_the_refresh(lake: La
     until(lambda: lake.status()["executionState"] == "STOPPED")
 
 
+def test_a_table_that_was_created_again_is_not_taken_for_the_old_one(lake: Lake) -> None:
+    lake.catalog.drop_table("curated.payments")
+    lake.catalog.create_table("curated.payments", SCHEMA)
+    lake.publish("z")
+    assert "created again" in lake.fails(REFRESH).raw_msg
+    assert lake.names() == ["a"]
+    lake.ask(TABLE.replace("CREATE", "CREATE OR REPLACE"))
+    assert lake.names() == ["z"]
+
+
 def test_a_privilege_that_is_taken_away_is_missed_at_every_use(lake: Lake) -> None:
     lake.ask("CREATE VIEW v AS SELECT name FROM payments")
     make_trouble(lake.home, Trouble(denied=("D.S.PAYMENTS",)))
