@@ -24,7 +24,7 @@ _LINKED = "LINKED_CATALOG"
 _SYNC = f"{_LINKED}.SYNC_INTERVAL_SECONDS"
 _COMMENTED = {Kind.ICEBERG_TABLE: "TABLE"}  # the other way to set one: COMMENT ON
 _ALTER_COMMENT = frozenset({Kind.VOLUME, Kind.CATALOG, Kind.ROLE, Kind.TAG})
-_BODIES = frozenset({Kind.MASKING_POLICY, Kind.ROW_POLICY, Kind.TABLE})
+_BODIES = frozenset({Kind.MASKING_POLICY, Kind.ROW_POLICY})
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,10 @@ class Names:
     def reader(self, domain: str) -> str:
         return f"{self._prefix}_{domain}_READER"
 
+    def partner(self, source: str) -> str:
+        """A partner's own role, which people make and grant as they take partners in."""
+        return f"{self._prefix}_PARTNER_{source.upper()}"
+
     def table(self, name: str) -> tuple[str, str, str]:
         """A table in the database of the lake; one that follows the catalog calls it as the catalog does."""
         namespace, table = (name if self._is_linked else name.upper()).split(".")
@@ -148,24 +152,17 @@ def _governance(names: Names) -> Iterator[Resource]:
         (("ALLOWED_VALUES", ("internal", "cardholder")),),
     )
     yield Resource(
-        Key(Kind.TABLE, names.governed("PARTNER_ROLES")),
-        "Which role sees which partner's rows; people keep it",
-        body="(SOURCE VARCHAR NOT NULL COMMENT 'Partner, as in the header ce_source', "
-        "ROLE_NAME VARCHAR NOT NULL COMMENT 'Role that sees its rows')",
-    )
-    yield Resource(
         Key(Kind.MASKING_POLICY, names.governed("CARD_TOKEN")),
         "Tokens of cards are masked but for those who may see them",
         body="AS (token VARCHAR) RETURNS VARCHAR -> "
         f"CASE WHEN IS_ROLE_IN_SESSION({literal(names.cardholder)}) THEN token ELSE '***' END",
     )
-    roles = identifier(*names.governed("PARTNER_ROLES"))
-    granted = f"SELECT 1 FROM {roles} AS r WHERE r.source = partner AND IS_ROLE_IN_SESSION(r.role_name)"  # noqa: S608
     yield Resource(
         Key(Kind.ROW_POLICY, names.governed("PARTNER_ROWS")),
-        "Rows of partners that a role of the session may see",
+        "Rows of the partner whose role one has on: of all partners for those who may see them",
         body="AS (partner VARCHAR) RETURNS BOOLEAN -> "
-        f"IS_ROLE_IN_SESSION({literal(names.all_partners)}) OR EXISTS ({granted})",
+        f"IS_ROLE_IN_SESSION({literal(names.all_partners)}) "
+        f"OR CURRENT_ROLE() = {literal(names.partner(''))} || UPPER(partner)",
     )
 
 

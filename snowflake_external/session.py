@@ -20,10 +20,9 @@ from snowflake.connector.errors import DatabaseError, Error
 
 from snowflake_external.errors import Denied, Missing, SnowflakeError, Unreachable
 
-_MISSING = 2003
+_MISSING = frozenset({2003, 2043})
 _DENIED = frozenset({3001, 3003})
 _NO_WAREHOUSE = frozenset({606, 90073})
-_TRIES = 4  # of a request; then it is for who called to try again later
 _QUOTED = re.compile(r"'[^']*'")
 _TRACER = trace.get_tracer(__name__)
 
@@ -61,15 +60,15 @@ class Login:
             "host": self.host,
             "port": self.port,
             "password": self.password,
+            # the connector tries again with longer pauses, but no longer than this
             "login_timeout": self.login_s,
-            "query_timeout": self.query_s,
-            "retry_max_attempts": _TRIES,
+            "network_timeout": self.query_s,
         }
         if self.key_file is not None:
             given |= {
                 "authenticator": "SNOWFLAKE_JWT",
                 "private_key_file": str(self.key_file),
-                "private_key_password": self.key_passphrase,
+                "private_key_file_pwd": self.key_passphrase,
             }
         if self.host is not None:
             given |= {"protocol": self.protocol}
@@ -121,7 +120,7 @@ def translated(error: Error, text: str, role: str | None) -> SnowflakeError:
         return Denied(
             f"no warehouse runs for {who}: {said}", "resume it, or grant USAGE ON WAREHOUSE to the role"
         )
-    if error.errno == _MISSING:
+    if error.errno in _MISSING:
         return Missing(
             f"{who} finds no such object: {said}",
             "`paywave snowflake plan` says whether it is missing; else the role lacks USAGE on what it is in",

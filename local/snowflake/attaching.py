@@ -10,6 +10,7 @@ import time
 from local.snowflake import answers
 from local.snowflake.account import Account, Session
 from local.snowflake.answers import Answer, status
+from local.snowflake.definitions import Hung
 from local.snowflake.kinds import ACCOUNT_PRIVILEGES, ALIASES, KINDS
 from local.snowflake.registry import Attached, Entry, Grant
 from local.snowflake.words import Name, Words
@@ -130,9 +131,8 @@ def _set_tags(words: Words, entry: Entry, column: str, account: Account, session
     while True:
         tag = account.need("TAG", words.name(), session)
         words.need("=")
-        value, allowed = words.text(), tag.options.get("ALLOWED_VALUES")
-        if allowed and value not in allowed:
-            raise answers.invalid(f"Tag value '{value}' is not allowed for tag '{tag.full_name}'.")
+        value = words.text()
+        _check_value(tag, value)
         _attach(account, Attached("TAG", tag.name, entry.kind, entry.name, column, value))
         if not words.take(","):
             return
@@ -158,6 +158,21 @@ def _add_row_access(words: Words, entry: Entry, account: Account, session: Sessi
     if any(one.kind == policy.kind for one in _of(account, entry)):
         raise answers.invalid(f"Object {entry.full_name} already has a ROW_ACCESS_POLICY.")
     _attach(account, Attached(policy.kind, policy.name, entry.kind, entry.name, columns=tuple(columns)))
+
+
+def found(one: Hung, entry: Entry, account: Account, session: Session) -> Attached:
+    """What a definition hangs on an object: it must be there, and a tag's value allowed."""
+    kind, name, column, value, columns = one
+    what = account.need(kind, name, session)
+    if kind == "TAG":
+        _check_value(what, value)
+    return Attached(kind, what.name, entry.kind, entry.name, column, value, columns)
+
+
+def _check_value(tag: Entry, value: str) -> None:
+    allowed = tag.options.get("ALLOWED_VALUES")
+    if allowed and value not in allowed:
+        raise answers.invalid(f"Tag value '{value}' is not allowed for tag '{tag.full_name}'.")
 
 
 def _of(account: Account, entry: Entry) -> list[Attached]:

@@ -14,8 +14,10 @@ from local.snowflake.arrays import with_arrays
 from local.snowflake.functions import has_ours
 from local.snowflake.kinds import Kind
 from local.snowflake.registry import Entry
-from local.snowflake.words import Words
+from local.snowflake.words import Name, Words
 
+# A policy or tag as it is named in a definition: its kind and name, the column, the tag's value, its columns.
+Hung = tuple[str, Name, str, str, tuple[str, ...]]
 ACTIONS = ("NOTIFY", "SUSPEND", "SUSPEND_IMMEDIATE")  # of a resource monitor
 
 
@@ -58,18 +60,22 @@ def read_triggers(words: Words) -> dict[str, str]:
 
 
 def _read_view(words: Words, entry: Entry, secure: bool) -> None:
-    """Read a view: columns with comments, a comment, and the query, which must be one that can stay."""
-    columns, comments = [], {}
+    """Read a view: columns, what is hung on them and on it, and the query, which must be one that stays."""
+    columns: list[str] = []
+    comments: dict[str, str] = {}
+    hung: list[Hung] = []
     if words.take("("):
         while not words.take(")"):
             column = words.name()[0]
             columns.append(f'"{column}"')
+            hung += _hung(words, column)
             if words.take("COMMENT"):
                 comments[column] = words.text()
             if words.peek() != ")":
                 words.need(",")
+    hung += _hung(words, "")
+    copies = words.take("COPY GRANTS")
     entry.options = words.options({"COMMENT": str}) | {"IS_SECURE": "true" if secure else "false"}
-    words.take("COPY GRANTS")
     words.need("AS")
     query = _parsed(words.rest())
     if not isinstance(query, exp.Query):
@@ -79,6 +85,29 @@ def _read_view(words: Words, entry: Entry, secure: bool) -> None:
     entry.options["TEXT"] = words.sql
     body = with_arrays(query).sql(dialect="snowflake")
     entry.state = {"columns": ", ".join(columns), "body": body, "comments": comments}
+    entry.state |= {"hung": hung, "copies_grants": copies}
+
+
+def _hung(words: Words, column: str) -> list[Hung]:
+    """Read the policies and tags of a view, or of one of its columns."""
+    found: list[Hung] = []
+    while True:
+        words.take("WITH")
+        if column and words.take("MASKING POLICY"):
+            found.append(("MASKING POLICY", words.name(), column, "", ()))
+        elif not column and words.take("ROW ACCESS POLICY"):
+            policy = words.name()
+            words.need("ON")
+            found.append(("ROW ACCESS POLICY", policy, "", "", tuple(words.names())))
+        elif words.take("TAG"):
+            words.need("(")
+            while not words.take(")"):
+                tag = words.name()
+                words.need("=")
+                found.append(("TAG", tag, column, words.text(), ()))
+                words.take(",")
+        else:
+            return found
 
 
 def _parsed(sql: str) -> exp.Expr:

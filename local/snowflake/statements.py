@@ -68,8 +68,9 @@ def _make(entry: Entry, old: Entry | None, account: Account, session: Session) -
     if entry.kind == "ICEBERG TABLE":
         _make_table(entry, account, session)
     if entry.kind == "VIEW":
-        account.engine.create_view(entry.name, entry.state["columns"], entry.state["body"])
-    account.registry.add(entry)
+        _make_view(entry, account, session)
+    else:
+        account.registry.add(entry)
     if entry.kind == "DATABASE":
         account.engine.create_database(entry.name[0])
         public = Entry("SCHEMA", (*entry.name, "PUBLIC"), {}, owner=entry.owner)
@@ -83,6 +84,16 @@ def _make(entry: Entry, old: Entry | None, account: Account, session: Session) -
         if old:
             account.refresher.forget(old)
         account.make_relations()
+
+
+def _make_view(entry: Entry, account: Account, session: Session) -> None:
+    registry = account.registry
+    hung = [attaching.found(one, entry, account, session) for one in entry.state.pop("hung")]
+    granted = [one for one in registry.grants if (one.on_kind, one.on) == (entry.kind, entry.name)]
+    account.engine.create_view(entry.name, entry.state["columns"], entry.state["body"])
+    registry.add(entry)
+    registry.attached += hung
+    registry.grants += granted if entry.state.pop("copies_grants") else []
 
 
 def _make_table(entry: Entry, account: Account, session: Session) -> None:

@@ -254,7 +254,8 @@ def test_reading_takes_a_warehouse_that_runs_or_resumes(snow: Snowflake) -> None
 
 
 def test_a_view_that_says_more_than_is_understood_is_refused(snow: Snowflake) -> None:
-    assert snow.fails("CREATE VIEW v (k WITH MASKING POLICY m) AS SELECT 1").errno == 1003
+    assert snow.fails("CREATE VIEW v (k WITH PROJECTION POLICY m) AS SELECT 1").errno == 1003
+    assert snow.fails("CREATE VIEW v (k WITH MASKING POLICY m) AS SELECT 1").errno == 2003
     assert snow.fails("DROP SCHEMA d.s RESTRICT").errno == 1003
 
 
