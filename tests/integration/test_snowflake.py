@@ -1,4 +1,4 @@
-"""`paywave snowflake` on the stand-in: planned, applied, read by consumers, watched; over the job's own tables."""
+"""`paywave snowflake` on the stand-in: planned, applied, read by consumers, watched; over real tables."""
 
 from __future__ import annotations
 
@@ -109,10 +109,8 @@ def test_consumers_read_the_same_numbers_as_the_lakes_own_reader(
         f"SELECT count(*), sum(amount) FROM {PAYMENTS}"
     )
     columns = "source, network, currency"
-    settled = ask(
-        f"SELECT day, {columns}, payments, net FROM paywave.settlement.daily_settlement ORDER BY ALL"
-    )
-    assert settled == own(f"""
+    view = "paywave.settlement.daily_settlement"
+    assert ask(f"SELECT day, {columns}, payments, net FROM {view} ORDER BY ALL") == own(f"""
         SELECT (event_ts AT TIME ZONE 'UTC')::DATE AS day, {columns}, count(*),
                sum(CASE event_type WHEN 'CAPTURE' THEN amount WHEN 'AUTH' THEN 0 ELSE -amount END)
         FROM {PAYMENTS} WHERE status = 'APPROVED' GROUP BY ALL ORDER BY ALL
@@ -137,6 +135,7 @@ def test_a_refresh_that_stalls_is_seen_asked_for_by_hand_and_over_when_it_is_ove
     monkeypatch.setattr(watch, "_PAUSES", (0.1,))
     snowflake.json("apply")
     assert snowflake.stale() == []
+    snowflake.stand_in.ask("ALTER CATALOG INTEGRATION paywave_lake SET REFRESH_INTERVAL_SECONDS = 1")
     make_trouble(snowflake.stand_in.home, Trouble(stalled=(LAKE,)))
     pipeline.send_lines([wire("more", merchant_id="more")])
     pipeline.run()  # readers of the lake are not affected
