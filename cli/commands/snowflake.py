@@ -12,20 +12,19 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
-from pydantic import SecretStr
 from rich.console import Console
 from rich.table import Table
 
+from assets.snowflake_account import deployment_of, login_of
 from cli.context import catalog_of
 from cli.output import Output, with_output
-from config.settings import Settings, load_settings
+from config.settings import load_settings
 from snowflake_external.apply import Applied, apply, planned
 from snowflake_external.cost import Estimate, Rates, billed, estimate, most_per_month
-from snowflake_external.deployment import Bearer, Deployment, OAuth, RestCatalog, S3Volume, SigV4
 from snowflake_external.estate import estate_of
 from snowflake_external.freshness import RUNBOOK, Freshness
 from snowflake_external.plan import Change
-from snowflake_external.session import Login, Session
+from snowflake_external.session import Session
 from snowflake_external.terraform import configuration
 from snowflake_external.watch import Refreshed, freshness_of, refresh
 
@@ -146,59 +145,6 @@ def cost(days: int, out: Output) -> None:
         "billed_days": days,
     }
     out.result(value, lambda console: _print_cost(console, found, most, told, days))
-
-
-def login_of(settings: Settings) -> Login:
-    """Who logs in to Snowflake, and where. Raises MissingSetting."""
-    given = settings.snowflake
-    return Login(
-        settings.need("snowflake", "account"),
-        settings.need("snowflake", "user"),
-        given.role,
-        given.warehouse,
-        given.private_key_file,
-        _revealed(given.private_key_passphrase),
-        _revealed(given.password),
-        given.host,
-        given.port,
-        given.protocol,
-    )
-
-
-def deployment_of(settings: Settings) -> Deployment:
-    """What Snowflake is told of the lake. Raises MissingSetting where it could not get there."""
-    given = settings.snowflake
-    url = given.volume_url or settings.need("catalog", "warehouse")
-    catalog = RestCatalog(
-        given.catalog_uri or settings.need("catalog", "uri"),
-        _authentication(settings),
-        given.catalog_name,
-        given.catalog_api_type,
-        given.catalog_source,
-    )
-    return Deployment(
-        S3Volume(url, given.volume_role_arn, given.volume_external_id),
-        catalog,
-        prefix=given.prefix,
-        linked=given.linked,
-        refresh_s=given.refresh_s,
-        credits_per_month=given.credits_per_month,
-    )
-
-
-def _revealed(secret: SecretStr | None) -> str | None:
-    return None if secret is None else secret.get_secret_value()
-
-
-def _authentication(settings: Settings) -> OAuth | SigV4 | Bearer:
-    given = settings.snowflake
-    if given.catalog_auth == "sigv4":
-        region = settings.need("s3", "region")
-        return SigV4(settings.need("snowflake", "sigv4_role_arn"), region, given.sigv4_external_id)
-    if given.catalog_auth == "bearer":
-        return Bearer(settings.need("snowflake", "bearer_token").get_secret_value())
-    secret = settings.need("snowflake", "oauth_client_secret").get_secret_value()
-    return OAuth(settings.need("snowflake", "oauth_client_id"), secret, given.oauth_token_uri)
 
 
 def _split(changes: Sequence[Change], allow_destroy: bool) -> tuple[tuple[Change, ...], tuple[Change, ...]]:

@@ -7,14 +7,21 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import dagster as dg
 import pytest
 from click.testing import CliRunner, Result
 
+from assets.lake import Lake
+from assets.notify import Notifier
+from assets.snowflake import snowflake_lag
+from assets.tables import snowflake_key
 from cli.main import paywave
 from config.settings import Settings
 from lakehouse.definitions import PAYMENTS, TRANSACTIONS, VERSIONS
 from local.snowflake.trouble import Trouble, make_trouble
 from snowflake_external import watch
+from snowflake_external.estate import EXPOSED
+from snowflake_external.freshness import Freshness
 from tests.events import wire
 from tests.pipeline import Pipeline, dirty
 from tests.stand_in import StandIn, until
@@ -153,6 +160,38 @@ def test_a_refresh_that_stalls_is_seen_asked_for_by_hand_and_over_when_it_is_ove
     assert [one["error"] for one in snowflake.json("refresh", "--all")["refreshed"]] == [None] * 3
     assert snowflake.stale() == []
     assert VERSIONS in {one["table"] for one in snowflake.json("status")["tables"]}
+
+
+def test_dagster_sees_what_is_late_has_it_refreshed_and_tells_when_it_cannot_look(
+    snowflake: Snowflake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snowflake.json("apply")
+    for name, value in snowflake.environment.items():
+        monkeypatch.setenv(name, value)
+    told: list[str] = []
+    monkeypatch.setattr(Notifier, "tell", lambda _self, what, _text, **_details: told.append(what))
+    resources = {"lake": Lake(), "notifier": Notifier(lake=Lake())}
+
+    def tick(cursor: str | None) -> dg.SensorResult:
+        with dg.build_sensor_context(cursor=cursor, resources=resources) as context:
+            result = snowflake_lag(context)
+        assert isinstance(result, dg.SensorResult)
+        return result
+
+    first = tick(None)
+    assert {event.asset_key for event in first.asset_events} == {snowflake_key(name) for name in EXPOSED}
+    assert not first.run_requests
+    assert not tick(first.cursor).asset_events, "nothing is new"
+    monkeypatch.setattr(Freshness, "needs_refresh", property(lambda one: one.table == PAYMENTS))
+    (request,) = tick(first.cursor).run_requests or ()
+    assert request.run_key is not None and request.run_key.startswith(PAYMENTS)
+    snowflake.stand_in.kill()
+    gone = tick(first.cursor)
+    tick(gone.cursor)
+    assert told == ["snowflake"], "once"
+    monkeypatch.delenv("PAYWAVE_SNOWFLAKE__ACCOUNT")
+    with dg.build_sensor_context(resources=resources) as context:
+        assert isinstance(snowflake_lag(context), dg.SkipReason)
 
 
 def test_what_is_wrong_is_said_once_with_the_object_and_the_way_out(snowflake: Snowflake) -> None:
