@@ -160,7 +160,7 @@ class Publisher:
         Args:
             table: the table's name, `db.table`.
             build: computes the plan from a head; None means that there is nothing left to do. It is called
-                once per attempt and must not keep anything from an earlier one.
+                once per attempt, and keeps of an earlier one only what it finds to be the same at the head.
 
         Returns:
             What was published, or None where there was nothing to do.
@@ -196,9 +196,9 @@ class Publisher:
                     self._left_at[table] = plan.progress
                 return published
             _lost.add(1, {"table": table, "writer": self.writer})
-            if attempt >= LOSSES_BEFORE_ASKING:
-                self._ask(table, plan)
-        release(self.catalog, self._load(table), TURN_TAG)
+            self._ask(table, plan, attempt)
+        if self._takes_turns:
+            release(self.catalog, self._load(table), TURN_TAG)
         raise LostRace(
             f"table {table}: {self.writer} lost {self._patience.attempts} races in a row, main kept moving",
             "find out which writer commits so often: `paywave status`; nothing was lost, start again",
@@ -306,8 +306,10 @@ class Publisher:
                     return outcome
                 waiting.pause(f"publishing to {head.name}", error)
 
-    def _ask(self, table: str, plan: Plan) -> None:
-        """Ask those who were first to wait; losing this race too is no harm."""
+    def _ask(self, table: str, plan: Plan, losses: int) -> None:
+        """Ask those who were first to wait, from the second time on; losing this race too is no harm."""
+        if losses < LOSSES_BEFORE_ASKING:
+            return
         if plan.progress is not None:
             ask(self.catalog, self._load(table), HOLD_TAG)
         elif self._takes_turns:
