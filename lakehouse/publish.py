@@ -54,7 +54,7 @@ from lakehouse.right_of_way import HOLD_TAG, TURN_TAG, ask, let_pass, release
 from lakehouse.stamp import Stamp
 
 STAGE_PREFIX = "stage_"
-LOSSES_BEFORE_ASKING = 2
+LOSSES_BEFORE_HOLD = 2
 # Answers that say what is wrong: asking again would only give the same one.
 _FINAL = (
     LakehouseError,
@@ -139,7 +139,7 @@ class Publisher:
     """Publishes to the tables of one catalog on behalf of one writer.
 
     `writer` names the role, in letters and digits: `raw`, `curated`, `compact`, …. It owns the branches that
-    it stages on. One that `takes_turns` has those wait that consume a source, once it lost to them twice.
+    it stages on. One that `takes_turns` has those wait that consume a source, once it lost to them.
     """
 
     def __init__(
@@ -307,13 +307,14 @@ class Publisher:
                 waiting.pause(f"publishing to {head.name}", error)
 
     def _ask(self, table: str, plan: Plan, losses: int) -> None:
-        """Ask those who were first to wait, from the second time on; losing this race too is no harm."""
-        if losses < LOSSES_BEFORE_ASKING:
-            return
-        if plan.progress is not None:
-            ask(self.catalog, self._load(table), HOLD_TAG)
-        elif self._takes_turns:
+        """Ask those who were first to wait; that the tag may not get in is no harm.
+
+        One that consumes is fast and mostly gets in by itself. For a backfill each attempt is dear.
+        """
+        if plan.progress is None and self._takes_turns:
             ask(self.catalog, self._load(table), TURN_TAG)
+        elif plan.progress is not None and losses >= LOSSES_BEFORE_HOLD:
+            ask(self.catalog, self._load(table), HOLD_TAG)
 
     def _read_head_in_turn(self, table: str) -> Head:
         """Read the head once nobody has the turn any more, or has had it for long enough."""

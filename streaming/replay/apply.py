@@ -217,7 +217,7 @@ class Applier:
         sizes = self._sizes(state, copies)
 
         def catch_up() -> None:
-            if not state.scope.is_all:  # of which each chunk that is gathered is put right in quarantine too
+            if not copies.is_whole:  # of which each chunk that is gathered is put right in quarantine too
                 copies.catch_up(source, self._settings.chunk_records)
 
         self._each_unit(
@@ -343,7 +343,7 @@ class Applier:
             told = with_retired(copies.below(unit, head.offsets, source), have, source.retired)
             return difference_of(VERSIONS, keep(version_rows(told)), have, keep)
 
-        return _Once(find, lambda before, after: copies.are_same(unit, before, after, source)).building(
+        return _Once(find, self._is_same(copies, source, unit)).building(
             lambda head, found: replacement(head, found, unit, self._settings.buckets, redelivered)
         )
 
@@ -367,9 +367,19 @@ class Applier:
             self._watch.leaves_to_repair()
             return difference_of(PAYMENTS, conflicts().without(want), conflicts().without(have), keep)
 
-        return _Once(find, lambda before, after: copies.are_same(unit, before, after, source)).building(
+        return _Once(find, self._is_same(copies, source, unit)).building(
             lambda head, found: replacement(head, found, unit, buckets)
         )
+
+    def _is_same(
+        self, copies: Copies, source: RawRange, unit: list[Partition]
+    ) -> Callable[[Head, Head], bool]:
+        def is_same(before: Head, after: Head) -> bool:
+            if not copies.is_whole:
+                copies.catch_up(source, self._settings.chunk_records)  # or each attempt would decode it all
+            return copies.are_same(unit, before, after, source)
+
+        return is_same
 
     def _versions_at(self, payments: Head, unit: list[Partition]) -> DataFrame:
         """Read versions as they were when they told of the same records as a head of payments."""

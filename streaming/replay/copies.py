@@ -65,6 +65,11 @@ class Copies:
         self._partitions = None if partitions is None else sorted(partitions)
         self._publisher = Publisher(catalog, WRITER)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether copies of every partition are gathered."""
+        return self._partitions is None
+
     def create(self) -> None:
         """Create the table where it is missing."""
         ensure_tables(self._catalog, self._buckets, [self._table])
