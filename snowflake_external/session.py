@@ -133,7 +133,8 @@ def translated(error: Error, text: str, role: str | None) -> SnowflakeError:
 def _login_failed(login: Login, error: Error) -> SnowflakeError:
     said = " ".join(str(error.raw_msg or error).split())
     where = login.host or login.account
-    if isinstance(error, DatabaseError) and error.errno not in (-1, None):
+    # the number is the same for both: only the text tells a refusal from an address where nobody is
+    if isinstance(error, DatabaseError) and "Could not connect" not in said:
         return Denied(
             f"{where} refused the login of {login.user}: {said}",
             "see whether the user has this key (DESCRIBE USER … RSA_PUBLIC_KEY_FP) and the role",
