@@ -8,7 +8,7 @@ from typing import Any
 
 import dagster as dg
 
-from assets import backfill, breaks, hours, maintenance, notify, observe
+from assets import backfill, breaks, hours, maintenance, notify, observe, snowflake
 from assets.checks import sample, standing
 from assets.lake import Lake
 from assets.notify import Notifier
@@ -39,6 +39,7 @@ def build_defs(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
             hours.closed_hours_asset(partitions),
             *maintenance.ASSETS,
         ],
+        jobs=[snowflake.snowflake_refresh],
         asset_checks=[standing.standing_checks, sample.replay_sample],
         schedules=[standing.every_ten_minutes, sample.daily, *maintenance.SCHEDULES],
         sensors=[
@@ -46,6 +47,7 @@ def build_defs(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
             hours.hours_that_close,
             breaks.breaks,
             notify.failed_runs,
+            snowflake.snowflake_lag,
             dg.AutomationConditionSensorDefinition(
                 "late_hours",
                 target=dg.AssetSelection.assets(hours.CLOSED_HOURS),

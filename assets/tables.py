@@ -26,11 +26,11 @@ from lakehouse.definitions import (
     VERSIONS,
     Table,
 )
+from snowflake_external.estate import EXPOSED
 
 OWNER = "team:data-engineering"
 TOPIC = dg.AssetKey(["kafka", "payments_events"])
 AUDIT_EXPORTS = dg.AssetKey(["audit", "exports"])
-SNOWFLAKE = (VERSIONS, PAYMENTS, TRANSACTIONS)
 # Tables whose rows are money or identity: a person who changes one knows what follows.
 _TIER_1 = frozenset({RAW, VERSIONS, PAYMENTS, TRANSACTIONS, QUARANTINE})
 _MADE_OF: Mapping[str, tuple[str, ...]] = {
@@ -96,7 +96,7 @@ def outside_specs() -> list[dg.AssetSpec]:
         owners=[OWNER],
         tags={"layer": "audit", "tier": "1"},
     )
-    return [topic, exports, *map(_in_snowflake, SNOWFLAKE)]
+    return [topic, exports, *map(_in_snowflake, EXPOSED)]
 
 
 def snowflake_key(name: str) -> dg.AssetKey:

@@ -36,6 +36,7 @@ COMMANDS = {
     "repair": "cli.commands.replay:repair",
     "replay": "cli.commands.replay:replay",
     "schemas": "cli.commands.schemas:schemas",
+    "snowflake": "cli.commands.snowflake:snowflake",
     "status": "cli.commands.stack:status",
     "stream": "cli.commands.stream:stream",
     "topics": "cli.commands.topics:topics",

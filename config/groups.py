@@ -178,6 +178,46 @@ class BackfillSettings(Group):
     niceness: int = Field(default=10, ge=0, le=19)
 
 
+class SnowflakeSettings(Group):
+    """Snowflake: who logs in there, how its catalog integration reaches ours, how its objects are called.
+
+    A service user logs in by `private_key_file` (PEM, with a passphrase or without); `host` and `password`
+    are for the stand-in. `catalog_uri` and `volume_url` are the lake's own unless given. `catalog_auth` says
+    which of the credentials below it counts.
+    """
+
+    account: str | None = None
+    user: str | None = None
+    role: str | None = None
+    warehouse: str | None = None
+    private_key_file: Path | None = None
+    private_key_passphrase: SecretStr | None = None
+    password: SecretStr | None = None
+    host: str | None = None
+    port: Port | None = None
+    protocol: Literal["https", "http"] = "https"
+
+    prefix: str = Field(default="PAYWAVE", pattern=r"^[A-Z][A-Z0-9_]*$")
+    linked: bool = False
+    refresh_s: int = Field(default=30, ge=30, le=86_400)
+    credits_per_month: int = Field(default=100, ge=1)
+
+    volume_url: str | None = None
+    volume_role_arn: str | None = None
+    volume_external_id: str | None = None
+    catalog_uri: str | None = None
+    catalog_name: str | None = None
+    catalog_source: Literal["ICEBERG_REST", "POLARIS"] = "ICEBERG_REST"
+    catalog_api_type: str | None = None
+    catalog_auth: Literal["oauth", "sigv4", "bearer"] = "oauth"
+    oauth_client_id: str | None = None
+    oauth_client_secret: SecretStr | None = None
+    oauth_token_uri: str | None = None
+    sigv4_role_arn: str | None = None
+    sigv4_external_id: str | None = None
+    bearer_token: SecretStr | None = None
+
+
 class WorkSettings(Group):
     """Where the commands run that Dagster launches: in a process beside it, or in a pod of Kubernetes.
 

@@ -26,6 +26,7 @@ from config.groups import (
     PartnersSettings,
     RegistrySettings,
     S3Settings,
+    SnowflakeSettings,
     SparkSettings,
     StackSettings,
     TablesSettings,
@@ -51,6 +52,7 @@ class Settings(BaseSettings):
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
     s3: S3Settings = Field(default_factory=S3Settings)
     catalog: CatalogSettings = Field(default_factory=CatalogSettings)
+    snowflake: SnowflakeSettings = Field(default_factory=SnowflakeSettings)
     spark: SparkSettings = Field(default_factory=SparkSettings)
     tables: TablesSettings = Field(default_factory=TablesSettings)
     backfill: BackfillSettings = Field(default_factory=BackfillSettings)

@@ -22,6 +22,19 @@ from quality.policy import CONSERVATION, DUPLICATE_KEY, OFFSET_GAP
 _PART_BYTES = 64 * 1024 * 1024
 
 
+def check_readable(table: str, staged: Snapshot) -> None:
+    """Check that no reader is left behind. Snowflake goes stale on equality deletes, and says nothing.
+
+    An upgrade of the format and a new required column would stop it too: `tables.py` refuses both.
+    """
+    if deletes := total_of(staged, "equality-deletes"):
+        raise AuditFailed(
+            f"table {table}: {deletes:,} equality deletes were staged, which Snowflake does not read",
+            "write with Spark's merge-on-read, whose deletes are by position",
+            table=table,
+        )
+
+
 def added_rows(table: Table, staged: Snapshot, parent_id: int, columns: Sequence[str]) -> pa.Table:
     """Read some columns of every row that the snapshots after `parent_id`, up to `staged`, appended."""
     parts = list(added_parts(table, staged, parent_id, columns))

@@ -34,6 +34,7 @@ from pyiceberg.table.update import (
 )
 
 from lakehouse.arrivals import Arrivals
+from lakehouse.audit import check_readable
 from lakehouse.errors import AuditFailed, ConcurrentWriter, LakehouseError, LostRace, OutcomeUnknown
 from lakehouse.offsets import OffsetVector
 from lakehouse.patience import DEFAULT, Failures, Patience, Waiting
@@ -271,6 +272,7 @@ class Publisher:
                 f"table {stage.head.name}: nothing was staged on {stage.branch}", table=stage.head.name
             )
         check_chain(table, staged, stage)
+        check_readable(stage.head.name, staged)
         plan.audit(table, staged)
         return staged
 

@@ -8,8 +8,9 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyiceberg.table.snapshots import Operation, Snapshot, Summary
 
-from lakehouse.audit import check_count, check_dense, check_unique
+from lakehouse.audit import check_count, check_dense, check_readable, check_unique
 from lakehouse.errors import AuditFailed
 from lakehouse.offsets import OffsetVector
 from quality.policy import CONSERVATION, DUPLICATE_KEY, FOREIGN_STAGE, OFFSET_GAP
@@ -101,3 +102,13 @@ def test_a_count_names_both_sides() -> None:
     check_count(3, 3, "versions", "v")
     with pytest.raises(AuditFailed, match="table v: 2 versions, 3 expected"):
         check_count(2, 3, "versions", "v")
+
+
+def test_deletes_that_snowflake_does_not_read_are_refused() -> None:
+    def with_deletes(count: int) -> Snapshot:
+        summary = Summary(Operation.OVERWRITE, **{"total-equality-deletes": str(count)})
+        return Snapshot(**{"snapshot-id": 1, "timestamp-ms": 0, "manifest-list": "m", "summary": summary})
+
+    check_readable("t", with_deletes(0))
+    with pytest.raises(AuditFailed, match="2 equality deletes"):
+        check_readable("t", with_deletes(2))

@@ -1,0 +1,83 @@
+"""Snowflake, watched: how far its tables are behind the lake's, and a refresh by hand of those that are late.
+
+Belongs here: the sensor, and the job that it asks for. Does not: judging or refreshing
+(`snowflake_external/`).
+"""
+
+import json
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from assets.lake import Lake
+from assets.notify import Notifier
+from assets.snowflake_account import deployment_of, login_of
+from assets.tables import snowflake_key
+from assets.work import FIRST, Work
+from snowflake_external.errors import SnowflakeError
+from snowflake_external.freshness import RUNBOOK, Freshness
+from snowflake_external.session import Session
+from snowflake_external.watch import freshness_of
+
+_AGAIN_MINUTES = 5  # a table that stays late is refreshed by hand so often
+
+
+@dg.op(description="Refreshes by hand what is late in Snowflake, or will not come by itself.")
+def refresh_late(context: dg.OpExecutionContext, work: Work) -> None:
+    work.run(context, ["snowflake", "refresh"])
+
+
+@dg.job(
+    description="`paywave snowflake refresh`; it fails, and people are told, where a table goes on failing."
+)
+def snowflake_refresh() -> None:
+    refresh_late()
+
+
+@dg.sensor(
+    job=snowflake_refresh,
+    minimum_interval_seconds=60,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Observes how far Snowflake is behind; has late tables refreshed. Idle without an account.",
+)
+def snowflake_lag(
+    context: dg.SensorEvaluationContext, lake: Lake, notifier: Notifier
+) -> dg.SensorResult | dg.SkipReason:
+    """Observe each table; the cursor says whether Snowflake answered last time, and what was observed."""
+    settings = lake.settings()
+    if settings.snowflake.account is None:
+        return dg.SkipReason("no account is set (snowflake.account)")
+    seen = json.loads(context.cursor or "{}")
+    try:
+        with Session(login_of(settings), "watch") as session:
+            found = freshness_of(deployment_of(settings), lake.catalog(), session.ask)
+    except SnowflakeError as error:
+        if seen.get("error") is None:  # people are told when it begins, not each minute
+            notifier.tell(
+                "snowflake", f"Snowflake cannot be watched: {error}", next=error.hint, runbook=RUNBOOK
+            )
+        return dg.SensorResult(cursor=json.dumps({**seen, "error": str(error)}))
+    states = {one.table: f"{one.snapshot_id} {one.state} {one.behind}" for one in found}
+    news = [one for one in found if seen.get(one.table) != states[one.table]]
+    late = sorted(one.table for one in found if one.needs_refresh)
+    now = datetime.now(UTC)
+    key = f"{', '.join(late)} {now:%Y-%m-%dT%H}:{now.minute // _AGAIN_MINUTES * _AGAIN_MINUTES:02d}"
+    return dg.SensorResult(
+        run_requests=[dg.RunRequest(key, tags=FIRST)] if late else [],
+        asset_events=[_observation(one) for one in news],
+        cursor=json.dumps(states),
+    )
+
+
+def _observation(one: Freshness) -> dg.AssetObservation:
+    delay = one.delay_s(0.95)
+    return dg.AssetObservation(
+        snowflake_key(one.table),
+        metadata={
+            "refresh": one.state.value,
+            "commits_behind": one.behind,
+            "lag_seconds": round(one.lag_s, 1),
+            "snapshot_id": str(one.snapshot_id),  # JavaScript would round a number
+            **({} if delay is None else {"commit_to_refresh_p95_seconds": round(delay, 1)}),
+        },
+    )

@@ -1,0 +1,220 @@
+"""`paywave snowflake`: what Snowflake should have of the lake, made and watched.
+
+Belongs here: options, what settings mean there, how results look. Does not: the work (`snowflake_external/`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from assets.snowflake_account import deployment_of, login_of
+from cli.context import catalog_of
+from cli.output import Output, with_output
+from config.settings import load_settings
+from snowflake_external.apply import Applied, apply, planned
+from snowflake_external.cost import Estimate, Rates, billed, estimate, most_per_month
+from snowflake_external.estate import estate_of
+from snowflake_external.freshness import RUNBOOK, Freshness
+from snowflake_external.plan import Change
+from snowflake_external.session import Session
+from snowflake_external.terraform import configuration
+from snowflake_external.watch import Refreshed, freshness_of, refresh
+
+_LOG = "snowflake/applied.jsonl"
+
+
+@click.group()
+def snowflake() -> None:
+    """Have Snowflake read the curated tables in place, and know how fresh it is."""
+
+
+@snowflake.command()
+@click.option("--sql", "as_sql", is_flag=True, help="Only the statements, as they would be sent.")
+@with_output
+def plan(as_sql: bool, out: Output) -> None:
+    """Compare what Snowflake has with what it should have; change nothing. Exits 0 either way.
+
+    Secrets are never shown.
+    """
+    settings = load_settings()
+    with Session(login_of(settings), "snowflake plan") as session:
+        changes = planned(estate_of(deployment_of(settings)), session.ask)
+    value = {"changes": [change.to_json() for change in changes], "empty": not changes}
+    out.result(
+        value, lambda console: _print_sql(console, changes) if as_sql else _print_plan(console, changes)
+    )
+
+
+@snowflake.command(name="apply")
+@click.option("--allow-destroy", is_flag=True, help="Drop, replace and revoke too, where the plan says so.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done; change nothing.")
+@with_output
+def apply_command(allow_destroy: bool, dry_run: bool, out: Output) -> None:
+    """Make Snowflake have what it should, in order. Applying again goes on after a failure.
+
+    What was done is kept in PAYWAVE_HOME/snowflake/applied.jsonl.
+    """
+    settings = load_settings()
+
+    def say(change: Change, number: int, count: int) -> None:
+        out.log.print(f"{number + 1} of {count}: {change.action} {change.what}")
+
+    with Session(login_of(settings), "snowflake apply") as session:
+        changes = planned(estate_of(deployment_of(settings)), session.ask)
+        if dry_run:
+            changes, held = _split(changes, allow_destroy)
+            done = Applied(changes, held)
+        else:
+            done = apply(changes, session.ask, settings.home / _LOG, allow_destroy, say)
+    value = {
+        "dry_run": dry_run,
+        "done": [change.to_json() for change in done.done],
+        "held": [change.to_json() for change in done.held],
+    }
+    out.result(value, lambda console: _print_applied(console, done, dry_run))
+
+
+@snowflake.command()
+@with_output
+def status(out: Output) -> None:
+    """Say how far Snowflake's tables are behind the lake's, and how long each commit took to get there.
+
+    Exits 1 where one is later than promised, or will not come by itself.
+    """
+    settings = load_settings()
+    with Session(login_of(settings), "snowflake status") as session:
+        found = freshness_of(deployment_of(settings), catalog_of(settings), session.ask)
+    out.result({"tables": [_as_json(one) for one in found]}, lambda console: _print_status(console, found))
+    if any(one.needs_refresh for one in found):
+        raise SystemExit(1)
+
+
+@snowflake.command(name="refresh")
+@click.option("--all", "all_of_them", is_flag=True, help="Every table, not only those that need it.")
+@click.option("--dry-run", is_flag=True, help="Say which would be refreshed; change nothing.")
+@with_output
+def refresh_command(all_of_them: bool, dry_run: bool, out: Output) -> None:
+    """Refresh by hand the tables that are late, or whose automated refresh has stalled or stopped.
+
+    Exits 1 where one goes on failing: the runbook says what to look at.
+    """
+    settings = load_settings()
+    deployment = deployment_of(settings)
+    with Session(login_of(settings), "snowflake refresh") as session:
+        found = freshness_of(deployment, catalog_of(settings), session.ask)
+        due = [one.table for one in found if all_of_them or one.needs_refresh]
+        done = [] if dry_run else refresh(deployment, session.ask, due)
+    value = {"dry_run": dry_run, "due": due, "refreshed": [asdict(one) for one in done]}
+    out.result(value, lambda console: _print_refreshed(console, due, done))
+    if any(one.error for one in done):
+        raise SystemExit(1)
+
+
+@snowflake.command()
+def terraform() -> None:
+    """Print what Terraform's provider calls stable, from the same definitions, as main.tf.json."""
+    click.echo(json.dumps(configuration(estate_of(deployment_of(load_settings()))), indent=2))
+
+
+@snowflake.command()
+@click.option(
+    "--days", type=click.IntRange(min=1, max=365), default=1, show_default=True, help="Of what was billed."
+)
+@with_output
+def cost(days: int, out: Output) -> None:
+    """Estimate what a day of refreshing costs; read back what was billed, where one may see it."""
+    settings = load_settings()
+    deployment, rates = deployment_of(settings), Rates()
+    found = estimate(catalog_of(settings), rates)
+    with Session(login_of(settings), "snowflake cost") as session:
+        told = billed(deployment, session.ask, datetime.now(UTC) - timedelta(days=days))
+    most = most_per_month(deployment, rates)
+    value = {
+        "refresh_per_day": [asdict(one) for one in found],
+        "readers_per_month_at_most_dollars": most,
+        "rates": asdict(rates),
+        "billed_credits": told,
+        "billed_days": days,
+    }
+    out.result(value, lambda console: _print_cost(console, found, most, told, days))
+
+
+def _split(changes: Sequence[Change], allow_destroy: bool) -> tuple[tuple[Change, ...], tuple[Change, ...]]:
+    held = tuple(change for change in changes if change.destroys and not allow_destroy)
+    return tuple(change for change in changes if change not in held), held
+
+
+def _as_json(one: Freshness) -> dict[str, Any]:
+    told = {name: value for name, value in asdict(one).items() if name != "delays_s"}
+    delays = {"p50_s": one.delay_s(0.5), "p95_s": one.delay_s(0.95), "refreshes": len(one.delays_s)}
+    return {**told, "snapshot_id": one.snapshot_id and str(one.snapshot_id), "late": one.is_late, **delays}
+
+
+def _print_plan(console: Console, changes: Sequence[Change]) -> None:
+    if not changes:
+        console.print("Snowflake has what it should: nothing to do")
+    for change in changes:
+        console.print(f"{'!' if change.destroys else ' '} {change.action} {change.what}")
+        for name, found, wanted in change.because:
+            console.print(f"      {name}: {_short(found)} → {_short(wanted)}", markup=False)
+    if any(change.destroys for change in changes):
+        console.print("! needs --allow-destroy")
+
+
+def _print_sql(console: Console, changes: Sequence[Change]) -> None:
+    for change in changes:
+        for statement in change.statements:
+            console.print(f"{statement.shown};", markup=False, soft_wrap=True)
+
+
+def _print_applied(console: Console, done: Applied, dry_run: bool) -> None:
+    console.print(f"{len(done.done)} changes {'would be made' if dry_run else 'made'}")
+    for change in done.held:
+        console.print(f"held back: {change.action} {change.what}; allow it with --allow-destroy")
+
+
+def _print_status(console: Console, found: Sequence[Freshness]) -> None:
+    table = Table("table", "refresh", "behind", "lag s", "P50 s", "P95 s", box=None)
+    for one in found:
+        delays = ["-" if delay is None else f"{delay:.0f}" for delay in (one.delay_s(0.5), one.delay_s(0.95))]
+        table.add_row(one.table, one.state, str(one.behind), f"{one.lag_s:.0f}", *delays)
+    console.print(table)
+    for one in found:
+        if one.needs_refresh:
+            console.print(f"{one.says()}: `paywave snowflake refresh`, or see {RUNBOOK}")
+
+
+def _print_refreshed(console: Console, due: Sequence[str], done: Sequence[Refreshed]) -> None:
+    if not due:
+        console.print("no table needs it")
+    for table in due if not done else ():
+        console.print(f"would refresh {table}")
+    for one in done:
+        failed = f"failed after {one.attempts} attempts: {one.error}; see {RUNBOOK}"
+        console.print(f"{one.table}: {failed if one.error else 'refreshed'}")
+
+
+def _print_cost(
+    console: Console, found: Sequence[Estimate], most: float, told: dict[str, float] | None, days: int
+) -> None:
+    table = Table("table", "commits a day", "files a day", "credits a day", "dollars a day", box=None)
+    for one in found:
+        table.add_row(one.table, f"{one.commits:,}", f"{one.files:,}", f"{one.credits}", f"{one.dollars}")
+    console.print(table)
+    console.print(f"readers' queries: {most:,.0f} dollars a month at most, then their warehouse is suspended")
+    if told is None:
+        console.print("billed: not to be seen; it takes IMPORTED PRIVILEGES on the database SNOWFLAKE")
+    for what, credits in (told or {}).items():
+        console.print(f"billed in {days} days: {what} {credits:.3f} credits")
+
+
+def _short(text: str, length: int = 80) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"

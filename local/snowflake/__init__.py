@@ -1,0 +1,11 @@
+"""A stand-in for Snowflake: enough of its protocol and SQL for the real connector, over the real tables.
+
+It is fakesnow's server (Snowflake SQL translated to DuckDB) with what that lacks: external volumes, catalog
+integrations, Iceberg tables that are refreshed from the real REST catalog, and DDL that is kept as state. It
+refuses what it does not understand. What it is not:
+
+- Policies, tags, grants, quotas are state: shown, described, dropped with their object; never enforced in a
+  SELECT. Only `trouble.py` takes a privilege away. Views run as in Snowflake, with their owner's rights.
+- It keeps no rows of its own: CREATE TABLE and DML are refused.
+- Every login is ACCOUNTADMIN unless it asks for another role that exists.
+"""

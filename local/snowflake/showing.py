@@ -1,0 +1,229 @@
+"""SHOW and DESCRIBE: the account read back, with Snowflake's columns. Changes nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from local.snowflake import answers
+from local.snowflake.account import Account, Session
+from local.snowflake.answers import Answer
+from local.snowflake.kinds import ALIASES, KINDS, SECRETS, SHOWN, Kind
+from local.snowflake.refresh import status_of
+from local.snowflake.registry import Entry, Grant
+from local.snowflake.words import Name, Words
+
+_GRANTS = (
+    *("created_on", "privilege", "granted_on", "name", "granted_to", "grantee_name", "grant_option"),
+    "granted_by",
+)
+_ROLES = ("created_on", "role", "granted_to", "grantee_name", "granted_by")
+_PROPERTY = ("property", "property_type", "property_value", "property_default")
+_POLICY = ("name", "signature", "return_type", "body")
+_COLUMN = (
+    *("name", "type", "kind", "null?", "default", "primary key", "unique key", "check", "expression"),
+    *("comment", "policy name", "privacy domain"),
+)
+_TYPES = {
+    "VARCHAR": "VARCHAR(16777216)",
+    "INTEGER": "NUMBER(10,0)",
+    "BIGINT": "NUMBER(19,0)",
+    "HUGEINT": "NUMBER(38,0)",
+    "DOUBLE": "FLOAT",
+    "BLOB": "BINARY(8388608)",
+    "JSON": "VARIANT",
+    "TIMESTAMP WITH TIME ZONE": "TIMESTAMP_LTZ(6)",
+    "TIMESTAMP": "TIMESTAMP_NTZ(6)",
+}
+
+
+def show(words: Words, account: Account, session: Session) -> Answer:
+    """`SHOW kind [LIKE '…'] [IN …] [STARTS WITH '…'] [LIMIT n]`, and `SHOW GRANTS`."""
+    if words.take("GRANTS"):
+        return _show_grants(words, account, session)
+    shown = words.one_of(SHOWN)
+    if not shown:
+        raise words.wrong()
+    kind = SHOWN[shown]
+    like = words.text() if words.take("LIKE") else "%"
+    within = _scope(words, account, session) if words.take("IN") else _here(kind, session)
+    start = words.text() if words.take("STARTS WITH") else ""
+    limit = words.number() if words.take("LIMIT") else None
+    words.end()
+    pattern = re.compile("".join({"%": ".*", "_": "."}.get(c, re.escape(c)) for c in like), re.IGNORECASE)
+    found = [
+        one
+        for one in account.registry.of_kind(kind.name, within)
+        if pattern.fullmatch(one.name[-1]) and one.name[-1].startswith(start)
+    ]
+    return Answer(
+        [column.partition("=")[0].partition(":")[0] for column in kind.columns.split()],
+        [_row(kind, one, account) for one in found[:limit]],
+    )
+
+
+def _here(kind: Kind, session: Session) -> Name:
+    """Without a scope the session's own database or schema is meant, where it has one."""
+    within = (session.database, session.schema)[: kind.parts - 1]
+    return tuple(part for part in within if part) if None not in within else ()
+
+
+def _scope(words: Words, account: Account, session: Session) -> Name:
+    if words.take("ACCOUNT"):
+        return ()
+    kind = words.one_of(("DATABASE", "SCHEMA"))
+    if words.at >= len(words.tokens) and kind:
+        return _here(KINDS["SCHEMA" if kind == "DATABASE" else "VIEW"], session)
+    name = words.name()
+    kind = kind or ("SCHEMA" if len(name) == 2 else "DATABASE")
+    return account.need(kind, name, session).name
+
+
+def _row(kind: Kind, entry: Entry, account: Account) -> list[Any]:
+    return [_cell(column, entry, account) for column in kind.columns.split()]
+
+
+def _cell(column: str, entry: Entry, account: Account) -> Any:
+    name, _, fixed = column.partition(":")
+    if fixed:
+        return fixed
+    name, _, option = name.partition("=")
+    special = _SPECIAL.get(name)
+    if special and not option:
+        return special(entry, account)
+    return _text(entry.options.get(option or name.upper()))
+
+
+_SPECIAL: dict[str, Callable[[Entry, Account], Any]] = {
+    "created_on": lambda entry, _: entry.created_on,
+    "name": lambda entry, _: entry.name[-1],
+    "database_name": lambda entry, _: entry.name[0],
+    "schema_name": lambda entry, _: entry.name[1],
+    "owner": lambda entry, _: entry.owner,
+    "owner_role_type": lambda *_: "ROLE",
+    "comment": lambda entry, _: entry.options.get("COMMENT", ""),
+    "auto_refresh_status": lambda entry, _: status_of(entry),
+    "has_rsa_public_key": lambda entry, _: "true" if "RSA_PUBLIC_KEY" in entry.options else "false",
+    "assigned_to_users": lambda entry, account: _count(account, "on", entry, "USER"),
+    "granted_to_roles": lambda entry, account: _count(account, "on", entry, "ROLE"),
+    "granted_roles": lambda entry, account: _count(account, "to", entry, "ROLE"),
+    "level": lambda entry, account: "WAREHOUSE" if _watches(entry, account) else None,
+}
+
+
+def _count(account: Account, side: str, entry: Entry, other: str) -> int:
+    """The grants of roles that a role has, or is in."""
+    opposite = "to" if side == "on" else "on"
+    return sum(
+        getattr(one, f"{side}_kind") == "ROLE"
+        and getattr(one, side) == entry.name
+        and getattr(one, f"{opposite}_kind") == other
+        for one in account.registry.grants
+    )
+
+
+def _watches(entry: Entry, account: Account) -> bool:
+    houses = account.registry.of_kind("WAREHOUSE")
+    return any(one.options.get("RESOURCE_MONITOR") == entry.full_name for one in houses)
+
+
+def _show_grants(words: Words, account: Account, session: Session) -> Answer:
+    on, to = words.take("ON"), words.take("TO")
+    if not (on or to or words.take("OF")):
+        raise words.wrong()
+    kind, name = "ACCOUNT", Name()
+    if not (on and words.take("ACCOUNT")):
+        kind = ALIASES.get(words.one_of(ALIASES), "")
+        if not kind or (not on and kind not in ("ROLE", "DATABASE ROLE", "USER")):
+            raise words.wrong()
+        name = account.need(kind, words.name(), session).name
+    words.end()
+    side = "to" if to else "on"
+    mine = (kind, name)
+    found = [x for x in account.registry.grants if (getattr(x, f"{side}_kind"), getattr(x, side)) == mine]
+    if on or to:
+        owned = [_ownership(one) for one in account.registry.entries if _owns(one, mine, to)]
+        return Answer(_GRANTS, [_grant(one) for one in [*owned, *found]])
+    return Answer(_ROLES, [(_when(x), name[-1], x.to_kind, x.to[-1], x.by) for x in found])
+
+
+def _owns(entry: Entry, mine: tuple[str, Name], to: bool) -> bool:
+    is_role = to and mine[0] == "ROLE" and (entry.owner,) == mine[1] and bool(entry.text)
+    return is_role or (not to and (entry.kind, entry.name) == mine)
+
+
+def _ownership(entry: Entry) -> Grant:
+    return Grant(
+        "OWNERSHIP", entry.kind, entry.name, "ROLE", (entry.owner,), True, entry.owner, entry.created
+    )
+
+
+def _grant(one: Grant) -> tuple[Any, ...]:
+    kind = {"CATALOG INTEGRATION": "INTEGRATION", "EXTERNAL VOLUME": "VOLUME"}.get(one.on_kind, one.on_kind)
+    kind = {"ICEBERG TABLE": "TABLE"}.get(kind, kind).replace(" ", "_")
+    option = "true" if one.option else "false"
+    name = ".".join(one.on)
+    return _when(one), one.privilege, kind, name, one.to_kind, ".".join(one.to), option, one.by
+
+
+def _when(one: Grant) -> datetime:
+    return datetime.fromtimestamp(one.created, UTC)
+
+
+def describe(words: Words, account: Account, session: Session) -> Answer:
+    """`DESCRIBE kind name`."""
+    kind = ALIASES.get(words.one_of(ALIASES), "")
+    if not kind:
+        raise words.wrong()
+    entry = account.need(kind, words.name(), session)
+    words.end()
+    if kind in ("ICEBERG TABLE", "VIEW"):
+        return _describe_columns(entry, account)
+    if kind.endswith("POLICY"):
+        state = entry.state
+        return Answer(_POLICY, [(entry.name[-1], state["signature"], state["returns"], state["body"])])
+    if kind == "EXTERNAL VOLUME":
+        return Answer(("parent_property", *_PROPERTY), list(_volume(entry)))
+    if kind == "CATALOG INTEGRATION":
+        return Answer(_PROPERTY, [_property(key, entry.options.get(key)) for key in KINDS[kind].options])
+    raise answers.unsupported(f"DESCRIBE {kind}")
+
+
+def _volume(entry: Entry) -> Iterable[tuple[Any, ...]]:
+    yield ("", *_property("ALLOW_WRITES", entry.options["ALLOW_WRITES"]))
+    for at, location in enumerate(entry.options["STORAGE_LOCATIONS"], start=1):
+        yield ("STORAGE_LOCATIONS", *_property(f"STORAGE_LOCATION_{at}", location))
+    yield ("STORAGE_LOCATIONS", *_property("ACTIVE", entry.options["STORAGE_LOCATIONS"][0]["NAME"]))
+    yield ("", *_property("COMMENT", entry.options.get("COMMENT", "")))
+
+
+def _property(key: str, value: Any) -> tuple[str, str, str | None, str]:
+    kind = {bool: "Boolean", int: "Integer", list: "List", dict: "Map"}.get(type(value), "String")
+    if isinstance(value, dict):
+        value = {name: "*****" if name in SECRETS else one for name, one in value.items()}
+    return key, kind, _text(value), ""
+
+
+def _text(value: Any) -> str | None:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (dict, list)):
+        return json.dumps(value)
+    return None if value is None else str(value)
+
+
+def _describe_columns(entry: Entry, account: Account) -> Answer:
+    """The columns as they can be read; of an Iceberg table with their types in Iceberg too."""
+    iceberg = entry.kind == "ICEBERG TABLE"
+    masks = {one.column: ".".join(one.what) for one in account.registry.attached if one.on == entry.name}
+    rows = []
+    for name, kind in account.engine.columns(entry.name):
+        source, required = entry.state.get("types", {}).get(name, (None, False))
+        known = (name, _TYPES.get(kind) or kind.replace("DECIMAL", "NUMBER"))
+        between = ("COLUMN", "N" if required else "Y", None, "N", "N", None, None)
+        comment = entry.state.get("comments", {}).get(name)
+        rows.append((*known, *([source] if iceberg else []), *between, comment, masks.get(name), None))
+    return Answer((*_COLUMN[:2], *(["source iceberg type"] if iceberg else []), *_COLUMN[2:]), rows)

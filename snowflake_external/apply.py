@@ -1,0 +1,82 @@
+"""Making the changes of a plan, one after the other, and keeping what was done.
+
+Belongs here: that. Does not: deciding (`plan.py`), the connection (`session.py`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from snowflake_external.errors import SnowflakeError
+from snowflake_external.existing import Account, Ask
+from snowflake_external.plan import Change, plan
+from snowflake_external.resources import Estate
+
+OnChange = Callable[[Change, int, int], None]
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What was done, and what was left for want of leave to destroy."""
+
+    done: tuple[Change, ...]
+    held: tuple[Change, ...]
+
+
+class NotAll(SnowflakeError):
+    """A change failed; those before it stand, and applying again goes on from there."""
+
+
+def planned(estate: Estate, ask: Ask) -> tuple[Change, ...]:
+    """Compare an estate with what an account has."""
+    account = Account(ask)
+    keys = [resource.key for resource in estate.resources]
+    found = {key: facts for key in keys if (facts := account.facts(key)) is not None}
+    has = {grant for role in estate.roles for grant in account.grants(role)}
+    return plan(estate, found, has, tuple(account.ours(keys)))
+
+
+def apply(
+    changes: Sequence[Change],
+    ask: Ask,
+    log: Path,
+    allow_destroy: bool = False,
+    on_change: OnChange | None = None,
+) -> Applied:
+    """Make changes in their order; each is written to `log` (JSON lines) when it is done.
+
+    Raises NotAll, which names the change that failed and how many stand.
+    """
+    allowed = [change for change in changes if allow_destroy or not change.destroys]
+    for number, change in enumerate(allowed):
+        if on_change is not None:
+            on_change(change, number, len(allowed))
+        try:
+            for statement in change.statements:
+                ask(statement.text)
+        except SnowflakeError as error:
+            message = (
+                f"{change.action} {change.what} failed: {error} ({number} of {len(allowed)} changes stand)"
+            )
+            raise NotAll(message, error.hint) from error
+        _write(log, change)
+    return Applied(tuple(allowed), tuple(change for change in changes if change not in allowed))
+
+
+def recorded(log: Path) -> Iterator[dict[str, Any]]:
+    """What was ever applied from here, oldest first."""
+    if log.exists():
+        for line in log.read_text().splitlines():
+            yield json.loads(line)
+
+
+def _write(log: Path, change: Change) -> None:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    told = {"at": datetime.now(UTC).isoformat(), **change.to_json()}
+    with log.open("a") as file:
+        file.write(json.dumps(told) + "\n")

@@ -1,0 +1,34 @@
+"""What can go wrong on Snowflake's side.
+
+Belongs here: the errors of this room. Does not: turning them into exit codes (`cli/`).
+"""
+
+from __future__ import annotations
+
+
+class SnowflakeError(Exception):
+    """Base of this room's errors; `hint` says what to do next."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class WrongName(SnowflakeError):
+    """A name that no identifier can be."""
+
+
+class Denied(SnowflakeError):
+    """Snowflake lacks a privilege, an object, or a way to the catalog."""
+
+
+class Unreachable(SnowflakeError):
+    """Snowflake did not answer, or its warehouse did not run."""
+
+
+class Destructive(SnowflakeError):
+    """A plan would drop or replace something, and nobody allowed it."""
+
+
+class Missing(SnowflakeError):
+    """An object does not exist, or the role may not know of it: Snowflake says the same of both."""
