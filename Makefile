@@ -11,7 +11,7 @@ UV = $(shell command -v uv || echo $(VENV)-lock/bin/uv)
 # Each of the two has a stack and a Spark session of its own, and mostly waits for one core.
 TWO_AT_A_TIME = --numprocesses 2 --dist worksteal
 
-.PHONY: help setup setup-dev demo test check test-unit test-faults lock lock-python lock-jars bench-fold bench-rules bench-gateway bench-backfill bench-compaction clean
+.PHONY: help setup setup-dev demo test check test-unit test-faults lock lock-python lock-jars bench-fold bench-rules bench-gateway bench-backfill bench-compaction bench-freshness clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ bench-backfill: setup ## how fresh payments stay while 100 hours are backfilled 
 
 bench-compaction: setup ## live batches with compaction beside them, and without: exactness, files, scans; ARGS=--quick
 	@$(BIN)/python -m bench.compaction $(ARGS)
+
+bench-freshness: setup-dev ## from an event's creation until Snowflake's reader sees it, stage by stage; ARGS=--quick
+	@$(BIN)/python -m bench.readers $(ARGS)
 
 clean: ## remove what can be made again; data in PAYWAVE_HOME and the jar cache stay
 	@rm -rf $(VENV) $(VENV)-lock .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -48,7 +48,7 @@ def freshness(lake: Lake, window: Window) -> Freshness:
     """Take the ages of a window's records; all of them must have been folded by now."""
     variables = {"since": window.since, "until": window.until}
     found = run_query(lake.catalog, lake.settings.catalog_properties(), _RECORDS, variables=variables)
-    return told(_ages(found.rows, _publishes(lake)))
+    return told(_ages(found.rows, publishes(lake, PAYMENTS)))
 
 
 def told(ages: list[float]) -> Freshness:
@@ -58,21 +58,27 @@ def told(ages: list[float]) -> Freshness:
     return Freshness(len(ages), p50, p95, ages[-1])
 
 
-def _publishes(lake: Lake) -> list[tuple[int, OffsetVector]]:
-    """Say when payments first stood at each vector, in milliseconds, oldest first."""
-    table = lake.catalog.load_table(PAYMENTS)
+@dataclass(frozen=True)
+class Shown:
+    """When a table first stood at a vector, in milliseconds, and by which snapshot."""
+
+    at_ms: int
+    vector: OffsetVector
+    snapshot_id: int
+
+
+def publishes(lake: Lake, name: str) -> list[Shown]:
+    """Say when a table first stood at each vector, oldest first."""
+    table = lake.catalog.load_table(name)
     shown = {entry.snapshot_id: entry.timestamp_ms for entry in reversed(table.history())}
-    return sorted(
-        ((shown[snapshot_id], vector) for snapshot_id, vector in standings(table)), key=lambda found: found[0]
-    )
+    found = [Shown(shown[snapshot_id], vector, snapshot_id) for snapshot_id, vector in standings(table)]
+    return sorted(found, key=lambda one: one.at_ms)
 
 
-def _ages(
-    records: Sequence[tuple[str, int, int, int]], publishes: Sequence[tuple[int, OffsetVector]]
-) -> list[float]:
-    times = [at for at, _ in publishes]
+def _ages(records: Sequence[tuple[str, int, int, int]], published: Sequence[Shown]) -> list[float]:
+    times = [one.at_ms for one in published]
     places = {(topic_id, partition) for topic_id, partition, _, _ in records}
-    ends = {place: [vector.next_offset(*place) for _, vector in publishes] for place in places}
+    ends = {place: [one.vector.next_offset(*place) for one in published] for place in places}
     # the first publish whose next offset is beyond the record's
     return [
         (times[bisect_right(ends[topic_id, partition], offset)] - taken) / 1000

@@ -85,17 +85,26 @@ def _commits(catalog: Catalog, table: str) -> Iterator[Commit]:
             yield Commit(entry.snapshot_id, datetime.fromtimestamp(entry.timestamp_ms / 1000, UTC))
 
 
-def _seen(ask: Ask, name: tuple[str, ...]) -> Seen:
+def refreshes_of(deployment: Deployment, table: str, ask: Ask) -> dict[int, datetime]:
+    """When Snowflake took which snapshot of a table, as far back as it says."""
+    return _refreshes(ask, Names(deployment).table(table))
+
+
+def _refreshes(ask: Ask, name: tuple[str, ...]) -> dict[int, datetime]:
     quoted = identifier(*name)
-    (row,) = ask(f"SELECT SYSTEM$AUTO_REFRESH_STATUS({literal(quoted)}) AS status")
-    told = json.loads(row["status"] or "{}")
     function = f"{identifier(name[0])}.INFORMATION_SCHEMA.ICEBERG_TABLE_SNAPSHOT_REFRESH_HISTORY"
     history = ask(f"SELECT snapshot_id, refreshed_on FROM TABLE({function}(TABLE_NAME => {literal(quoted)}))")  # noqa: S608  # quoted
     refreshed = {int(row["snapshot_id"]): row["refreshed_on"] for row in history if row["snapshot_id"]}
+    return {snapshot: at if at.tzinfo else at.replace(tzinfo=UTC) for snapshot, at in refreshed.items()}
+
+
+def _seen(ask: Ask, name: tuple[str, ...]) -> Seen:
+    (row,) = ask(f"SELECT SYSTEM$AUTO_REFRESH_STATUS({literal(identifier(*name))}) AS status")
+    told = json.loads(row["status"] or "{}")
     current = told.get("currentSnapshotId")
     return Seen(
         State(told.get("executionState") or "OFF"),
         str(told.get("invalidExecutionStateReason") or ""),
         int(current) if current else None,
-        {snapshot: at if at.tzinfo else at.replace(tzinfo=UTC) for snapshot, at in refreshed.items()},
+        _refreshes(ask, name),
     )
