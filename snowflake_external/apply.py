@@ -41,6 +41,12 @@ def planned(estate: Estate, ask: Ask) -> tuple[Change, ...]:
     return plan(estate, found, has, tuple(account.ours(keys)))
 
 
+def split(changes: Sequence[Change], allow_destroy: bool) -> Applied:
+    """Say what applying would do and what it would leave; nothing is done."""
+    held = tuple(change for change in changes if change.destroys and not allow_destroy)
+    return Applied(tuple(change for change in changes if change not in held), held)
+
+
 def apply(
     changes: Sequence[Change],
     ask: Ask,
@@ -52,20 +58,20 @@ def apply(
 
     Raises NotAll, which names the change that failed and how many stand.
     """
-    allowed = [change for change in changes if allow_destroy or not change.destroys]
-    for number, change in enumerate(allowed):
+    asked = split(changes, allow_destroy)
+    for number, change in enumerate(asked.done):
         if on_change is not None:
-            on_change(change, number, len(allowed))
+            on_change(change, number, len(asked.done))
         try:
             for statement in change.statements:
                 ask(statement.text)
         except SnowflakeError as error:
             message = (
-                f"{change.action} {change.what} failed: {error} ({number} of {len(allowed)} changes stand)"
+                f"{change.action} {change.what} failed: {error} ({number} of {len(asked.done)} changes stand)"
             )
             raise NotAll(message, error.hint) from error
         _write(log, change)
-    return Applied(tuple(allowed), tuple(change for change in changes if change not in allowed))
+    return asked
 
 
 def recorded(log: Path) -> Iterator[dict[str, Any]]:

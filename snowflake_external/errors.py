@@ -26,9 +26,5 @@ class Unreachable(SnowflakeError):
     """Snowflake did not answer, or its warehouse did not run."""
 
 
-class Destructive(SnowflakeError):
-    """A plan would drop or replace something, and nobody allowed it."""
-
-
 class Missing(SnowflakeError):
     """An object does not exist, or the role may not know of it: Snowflake says the same of both."""

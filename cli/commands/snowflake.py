@@ -19,7 +19,7 @@ from assets.snowflake_account import deployment_of, login_of
 from cli.context import catalog_of
 from cli.output import Output, with_output
 from config.settings import load_settings
-from snowflake_external.apply import Applied, apply, planned
+from snowflake_external.apply import Applied, apply, planned, split
 from snowflake_external.cost import Estimate, Rates, billed, estimate, most_per_month
 from snowflake_external.estate import estate_of
 from snowflake_external.freshness import RUNBOOK, Freshness
@@ -70,8 +70,7 @@ def apply_command(allow_destroy: bool, dry_run: bool, out: Output) -> None:
     with Session(login_of(settings), "snowflake apply") as session:
         changes = planned(estate_of(deployment_of(settings)), session.ask)
         if dry_run:
-            changes, held = _split(changes, allow_destroy)
-            done = Applied(changes, held)
+            done = split(changes, allow_destroy)
         else:
             done = apply(changes, session.ask, settings.home / _LOG, allow_destroy, say)
     value = {
@@ -145,11 +144,6 @@ def cost(days: int, out: Output) -> None:
         "billed_days": days,
     }
     out.result(value, lambda console: _print_cost(console, found, most, told, days))
-
-
-def _split(changes: Sequence[Change], allow_destroy: bool) -> tuple[tuple[Change, ...], tuple[Change, ...]]:
-    held = tuple(change for change in changes if change.destroys and not allow_destroy)
-    return tuple(change for change in changes if change not in held), held
 
 
 def _as_json(one: Freshness) -> dict[str, Any]:

@@ -217,8 +217,7 @@ class Applier:
         sizes = self._sizes(state, copies)
 
         def catch_up() -> None:
-            if not copies.is_whole:  # of which each chunk that is gathered is put right in quarantine too
-                copies.catch_up(source, self._settings.chunk_records)
+            copies.catch_up(source, self._settings.chunk_records)
 
         self._each_unit(
             state, journal, VERSIONS, sizes, catch_up, lambda unit: self._versions(copies, source, unit)
@@ -375,8 +374,7 @@ class Applier:
         self, copies: Copies, source: RawRange, unit: list[Partition]
     ) -> Callable[[Head, Head], bool]:
         def is_same(before: Head, after: Head) -> bool:
-            if not copies.is_whole:
-                copies.catch_up(source, self._settings.chunk_records)  # or each attempt would decode it all
+            copies.catch_up(source, self._settings.chunk_records)  # or each attempt would decode it all
             return copies.are_same(unit, before, after, source)
 
         return is_same

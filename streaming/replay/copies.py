@@ -65,11 +65,6 @@ class Copies:
         self._partitions = None if partitions is None else sorted(partitions)
         self._publisher = Publisher(catalog, WRITER)
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether copies of every partition are gathered."""
-        return self._partitions is None
-
     def create(self) -> None:
         """Create the table where it is missing."""
         ensure_tables(self._catalog, self._buckets, [self._table])
@@ -101,8 +96,11 @@ class Copies:
     def catch_up(self, source: RawRange, chunk_records: int) -> None:
         """Gather what raw has had since, up to where the tables are: no attempt is to read that again.
 
+        Not where every partition is gathered: each chunk of that is put right in quarantine too, elsewhere.
         The vector is taken first: a head of raw from before it would lack records that the vector counts in.
         """
+        if self._partitions is None:
+            return
         vector = read_head(self._catalog, PAYMENTS).offsets
         if self.vector.covers(vector):
             return
