@@ -32,8 +32,8 @@ from tests.events import event_id, wire
 from tests.pipeline import Pipeline, dirty
 
 pytestmark = pytest.mark.integration
-# In some hours of these the first records close an hour of two days ago; later ones come for it late.
-OLD = (datetime.now(UTC) - timedelta(days=2)).replace(minute=30, second=0, microsecond=0)
+# Older than what `dirty` simulates (the last hours of two days ago), at whatever time of the day the tests run.
+OLD = (datetime.now(UTC) - timedelta(days=3)).replace(minute=30, second=0, microsecond=0)
 OLD_KEY = OLD.strftime(hours.KEY_FORMAT)
 
 
