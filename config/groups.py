@@ -161,12 +161,13 @@ class BackfillSettings(Group):
     """Planned backfills: how much at once, how far the live job may fall behind, what cores do and cost.
 
     At most `chunk_hours` and `chunk_rows` are gathered from raw at once: each chunk reads raw from its first
-    hour on. A run waits while payments are more than `freshness_s` behind raw. The rates are what one core of
-    the local profile did; once a backfill is done, plans go by how long that one took. `price_per_core_hour`
-    is in dollars, memory included. `niceness` is the priority that a run leaves to others on its machine.
+    hour on. At most `unit_rows` are published at once, fewer where live writers were first. A run waits while
+    payments are more than `freshness_s` behind raw. The rates are what one core of the local profile did;
+    once a backfill is done, plans go by how long that one took. `price_per_core_hour` is in dollars, memory
+    included. `niceness` is the priority that a run leaves to others on its machine.
     """
 
-    chunk_hours: int = Field(default=24, ge=1)
+    chunk_hours: int = Field(default=168, ge=1)
     chunk_rows: int = Field(default=20_000_000, ge=1)
     unit_rows: int = Field(default=200_000, ge=1)
     # Readers are promised records within two minutes: half of that is left to the live job for catching up.

@@ -27,7 +27,7 @@ class BackfillSettings:
 
     buckets: int
     folder: Path
-    chunk_hours: int = 24
+    chunk_hours: int = 168
     chunk_rows: int = 20_000_000
     rates: Rates = field(default_factory=Rates)
     raw_records: int = 100_000

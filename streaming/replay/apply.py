@@ -27,6 +27,7 @@ from lakehouse.consistency import standings
 from lakehouse.definitions import PAYMENTS, QUARANTINE, RAW, TRANSACTIONS, VERSIONS
 from lakehouse.errors import LostRace
 from lakehouse.offsets import OffsetVector
+from lakehouse.patience import Patience
 from lakehouse.publish import Plan, Publisher
 from lakehouse.refs import Head, read_head, tag_to
 from lakehouse.turns import wait_for_turn
@@ -46,7 +47,6 @@ from streaming.replay.pinned import (
     read_at,
     read_partitions,
     stored_sizes,
-    units,
 )
 from streaming.replay.quarantine import replace_quarantined
 from streaming.replay.ranges import RawRange, range_of, speaking_of
@@ -55,9 +55,11 @@ from streaming.replay.replace import Difference, Replacement, difference_of, rep
 from streaming.replay.scope import Scope
 from streaming.replay.totals import count_anew, redelivered
 from streaming.replay.verify import ReplaySettings, Report
+from streaming.replay.work_units import MOST_LOSSES, WorkUnits
 from streaming.transactions_job import TransactionsJob, TransactionsSettings
 
-_ROUNDS = 10
+# Of a unit: one attempt, and one while it has its turn. What is lost then is too large for it.
+_PATIENCE = Patience(attempts=2)
 _log = structlog.get_logger(__name__)
 _tracer = trace.get_tracer(__name__)
 _Build = Callable[[Head, Frames], Replacement | None]
@@ -169,6 +171,7 @@ class Applier:
         self._manner = manner or Manner()
         self._watch = self._manner.watch
         self._publisher = Publisher(catalog, self._manner.writer, takes_turns=True)
+        self._unit_publisher = Publisher(catalog, self._manner.writer, _PATIENCE, takes_turns=True)
 
     def run(self, scope: Scope, restart: bool = False) -> Applied:
         """Apply, going on where an earlier run of the same scope and code was interrupted.
@@ -401,47 +404,46 @@ class Applier:
         catch_up: Callable[[], None],
         of_unit: Callable[[list[Partition]], _Build],
     ) -> None:
-        """Publish unit by unit; one that loses its races waits for the others to be done."""
+        """Publish unit by unit, in smaller ones where live writers were first."""
         done = state.done[table]
         over = done | state.failed
-        left = {p: n for p, n in sizes.items() if p not in over}
-        pending = list(units(left, self._settings.unit_rows))
-        for _ in range(_ROUNDS):
-            again: list[list[Partition]] = []
-            for unit in pending:
-                self._watch.before()
-                catch_up()
-                again += self._try_unit(state, journal, table, unit, of_unit(unit))
-                self._report(table, len(done), len(sizes))
-            if not again:
-                return
-            pending = again
-        error = StreamingError(
-            f"replay: live writers published first in {len(pending)} units of {table}, {_ROUNDS} rounds long",
-            "run it again, at a quieter time or with smaller units; what is done stays done",
-        )
-        for unit in pending:
-            self._give_up(state, unit, error)
+        pending = WorkUnits({p: n for p, n in sizes.items() if p not in over}, self._settings.unit_rows)
+        while pending:
+            unit = pending.take()
+            self._watch.before()
+            catch_up()
+            self._try_unit(state, journal, table, unit, of_unit(unit), pending)
+            self._report(table, len(done), len(sizes))
 
     def _try_unit(
-        self, state: Applied, journal: Journal, table: str, unit: list[Partition], build: _Build
-    ) -> list[list[Partition]]:
-        """Publish a unit, and return what is to be tried again: all of it, or each hour of it by itself."""
+        self,
+        state: Applied,
+        journal: Journal,
+        table: str,
+        unit: list[Partition],
+        build: _Build,
+        pending: WorkUnits,
+    ) -> None:
+        """Publish a unit, or put it back: in parts if it lost its races, hour by hour if it failed."""
         try:
-            replacement = self._publish(state, table, build)
+            replacement = self._publish(state, table, build, self._unit_publisher)
         except LostRace:
-            return [unit]
+            if not pending.lost(unit):
+                self._give_up(state, unit, _overtaken(table))
+            return
         except Interrupted:
             raise
         except Exception as error:
-            if len(hours := _by_hour(unit)) > 1 and self._watch.tolerates(error):
-                return hours
-            self._give_up(state, unit, error)
-            return []
+            hours = _by_hour(unit)
+            if len(hours) > 1 and self._watch.tolerates(error):
+                pending.put_back_alone(hours)
+            else:
+                self._give_up(state, unit, error)
+            return
+        pending.won()
         state.done[table] |= set(unit)
         journal.save(state.saved())
         self._watch.done(table, unit, _changes(table, replacement), state.done)
-        return []
 
     def _give_up(self, state: Applied, unit: list[Partition], error: Exception) -> None:
         """Leave a unit undone, with all of its hours: raises the error unless it is tolerated."""
@@ -454,7 +456,9 @@ class Applier:
 
     # -- publishing ------------------------------------------------------------------------------------------
 
-    def _publish(self, state: Applied, table: str, build: _Build) -> Replacement | None:
+    def _publish(
+        self, state: Applied, table: str, build: _Build, publisher: Publisher | None = None
+    ) -> Replacement | None:
         found: list[Replacement | None] = []
         with Frames() as keep:
 
@@ -465,7 +469,7 @@ class Applier:
                 return found[0].plan if found[0] is not None else None
 
             wait_for_turn(self._catalog, table)
-            self._publisher.publish(table, plan)
+            (publisher or self._publisher).publish(table, plan)
         if found[0] is not None:
             state.changed[f"{table}: added"] += found[0].added
             state.changed[f"{table}: deleted"] += found[0].removed
@@ -485,6 +489,13 @@ class Applier:
                 update = tag_to(state.tag, head.snapshot.snapshot_id)
                 self._catalog.commit_table(head.table, requirements, (update,))
         state.is_tagged = True
+
+
+def _overtaken(table: str) -> StreamingError:
+    return StreamingError(
+        f"replay: live writers published first in {table}, {MOST_LOSSES} times in a row, however few rows",
+        "run it again, at a quieter time; what is done stays done",
+    )
 
 
 def _by_hour(unit: Iterable[Partition]) -> list[list[Partition]]:

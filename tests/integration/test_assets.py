@@ -32,7 +32,7 @@ from tests.events import event_id, wire
 from tests.pipeline import Pipeline, dirty
 
 pytestmark = pytest.mark.integration
-# Older than what `dirty` simulates (the last hours of two days ago), at whatever time of the day the tests run.
+# Older than what `dirty` simulates (the last hours of two days ago), whenever the tests run.
 OLD = (datetime.now(UTC) - timedelta(days=3)).replace(minute=30, second=0, microsecond=0)
 OLD_KEY = OLD.strftime(hours.KEY_FORMAT)
 
