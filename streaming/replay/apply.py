@@ -58,8 +58,9 @@ from streaming.replay.verify import ReplaySettings, Report
 from streaming.replay.work_units import MOST_LOSSES, WorkUnits
 from streaming.transactions_job import TransactionsJob, TransactionsSettings
 
-# Of a unit: one attempt, and one while it has its turn. What is lost then is too large for it.
-_PATIENCE = Patience(attempts=2)
+# Of a unit: the first attempt writes it, the others put the same files on a newer head. What is lost even so
+# is tried again in halves.
+_PATIENCE = Patience(attempts=4)
 _log = structlog.get_logger(__name__)
 _tracer = trace.get_tracer(__name__)
 _Build = Callable[[Head, Frames], Replacement | None]
@@ -345,7 +346,10 @@ class Applier:
             told = with_retired(copies.below(unit, head.offsets, source), have, source.retired)
             return difference_of(VERSIONS, keep(version_rows(told)), have, keep)
 
-        return _Once(find, self._is_same(copies, source, unit)).building(
+        def is_same(before: Head, after: Head) -> bool:
+            return copies.are_same(unit, before, after, source)
+
+        return _Once(find, is_same).building(
             lambda head, found: replacement(head, found, unit, self._settings.buckets, redelivered)
         )
 
@@ -369,18 +373,10 @@ class Applier:
             self._watch.leaves_to_repair()
             return difference_of(PAYMENTS, conflicts().without(want), conflicts().without(have), keep)
 
-        return _Once(find, self._is_same(copies, source, unit)).building(
-            lambda head, found: replacement(head, found, unit, buckets)
-        )
-
-    def _is_same(
-        self, copies: Copies, source: RawRange, unit: list[Partition]
-    ) -> Callable[[Head, Head], bool]:
         def is_same(before: Head, after: Head) -> bool:
-            copies.catch_up(source, self._settings.chunk_records)  # or each attempt would decode it all
             return copies.are_same(unit, before, after, source)
 
-        return is_same
+        return _Once(find, is_same).building(lambda head, found: replacement(head, found, unit, buckets))
 
     def _versions_at(self, payments: Head, unit: list[Partition]) -> DataFrame:
         """Read versions as they were when they told of the same records as a head of payments."""

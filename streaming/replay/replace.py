@@ -17,6 +17,7 @@ from pyspark.sql import functions as F
 from lakehouse.definitions import BY_NAME
 from lakehouse.publish import Plan, Stage
 from lakehouse.refs import Head
+from lakehouse.restaging import Staged, stage_again
 from lakehouse.staged_rows import check_added
 from lakehouse.staging import append, delete
 from streaming.fold_groups import GROUP
@@ -40,14 +41,18 @@ class Replacement:
     removed_in: Mapping[int, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Difference:
-    """The groups of some partitions that differ, the rows they should have, and counts by event hour."""
+    """The groups of some partitions that differ, the rows they should have, and counts by event hour.
+
+    Once it was staged, its files are known: an attempt that lost its race does not write them again.
+    """
 
     groups: DataFrame
     added: DataFrame
     added_in: Counter[int]
     removed_in: Counter[int]
+    staged: Staged | None = None
 
 
 def difference_of(table: str, want: DataFrame, have: DataFrame, keep: Frames) -> Difference | None:
@@ -69,17 +74,29 @@ def replacement(
     buckets: int,
     totals: Totals | None = None,
 ) -> Replacement:
-    """Plan to put a difference right. Groups that agree are not written; the progress stays where it is."""
+    """Plan to put a difference right. Groups that agree are not written; the progress stays where it is.
+
+    The partitions must be at `head` as they were when the difference was found, and when it was staged.
+    """
     added, removed = difference.added_in.total(), difference.removed_in.total()
     touched = predicate(partitions, buckets, "t")
 
+    earlier = difference.staged
+
     def write(stage: Stage) -> None:
+        if earlier is not None and stage_again(stage, difference.added.sparkSession, earlier):
+            return
+        difference.staged = None
         if removed:
             delete(stage, difference.groups, GROUP, touched)
         append(stage, difference.added)
 
     def check(table: IcebergTable, staged: Snapshot) -> None:
+        if difference.staged is not None:
+            difference.staged.check(table, staged, head.snapshot)
+            return
         check_added(table, staged, head, added)
+        difference.staged = Staged.of(table, staged, head.snapshot)
 
     plan = Plan(
         write,
