@@ -33,7 +33,7 @@ from lakehouse.refs import read_head
 from streaming.simulate import PRESETS
 
 _SEED = 7
-_SECONDS_PER_BATCH = 30  # of the hour that is simulated
+_SECONDS_PER_BATCH = 60  # of the hour that is simulated
 _LOOKS = 3  # a scan's time is the least of so many
 _PAUSE_SECONDS = 1.0
 # Much comes late: each batch touches old hours beside the newest ones.
@@ -57,7 +57,7 @@ class Scale:
         return self.history + self.batches * self.batch
 
 
-FULL = Scale(120_000, 120, 2_000, 5)
+FULL = Scale(60_000, 60, 2_000, 5)
 QUICK = Scale(3_000, 20, 300, 4)
 
 
