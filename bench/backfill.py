@@ -71,7 +71,7 @@ class Scale:
     hours: int = HOURS
 
 
-FULL = Scale(200_000, 180, 120)
+FULL = Scale(60_000, 120, 120)
 QUICK = Scale(20_000, 45, 30)
 
 

@@ -176,7 +176,7 @@ class BackfillSettings(Group):
     raw_records_per_core_s: float = Field(default=8_000, gt=0)
     rows_per_core_s: float = Field(default=5_000, gt=0)
     price_per_core_hour: float = Field(default=0.08, ge=0)
-    niceness: int = Field(default=10, ge=0, le=19)
+    niceness: int = Field(default=15, ge=0, le=19)
 
 
 class SnowflakeSettings(Group):

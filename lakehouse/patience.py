@@ -17,7 +17,10 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Patience:
-    """How long a publish insists, in seconds and attempts; and how long it lets a backfill pass."""
+    """How long a publish insists, in seconds and attempts; and how long it lets a backfill pass.
+
+    One that takes turns asks for one after `losses_before_turn` lost attempts.
+    """
 
     resolve_seconds: float = 300.0
     first_pause: float = 0.2
@@ -25,6 +28,7 @@ class Patience:
     attempts: int = 8
     failed_stages: int = 3
     turn_seconds: float = 20.0
+    losses_before_turn: int = 1
 
 
 DEFAULT = Patience()

@@ -309,9 +309,9 @@ class Publisher:
     def _ask(self, table: str, plan: Plan, losses: int) -> None:
         """Ask those who were first to wait; that the tag may not get in is no harm.
 
-        One that consumes is fast and mostly gets in by itself. For a backfill each attempt is dear.
+        One that consumes is fast and mostly gets in by itself. A backfill knows what its attempts cost.
         """
-        if plan.progress is None and self._takes_turns:
+        if plan.progress is None and self._takes_turns and losses >= self._patience.losses_before_turn:
             ask(self.catalog, self._load(table), TURN_TAG)
         elif plan.progress is not None and losses >= LOSSES_BEFORE_HOLD:
             ask(self.catalog, self._load(table), HOLD_TAG)
