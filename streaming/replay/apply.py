@@ -58,8 +58,9 @@ from streaming.replay.verify import ReplaySettings, Report
 from streaming.replay.work_units import MOST_LOSSES, WorkUnits
 from streaming.transactions_job import TransactionsJob, TransactionsSettings
 
-# Of a unit: the first attempt writes it, the others put the same files on a newer head. These mostly fit between
-# two publishes of the live job, which is made to wait only where they do not. What is lost even so comes in halves.
+# Of a unit: the first attempt writes it, the others put the same files on a newer head. These mostly fit
+# between two publishes of the live job, which is made to wait only where they do not. What is lost even so is
+# tried again in halves.
 _PATIENCE = Patience(attempts=6, losses_before_turn=3)
 _log = structlog.get_logger(__name__)
 _tracer = trace.get_tracer(__name__)
