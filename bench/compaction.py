@@ -57,7 +57,7 @@ class Scale:
         return self.history + self.batches * self.batch
 
 
-FULL = Scale(60_000, 60, 2_000, 5)
+FULL = Scale(30_000, 60, 1_000, 5)
 QUICK = Scale(3_000, 20, 300, 4)
 
 

@@ -170,8 +170,8 @@ class BackfillSettings(Group):
     chunk_hours: int = Field(default=168, ge=1)
     chunk_rows: int = Field(default=20_000_000, ge=1)
     unit_rows: int = Field(default=200_000, ge=1)
-    # Readers are promised records within two minutes: half of that is left to the live job for catching up.
-    freshness_s: float = Field(default=60, gt=0)
+    # Readers are promised records within two minutes: most of that is left to the live job for catching up.
+    freshness_s: float = Field(default=30, gt=0)
     cores: int = Field(default=2, ge=1)
     raw_records_per_core_s: float = Field(default=8_000, gt=0)
     rows_per_core_s: float = Field(default=5_000, gt=0)

@@ -31,5 +31,5 @@ class BackfillSettings:
     chunk_rows: int = 20_000_000
     rates: Rates = field(default_factory=Rates)
     raw_records: int = 100_000
-    freshness: float = 60.0
+    freshness: float = 30.0
     allows_requester: bool = False
