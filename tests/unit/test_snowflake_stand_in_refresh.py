@@ -88,12 +88,45 @@ def test_older_snapshots_are_read_by_version_tag_and_time_but_none_that_was_not_
     assert lake.fails(f"SELECT * FROM payments AT (VERSION => {second})")
     lake.catalog.load_table("curated.payments").manage_snapshots().create_tag(first, "audit").commit()
     lake.ask(REFRESH)
-    for at in (f"VERSION => {first}", "VERSION_TAG => 'audit'", f"TIMESTAMP => '{between}'::TIMESTAMP_TZ"):
+    time = f"TIMESTAMP => '{between}'::TIMESTAMP_TZ"
+    for at in (f"VERSION => {first}", "VERSION_TAG => 'audit'", "VERSION_REF => 'audit'", time):
         assert lake.names(f"SELECT p.name FROM payments AT ({at}) AS p") == ["a"], at
-    assert (
-        lake.fails("SELECT * FROM payments AT (TIMESTAMP => '2020-01-01'::TIMESTAMP_TZ)").sqlstate == "02000"
-    )
+    assert lake.names("SELECT name FROM payments AT (VERSION_REF => 'main') ORDER BY 1") == ["a", "b"]
     assert lake.fails("SELECT * FROM payments BEFORE (STATEMENT => 'x')").sqlstate == "0A000"
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        *("VERSION => 1", "VERSION_TAG => 'none'", "VERSION_TAG => 'main'", "VERSION_REF => 'none'"),
+        "TIMESTAMP => '2020-01-01'::TIMESTAMP_TZ",
+    ],
+)
+def test_a_version_that_there_is_not_is_an_error_of_time_travel(lake: Lake, at: str) -> None:
+    error = lake.fails(f"SELECT * FROM payments AT ({at})")
+    assert (error.errno, error.sqlstate) == (707, "02000"), "a branch is no tag"
+
+
+def test_tags_and_branches_are_listed_as_they_were_at_the_last_refresh(lake: Lake) -> None:
+    table = lake.catalog.load_table("curated.payments")
+    first = table.current_snapshot().snapshot_id  # type: ignore[union-attr]
+    table.manage_snapshots().create_tag(first, "audit").commit()
+    refs = "SELECT * FROM TABLE(GET_TABLE_VERSION_REFS('d.s.payments')) ORDER BY reference_name"
+    assert [row["REFERENCE_NAME"] for row in lake.ask(refs)] == ["main"]
+    lake.ask(REFRESH)
+    found = [(row["REFERENCE_NAME"], row["REFERENCE_TYPE"], row["VERSION_ID"]) for row in lake.ask(refs)]
+    assert found == [("audit", "TAG", first), ("main", "BRANCH", first)]
+
+
+def test_an_account_may_lack_versions(lake: Lake) -> None:
+    make_trouble(lake.home, Trouble(lacks=("VERSION", "VERSION_TAG")))
+    for sql in (
+        "SELECT * FROM payments AT (VERSION => 1)",
+        "SELECT * FROM payments AT (VERSION_TAG => 'main')",
+        "SELECT * FROM TABLE(GET_TABLE_VERSION_REFS('d.s.payments'))",
+    ):
+        assert lake.fails(sql).raw_msg.startswith("SQL compilation error:"), sql
+    assert lake.names() == ["a"]
 
 
 def test_arrays_and_snowflakes_own_functions_work_on_the_tables(lake: Lake) -> None:
