@@ -65,7 +65,9 @@ def _file(home: Path) -> Path:
 def _main() -> None:
     parser = argparse.ArgumentParser(prog="python -m local.snowflake.trouble")
     parser.add_argument("--home", type=Path, required=True)
-    parser.add_argument("trouble", type=_parsed, help="JSON: stalled, suspended, denied, lacks (names), slow (s)")
+    parser.add_argument(
+        "trouble", type=_parsed, help="JSON: stalled, suspended, denied, lacks (names), slow (s)"
+    )
     given = parser.parse_args()
     make_trouble(given.home, given.trouble)
 
