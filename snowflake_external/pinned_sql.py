@@ -7,10 +7,9 @@ meant (`lakehouse/moments.py`), running anything (`time_travel.py`).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from lakehouse.definitions import BY_NAME
 from snowflake_external.errors import WrongQuery
 from snowflake_external.sql import literal
 
@@ -58,10 +57,11 @@ class Select:
     _places: tuple[tuple[str, int, int], ...]
 
     @classmethod
-    def of(cls, sql: str) -> Select:
+    def of(cls, sql: str, known: Collection[str]) -> Select:
         """Take a statement apart. Raises WrongQuery if it does more than read, or what it reads is not plain.
 
-        Whatever is read must be read at its version: so no table may be named in another way.
+        `known` are the tables of the lake, as `schema.table`. Whatever is read must be read at its version: so
+        no table may be named in another way.
         """
         tokens = [one for one in _TOKEN.finditer(sql) if one.lastgroup != "skip"]
         if tokens and tokens[-1][0] == ";":
@@ -73,11 +73,9 @@ class Select:
         for name in names:
             if len(name.parts) > 2 and not name.is_path:
                 raise WrongQuery(f"{'.'.join(name.parts)} has too many parts to be read at a version", _HINT)
-        places = [
-            (".".join(one.parts), one.start, one.end) for one in names if ".".join(one.parts) in BY_NAME
-        ]
+        places = [(".".join(one.parts), one.start, one.end) for one in names if ".".join(one.parts) in known]
         if not places:
-            raise WrongQuery("it names no table of the lake", f"there are: {', '.join(sorted(BY_NAME))}")
+            raise WrongQuery("it names no table of the lake", f"there are: {', '.join(sorted(known))}")
         return cls(sql[: tokens[-1].end()], tuple(places))
 
     @property

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from opentelemetry import trace
 from pyiceberg.catalog.rest import RestCatalog
 
+from lakehouse.definitions import BY_NAME
 from lakehouse.moments import Moment, snapshots_at
 from lakehouse.offsets import OffsetVector
 from lakehouse.query import load_table, run_query
@@ -85,7 +86,7 @@ def read_at(
         SnowflakeError: Snowflake does not answer, or refuses the tables as they are now.
         QueryError: the lake's reader does not take the statement.
     """
-    select = Select.of(sql)
+    select = Select.of(sql, BY_NAME)
     snapshots, offsets = snapshots_at({name: load_table(catalog, name) for name in select.tables}, moment)
     pins = {name: Pin(snapshot, moment.tag) for name, snapshot in snapshots.items()}
     with _tracer.start_as_current_span("snowflake.read_at") as span:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sqlglot import exp
 
 from lakehouse import moments
-from lakehouse.definitions import PAYMENTS, RAW, TRANSACTIONS
+from lakehouse.definitions import BY_NAME, PAYMENTS, RAW, TRANSACTIONS
 from lakehouse.moments import Moment
 from lakehouse.query import Result
 from snowflake_external import time_travel
@@ -37,8 +37,8 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")
         ("select p.amount from Curated . PAYMENTS p;", "select p.amount from <p> p"),
         ('SELECT 1 FROM "curated"."payments" AS p -- curated.payments', "SELECT 1 FROM <p> AS p"),
         (
-            "/* curated.payments */ WITH a AS (SELECT * FROM curated.payments) SELECT 'curated.payments' FROM a",
-            "/* curated.payments */ WITH a AS (SELECT * FROM <p>) SELECT 'curated.payments' FROM a",
+            "/* curated.payments */ WITH a AS (SELECT * FROM curated.payments) SELECT 'raw.x' FROM a",
+            "/* curated.payments */ WITH a AS (SELECT * FROM <p>) SELECT 'raw.x' FROM a",
         ),
         (
             "SELECT p.attributes:a.b.c FROM curated.payments p JOIN curated.transactions t USING (a)",
@@ -52,7 +52,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")
     ],
 )
 def test_every_table_that_is_named_is_read_at_its_version(sql: str, pinned: str) -> None:
-    assert Select.of(sql).at({PAYMENTS: "<p>", TRANSACTIONS: "<t>"}) == pinned
+    assert Select.of(sql, BY_NAME).at({PAYMENTS: "<p>", TRANSACTIONS: "<t>"}) == pinned
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_every_table_that_is_named_is_read_at_its_version(sql: str, pinned: str)
 )
 def test_what_might_read_something_else_is_refused(sql: str, said: str) -> None:
     with pytest.raises(WrongQuery, match=said):
-        Select.of(sql)
+        Select.of(sql, BY_NAME)
 
 
 @given(TEXT, TEXT)
@@ -79,7 +79,7 @@ def test_nothing_within_a_string_or_a_quoted_name_is_taken_for_a_table(text: str
     quoted = "'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
     alias = identifier(f"a{name}")
     sql = f"SELECT {quoted} AS {alias} FROM curated.payments"
-    assert Select.of(sql).at({PAYMENTS: "<p>"}) == f"SELECT {quoted} AS {alias} FROM <p>"
+    assert Select.of(sql, BY_NAME).at({PAYMENTS: "<p>"}) == f"SELECT {quoted} AS {alias} FROM <p>"
 
 
 @given(TEXT)
