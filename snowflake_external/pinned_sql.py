@@ -60,8 +60,8 @@ class Select:
     def of(cls, sql: str, known: Collection[str]) -> Select:
         """Take a statement apart. Raises WrongQuery if it does more than read, or what it reads is not plain.
 
-        `known` are the tables of the lake, as `schema.table`. Whatever is read must be read at its version: so
-        no table may be named in another way.
+        `known` are the tables of the lake, as `schema.table`. Whatever is read must be read at its version:
+        so no table may be named in another way.
         """
         tokens = [one for one in _TOKEN.finditer(sql) if one.lastgroup != "skip"]
         if tokens and tokens[-1][0] == ";":

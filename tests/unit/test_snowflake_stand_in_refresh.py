@@ -204,6 +204,21 @@ def test_a_privilege_that_is_taken_away_is_missed_at_every_use(lake: Lake) -> No
     assert lake.names() == ["a"]
 
 
+def test_a_privilege_that_is_lost_stalls_the_refresh_and_nothing_is_needed_once_it_is_back(
+    lake: Lake,
+) -> None:
+    make_trouble(lake.home, Trouble(denied=("LAKE",)))  # USAGE on the integration
+    lake.ask("ALTER ICEBERG TABLE payments SET AUTO_REFRESH = TRUE")
+    lake.account.registry.need("CATALOG INTEGRATION", ("LAKE",)).options["REFRESH_INTERVAL_SECONDS"] = 0
+    lake.account.refresher.start()
+    lake.publish("b")
+    until(lambda: lake.status()["executionState"] == "STALLED")
+    assert "Insufficient privileges" in lake.status()["invalidExecutionStateReason"]
+    make_trouble(lake.home, Trouble())
+    until(lambda: lake.names() == ["a", "b"])
+    until(lambda: lake.status()["executionState"] == "RUNNING")
+
+
 def test_a_suspended_warehouse_fails_queries_and_nothing_else(lake: Lake) -> None:
     make_trouble(lake.home, Trouble(suspended=("WH",)))
     assert lake.fails(NAMES).errno == 608
