@@ -37,10 +37,8 @@ def account(tmp_path: Path) -> Snowflake:
 
 def test_variables_are_settings_and_the_rest_stands_in_the_file(account: Snowflake, tmp_path: Path) -> None:
     settings = account.settings()
-    assert (settings.snowflake.account, settings.snowflake.user, settings.snowflake.role) == (
-        *("x-y", "robot"),
-        "R",
-    )
+    given = settings.snowflake
+    assert (given.account, given.user, given.role) == ("x-y", "robot", "R")
     assert settings.catalog.uri == "https://c"
     assert settings.home == tmp_path / "ours", "what is kept does not go into their folder"
 
@@ -64,7 +62,7 @@ def test_a_scratch_has_a_name_of_its_own_and_all_of_it_is_removed(
                 raise Unreachable("gone")
 
     monkeypatch.setattr(snowflakes, "Session", Session)
-    with pytest.raises(AssertionError, match="left behind in the account.*ROLE"), scratch(account) as one:
+    with pytest.raises(AssertionError, match=r"left behind in the account.*ROLE"), scratch(account) as one:
         assert one.prefix != account.prefix
         assert one.settings().snowflake.warehouse == f"{one.prefix}_READERS"
     assert all(one.prefix in text for text in dropped)
