@@ -32,6 +32,7 @@ from snowflake_external.time_travel import read_at
 from snowflake_external.watch import Refreshed, freshness_of, refresh
 
 _LOG = "snowflake/applied.jsonl"
+_FINDING = (1.0, 5.0, 15.0, 30.0)  # seconds that a linked database may take to find the lake's tables
 
 
 @click.group()
@@ -70,12 +71,14 @@ def apply_command(allow_destroy: bool, dry_run: bool, out: Output) -> None:
     def say(change: Change, number: int, count: int) -> None:
         out.log.print(f"{number + 1} of {count}: {change.action} {change.what}")
 
+    deployment = deployment_of(settings)
     with Session(login_of(settings), "snowflake apply") as session:
-        changes = planned(estate_of(deployment_of(settings)), session.ask)
+        changes = planned(estate_of(deployment), session.ask)
         if dry_run:
             done = split(changes, allow_destroy)
         else:
-            done = apply(changes, session.ask, settings.home / _LOG, allow_destroy, say)
+            pauses = _FINDING if deployment.linked else ()
+            done = apply(changes, session.ask, settings.home / _LOG, allow_destroy, say, pauses)
     value = {
         "dry_run": dry_run,
         "done": [change.to_json() for change in done.done],

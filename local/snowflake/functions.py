@@ -138,6 +138,18 @@ def _verify(arguments: _Arguments, account: Account, session: Session) -> str:
     return json.dumps({"success": True, "errorCode": "", "errorMessage": ""})
 
 
+def _link(arguments: _Arguments, account: Account, session: Session) -> str:
+    database = account.named("DATABASE", _argument(arguments, "0"), session)
+    if "LINKED_CATALOG" not in database.options:
+        raise answers.invalid(f"Database {database.full_name} is not a catalog-linked database.")
+    link = {key.lower(): value for key, value in database.options["LINKED_CATALOG"].items()}
+    said = {
+        "catalog_integration": link.pop("catalog"),
+        "external_volume": database.options["EXTERNAL_VOLUME"],
+    }
+    return json.dumps({**said, **link})
+
+
 def _ddl(arguments: _Arguments, account: Account, session: Session) -> str:
     """The statement that made a view or policy, which no ALTER changes but for comments."""
     kind, name = _argument(arguments, "0").upper(), Words(_argument(arguments, "1")).name()
@@ -206,6 +218,7 @@ def _domain(one: Attached) -> str:
 _SCALARS: dict[str, Callable[[_Arguments, Account, Session], str | None]] = {
     "SYSTEM$AUTO_REFRESH_STATUS": _status,
     "SYSTEM$VERIFY_CATALOG_INTEGRATION": _verify,
+    "SYSTEM$GET_CATALOG_LINKED_DATABASE_CONFIG": _link,
     "GET_DDL": _ddl,
 }
 _TABLES: dict[str, Callable[[_Arguments, Account, Session], Answer]] = {

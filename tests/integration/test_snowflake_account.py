@@ -147,6 +147,18 @@ def test_an_older_snapshot_reads_the_same_in_snowflake_and_in_the_lake(snowflake
         assert can, told["why"]
 
 
+def test_a_database_that_follows_the_catalog_serves_the_same_views(account: Snowflake) -> None:
+    with scratch(account.but(LINKED="true")) as snowflake:
+        snowflake.json("apply")
+        assert snowflake.plan() == []
+        snowflake.json("refresh", "--all")
+        assert snowflake.stale() == []
+        count = f"SELECT count(*) AS n FROM {PAYMENTS}"
+        expected = snowflake.own(count)
+        assert snowflake.ask(f"SELECT COUNT(*) FROM {snowflake.prefix}.PAYMENTS.PAYMENTS") == expected
+        assert snowflake.json("query", count)["rows"] == [list(expected[0])]
+
+
 def test_a_role_that_is_not_there_is_named_with_the_grant(snowflake: Snowflake) -> None:
     nobody = f"{snowflake.prefix}_NOBODY"
     refused = snowflake.but(ROLE=nobody).run("plan").exception

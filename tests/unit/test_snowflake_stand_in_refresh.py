@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from pyiceberg.catalog.sql import SqlCatalog
 
+from local.snowflake import linked
 from local.snowflake.trouble import Trouble, make_trouble
 from tests.stand_in import until
 from tests.unit.test_snowflake_stand_in import INTEGRATION, VOLUME, Snowflake
@@ -258,6 +259,43 @@ def test_a_slow_refresh_is_pending_meanwhile(lake: Lake) -> None:
     assert lake.names() == ["a"]
     make_trouble(lake.home, Trouble())
     until(lambda: lake.names() == ["a", "b"])
+
+
+LINKED = """CREATE DATABASE follows LINKED_CATALOG = (CATALOG = 'LAKE', ALLOWED_NAMESPACES = ('curated'),
+  ALLOWED_WRITE_OPERATIONS = NONE, SYNC_INTERVAL_SECONDS = 60), EXTERNAL_VOLUME = 'VOL' COMMENT = 'c'"""
+
+
+def test_a_linked_database_finds_its_tables_by_itself_and_holds_nothing_else(lake: Lake) -> None:
+    lake.ask(LINKED)
+    rows = 'SELECT name FROM follows."curated"."payments" ORDER BY 1'
+    assert lake.fails(rows).errno == 2003
+    linked.start(lake.account)
+    until(lambda: lake.ask("SHOW ICEBERG TABLES IN DATABASE follows"))
+    assert lake.names(rows) == ["a"]
+    assert lake.ask("SHOW DATABASES LIKE 'follows'")[0]["kind"] == "CATALOG-LINKED"
+    lake.ask("ALTER DATABASE follows UPDATE LINKED_CATALOG SET SYNC_INTERVAL_SECONDS = 90")
+    (told,) = lake.ask("SELECT SYSTEM$GET_CATALOG_LINKED_DATABASE_CONFIG('FOLLOWS') AS said")
+    assert json.loads(told["SAID"]) == {
+        "catalog_integration": "LAKE",
+        "external_volume": "VOL",
+        "allowed_namespaces": ["curated"],
+        "allowed_write_operations": "NONE",
+        "sync_interval_seconds": 90,
+    }
+    for sql in ("CREATE SCHEMA follows.own", 'CREATE VIEW follows."curated".v AS SELECT 1 AS k'):
+        assert "catalog-linked" in lake.fails(sql).raw_msg
+    again = Snowflake(lake.home)
+    again.ask("USE WAREHOUSE wh")
+    assert again.ask(rows) == [{"NAME": "a"}]
+    lake.ask("DROP DATABASE follows")
+    assert lake.fails(rows).errno == 2003
+
+
+def test_a_linked_database_needs_an_integration_a_volume_and_to_say_that_nobody_writes(lake: Lake) -> None:
+    assert lake.fails(LINKED.replace("'LAKE'", "'NONE'")).errno == 2003
+    assert lake.fails(LINKED.replace("'VOL'", "'NONE'")).errno == 2003
+    assert lake.fails(LINKED.replace("= NONE", "= ALL")).errno == 1003
+    assert "Missing option" in lake.fails(LINKED.replace("ALLOWED_WRITE_OPERATIONS = NONE,", "")).raw_msg
 
 
 def test_columns_are_described_with_their_types_in_iceberg(lake: Lake) -> None:
