@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 
+from snowflake_external.ddl import GRANTED_ON
 from snowflake_external.errors import Denied, Missing, SnowflakeError
 
 _MISSING = frozenset({2003, 2043})
@@ -23,16 +24,18 @@ _INTEGRATION = re.compile(r"catalog integration '?\"?([\w$.]+)", re.IGNORECASE)
 _NAME = r"""(?P<name>"(?:[^"]|"")+"(?:\."(?:[^"]|"")+")*)"""
 # What a statement takes, by how it begins; the first that fits. Names are those of `sql.identifier`.
 _TAKES = tuple(
-    (re.compile(pattern.replace("NAME", _NAME), re.DOTALL), takes)
+    (re.compile(pattern.replace("NAME", _NAME), re.DOTALL | re.IGNORECASE), takes)
     for pattern, takes in (
         (r"ALTER ICEBERG TABLE NAME REFRESH", "OWNERSHIP ON TABLE {name}"),
         (r"(?:WITH|SELECT)\b.*?NAME", "SELECT ON TABLE {name}"),
+        (r"CREATE RESOURCE MONITOR ", "ROLE ACCOUNTADMIN"),  # no privilege is enough
         (r"CREATE (?:OR REPLACE )?(?:SECURE )?(?P<kind>[A-Z ]+?) (?:IF NOT EXISTS )?NAME", ""),
         (r"(?:ALTER|DROP) (?P<kind>[A-Z ]+?) (?:IF EXISTS )?NAME", "OWNERSHIP ON {kind} {name}"),
         (r"COMMENT ON (?P<kind>[A-Z ]+?) NAME", "OWNERSHIP ON {kind} {name}"),
         (r"(?:GRANT|REVOKE) .* ON (?P<kind>[A-Z ]+?) NAME", "OWNERSHIP ON {kind} {name}"),
         (r"(?:GRANT|REVOKE) ", "MANAGE GRANTS ON ACCOUNT"),
-        (r"(?:SHOW|DESCRIBE) (?P<kind>[A-Z ]+?) NAME", "USAGE ON {kind} {name}"),
+        (r"SHOW [A-Z ]+ IN (?P<kind>DATABASE|SCHEMA) NAME", "USAGE ON {kind} {name}"),
+        (r"DESCRIBE (?P<kind>[A-Z ]+?) NAME", "USAGE ON {kind} {name}"),
     )
 )
 # Where something is made: it takes CREATE on what it will be in.
@@ -79,7 +82,10 @@ def grant_for(statement: str) -> str | None:
     for pattern, takes in _TAKES:
         if found := pattern.match(statement.strip()):
             parts = found.groupdict()
-            return takes.format(**parts) if takes else _creating(parts["kind"], parts["name"])
+            kind = str(parts.get("kind")).upper()
+            if not takes:
+                return _creating(kind, parts["name"])
+            return takes.format_map(parts | {"kind": GRANTED_ON.get(kind, kind)})
     return None
 
 
