@@ -108,7 +108,9 @@ class Session:
             return Rows(columns, [tuple(row) for row in cursor.fetchall()])
 
     @contextmanager
-    def _executed(self, text: str, parameters: Sequence[Any], kind: type[SnowflakeCursor]) -> Iterator[Any]:
+    def _executed(
+        self, text: str, parameters: Sequence[Any], kind: type[SnowflakeCursor | DictCursor]
+    ) -> Iterator[Any]:
         with _TRACER.start_as_current_span("snowflake.query", attributes={"db.system.name": "snowflake"}):
             try:
                 with self._connection.cursor(kind) as cursor:

@@ -32,7 +32,8 @@ _tracer = trace.get_tracer(__name__)
 class Asks(Protocol):
     """A session of Snowflake (`session.py`)."""
 
-    ask: Ask
+    @property
+    def ask(self) -> Ask: ...
 
     def fetch(self, text: str) -> Rows: ...
 

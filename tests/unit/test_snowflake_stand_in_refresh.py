@@ -126,7 +126,7 @@ def test_an_account_may_lack_versions(lake: Lake) -> None:
         "SELECT * FROM payments AT (VERSION_TAG => 'main')",
         "SELECT * FROM TABLE(GET_TABLE_VERSION_REFS('d.s.payments'))",
     ):
-        assert lake.fails(sql).raw_msg.startswith("SQL compilation error:"), sql
+        assert str(lake.fails(sql).raw_msg).startswith("SQL compilation error:"), sql
     assert lake.names() == ["a"]
 
 
@@ -283,7 +283,7 @@ def test_a_linked_database_finds_its_tables_by_itself_and_holds_nothing_else(lak
         "sync_interval_seconds": 90,
     }
     for sql in ("CREATE SCHEMA follows.own", 'CREATE VIEW follows."curated".v AS SELECT 1 AS k'):
-        assert "catalog-linked" in lake.fails(sql).raw_msg
+        assert "catalog-linked" in str(lake.fails(sql).raw_msg)
     again = Snowflake(lake.home)
     again.ask("USE WAREHOUSE wh")
     assert again.ask(rows) == [{"NAME": "a"}]
@@ -295,7 +295,8 @@ def test_a_linked_database_needs_an_integration_a_volume_and_to_say_that_nobody_
     assert lake.fails(LINKED.replace("'LAKE'", "'NONE'")).errno == 2003
     assert lake.fails(LINKED.replace("'VOL'", "'NONE'")).errno == 2003
     assert lake.fails(LINKED.replace("= NONE", "= ALL")).errno == 1003
-    assert "Missing option" in lake.fails(LINKED.replace("ALLOWED_WRITE_OPERATIONS = NONE,", "")).raw_msg
+    lacking = lake.fails(LINKED.replace("ALLOWED_WRITE_OPERATIONS = NONE,", ""))
+    assert "Missing option" in str(lacking.raw_msg)
 
 
 def test_columns_are_described_with_their_types_in_iceberg(lake: Lake) -> None:
