@@ -39,7 +39,7 @@ def planned(estate: Estate, ask: Ask) -> tuple[Change, ...]:
     keys = [resource.key for resource in estate.resources]
     found = {key: facts for key in keys if (facts := account.facts(key)) is not None}
     has = {grant for role in estate.roles for grant in account.grants(role)}
-    return plan(estate, found, has, tuple(account.ours(keys)))
+    return plan(estate, found, has, tuple(key for key in account.ours(keys) if estate.owns(key)))
 
 
 def split(changes: Sequence[Change], allow_destroy: bool) -> Applied:

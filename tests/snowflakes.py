@@ -93,7 +93,8 @@ class Snowflake:
 @contextmanager
 def scratch(account: Snowflake) -> Iterator[Snowflake]:
     """An account where all that is made has a name of its own; it is removed, whatever happens."""
-    prefix = f"PAYWAVE_TEST_{datetime.now(UTC):%Y%m%d_%H%M%S}_{secrets.token_hex(3).upper()}"
+    # It does not begin as another prefix does: else that one's plan would take all of this for its own.
+    prefix = f"SCRATCH_{datetime.now(UTC):%Y%m%d_%H%M%S}_{secrets.token_hex(3).upper()}"
     snowflake = account.but(PREFIX=prefix, WAREHOUSE=f"{prefix}_READERS")
     try:
         yield snowflake

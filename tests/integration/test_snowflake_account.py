@@ -147,6 +147,13 @@ def test_an_older_snapshot_reads_the_same_in_snowflake_and_in_the_lake(snowflake
         assert can, told["why"]
 
 
+def test_two_in_one_account_leave_each_other_alone(account: Snowflake, snowflake: Snowflake) -> None:
+    with scratch(account) as other:
+        assert {action for action, _ in other.plan()} == {"create", "grant"}
+        other.json("apply", "--allow-destroy")
+        assert snowflake.plan() == []
+
+
 def test_a_database_that_follows_the_catalog_serves_the_same_views(account: Snowflake) -> None:
     with scratch(account.but(LINKED="true")) as snowflake:
         snowflake.json("apply")

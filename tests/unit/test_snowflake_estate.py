@@ -186,6 +186,13 @@ def test_what_is_ours_and_wanted_no_longer_goes_last_and_what_stands_on_it_first
     ]
 
 
+def test_an_estate_leaves_what_another_has_in_the_same_account_alone() -> None:
+    estate = estate_of(DEPLOYMENTS["oauth"])
+    names = ("PAYWAVE", "PAYWAVE_LAKE", "SCRATCH_1", "SCRATCH_1_LAKE", "PAYWAVES")
+    owned = [name for name in names if estate.owns(Key(Kind.DATABASE, (name,)))]
+    assert owned == ["PAYWAVE", "PAYWAVE_LAKE"]
+
+
 def test_a_grant_that_nobody_stated_is_revoked() -> None:
     estate = estate_of(DEPLOYMENTS["oauth"])
     found = as_it_should_be(estate)
