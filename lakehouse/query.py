@@ -87,7 +87,7 @@ def run_query(
             names = _tables_of(connection, sql)
             views = [name for name in names if name in _OWN_VIEWS]
             read = {_OWN_VIEWS[name][0] if name in views else name for name in names}
-            tables = {name: _load(catalog, name) for name in sorted(read)}
+            tables = {name: load_table(catalog, name) for name in sorted(read)}
             snapshots, vector = snapshots_at(tables, moment)
             if reader == "duckdb":
                 attach(connection, properties)
@@ -105,6 +105,17 @@ def run_query(
             return Result([c[0] for c in cursor.description], cursor.fetchall(), snapshots, vector)
         except duckdb.Error as error:
             raise QueryError(f"the query failed: {error}", "tables are named schema.table") from None
+
+
+def load_table(catalog: RestCatalog, name: str) -> Table:
+    """Load a table that a query names as `schema.table`; raises QueryError, listing what there is."""
+    try:
+        table: Table = catalog.load_table(name)
+    except NoSuchTableError:
+        known = [".".join(t) for space in catalog.list_namespaces() for t in catalog.list_tables(space)]
+        listed = ", ".join(sorted([*known, *_OWN_VIEWS]))
+        raise QueryError(f"there is no table {name}", f"there are: {listed}") from None
+    return table
 
 
 def attach(connection: duckdb.DuckDBPyConnection, properties: Mapping[str, str]) -> None:
@@ -155,16 +166,6 @@ def _tables_of(connection: duckdb.DuckDBPyConnection, sql: str) -> list[str]:
         raise QueryError("one SELECT is wanted: `paywave query` only reads", "see `paywave query --help`")
     named = connection.get_table_names(sql, qualified=True)  # one with an alias is `schema.table AS alias`
     return sorted({name for name in (text.partition(" AS ")[0] for text in named) if name.count(".") == 1})
-
-
-def _load(catalog: RestCatalog, name: str) -> Table:
-    try:
-        table: Table = catalog.load_table(name)
-    except NoSuchTableError:
-        known = [".".join(t) for space in catalog.list_namespaces() for t in catalog.list_tables(space)]
-        listed = ", ".join(sorted([*known, *_OWN_VIEWS]))
-        raise QueryError(f"there is no table {name}", f"there are: {listed}") from None
-    return table
 
 
 def _secret(properties: Mapping[str, str]) -> str:

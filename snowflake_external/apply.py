@@ -6,13 +6,14 @@ Belongs here: that. Does not: deciding (`plan.py`), the connection (`session.py`
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from snowflake_external.errors import SnowflakeError
+from snowflake_external.errors import Missing, SnowflakeError
 from snowflake_external.existing import Account, Ask
 from snowflake_external.plan import Change, plan
 from snowflake_external.resources import Estate
@@ -38,7 +39,7 @@ def planned(estate: Estate, ask: Ask) -> tuple[Change, ...]:
     keys = [resource.key for resource in estate.resources]
     found = {key: facts for key in keys if (facts := account.facts(key)) is not None}
     has = {grant for role in estate.roles for grant in account.grants(role)}
-    return plan(estate, found, has, tuple(account.ours(keys)))
+    return plan(estate, found, has, tuple(key for key in account.ours(keys) if estate.owns(key)))
 
 
 def split(changes: Sequence[Change], allow_destroy: bool) -> Applied:
@@ -53,8 +54,13 @@ def apply(
     log: Path,
     allow_destroy: bool = False,
     on_change: OnChange | None = None,
+    pauses: Sequence[float] = (),
+    sleep: Callable[[float], None] = time.sleep,
 ) -> Applied:
     """Make changes in their order; each is written to `log` (JSON lines) when it is done.
+
+    A change that finds something missing is made again after each of the pauses (seconds): a database that
+    follows the catalog is made before it has found the tables.
 
     Raises NotAll, which names the change that failed and how many stand.
     """
@@ -63,8 +69,7 @@ def apply(
         if on_change is not None:
             on_change(change, number, len(asked.done))
         try:
-            for statement in change.statements:
-                ask(statement.text)
+            _make(change, ask, pauses, sleep)
         except SnowflakeError as error:
             message = (
                 f"{change.action} {change.what} failed: {error} ({number} of {len(asked.done)} changes stand)"
@@ -72,6 +77,18 @@ def apply(
             raise NotAll(message, error.hint) from error
         _write(log, change)
     return asked
+
+
+def _make(change: Change, ask: Ask, pauses: Sequence[float], sleep: Callable[[float], None]) -> None:
+    for pause in (*pauses, None):
+        try:
+            for statement in change.statements:
+                ask(statement.text)
+            return
+        except Missing:
+            if pause is None:
+                raise
+            sleep(pause)
 
 
 def recorded(log: Path) -> Iterator[dict[str, Any]]:

@@ -140,9 +140,9 @@ def _comment(resource: Resource) -> str:
 def _privilege(given: Grant) -> str:
     if given.on.kind is Kind.ROLE:
         return f"ROLE {name_of(given.on)}"
-    kind = _ON.get(given.on.kind, given.on.kind)
+    kind = GRANTED_ON.get(given.on.kind, given.on.kind)
     return f"{given.privilege} ON {kind} {name_of(given.on)}"
 
 
 # Privileges are granted on the broader kind.
-_ON = {Kind.CATALOG: "INTEGRATION", Kind.ICEBERG_TABLE: "TABLE"}
+GRANTED_ON: Mapping[str, str] = {Kind.CATALOG: "INTEGRATION", Kind.ICEBERG_TABLE: "TABLE"}

@@ -113,7 +113,8 @@ class Deployment:
     """One place in Snowflake.
 
     Args:
-        prefix: begins the name of every object of the account: `PAYWAVE`, in a scratch run something else.
+        prefix: begins the name of every object of the account: `PAYWAVE`, in a scratch run something else. Of
+            two in one account, none may begin with the other and an underscore.
         linked: one database that follows the catalog by itself, rather than a table each.
         refresh_s: how often Snowflake asks the catalog for news, in seconds: 30 at the least.
         credits_per_month: what readers may use; their warehouse is suspended then.

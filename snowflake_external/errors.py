@@ -28,3 +28,7 @@ class Unreachable(SnowflakeError):
 
 class Missing(SnowflakeError):
     """An object does not exist, or the role may not know of it: Snowflake says the same of both."""
+
+
+class WrongQuery(SnowflakeError):
+    """A statement that does more than read, or whose tables cannot be told from its text."""

@@ -64,7 +64,7 @@ def estate_of(deployment: Deployment) -> Estate:
         *_governance(names),
         *(_view(view, names) for view in views()),
     ]
-    return Estate(tuple(resources), tuple(_grants(names)))
+    return Estate(tuple(resources), tuple(_grants(names)), deployment.prefix)
 
 
 def _account(deployment: Deployment, names: Names) -> Iterator[Resource]:

@@ -83,10 +83,15 @@ class Grant:
 
 @dataclass(frozen=True)
 class Estate:
-    """All that Snowflake should have of the lake."""
+    """All that Snowflake should have of the lake; `prefix` begins every name."""
 
     resources: tuple[Resource, ...]
     grants: tuple[Grant, ...]
+    prefix: str
+
+    def owns(self, key: Key) -> bool:
+        """Whether an object is in this estate's names: an account may have another's, with the same mark."""
+        return key.name[0] == self.prefix or key.name[0].startswith(f"{self.prefix}_")
 
     @property
     def roles(self) -> tuple[str, ...]:

@@ -6,24 +6,22 @@ Belongs here: the connector. Does not: any statement but those it is given.
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import snowflake.connector
 from opentelemetry import trace
 from snowflake.connector import DictCursor
-from snowflake.connector.errors import DatabaseError, Error
+from snowflake.connector.cursor import SnowflakeCursor
+from snowflake.connector.errors import DatabaseError, Error, OperationalError
 
-from snowflake_external.errors import Denied, Missing, SnowflakeError, Unreachable
+from snowflake_external.errors import Denied, SnowflakeError, Unreachable
+from snowflake_external.refusals import refusal
 
-_MISSING = frozenset({2003, 2043})
-_DENIED = frozenset({3001, 3003})
-_NO_WAREHOUSE = frozenset({606, 90073})
-_QUOTED = re.compile(r"'[^']*'")
 _TRACER = trace.get_tracer(__name__)
 
 
@@ -75,6 +73,13 @@ class Login:
         return {name: value for name, value in given.items() if value is not None}
 
 
+class Rows(NamedTuple):
+    """The result of a query."""
+
+    columns: list[str]
+    rows: list[tuple[Any, ...]]
+
+
 class Session:
     """One session; a context manager. Whatever it sends carries a tag that says which command sent it.
 
@@ -93,13 +98,26 @@ class Session:
 
     def ask(self, text: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """Run a statement; rows by lower-case column name. Values go by parameters, never into the text."""
+        with self._executed(text, parameters, DictCursor) as cursor:
+            return [_lower(row) for row in cursor.fetchall()]
+
+    def fetch(self, text: str) -> Rows:
+        """Run a query; its rows in order, and the names of its columns in lower case, which may repeat."""
+        with self._executed(text, (), SnowflakeCursor) as cursor:
+            columns = [str(column.name).lower() for column in cursor.description]
+            return Rows(columns, [tuple(row) for row in cursor.fetchall()])
+
+    @contextmanager
+    def _executed(
+        self, text: str, parameters: Sequence[Any], kind: type[SnowflakeCursor | DictCursor]
+    ) -> Iterator[Any]:
         with _TRACER.start_as_current_span("snowflake.query", attributes={"db.system.name": "snowflake"}):
             try:
-                with self._connection.cursor(DictCursor) as cursor:
+                with self._connection.cursor(kind) as cursor:
                     cursor.execute(text, tuple(parameters) or None)
-                    return [_lower(row) for row in cursor.fetchall()]
+                    yield cursor
             except Error as error:
-                raise translated(error, text, self._login.role) from None
+                raise _translated(error, text, self._login) from None
 
     def __enter__(self) -> Self:
         return self
@@ -110,24 +128,11 @@ class Session:
         self._connection.close()
 
 
-def translated(error: Error, text: str, role: str | None) -> SnowflakeError:
-    """Say what Snowflake refused, of which object, and which grant or setting mends it."""
+def _translated(error: Error, text: str, login: Login) -> SnowflakeError:
     said = " ".join(str(error.raw_msg or error).split())
-    who = f"role {role}" if role else "the user's default role"
-    if not isinstance(error, DatabaseError):
+    if isinstance(error, OperationalError) or not isinstance(error, DatabaseError):
         return Unreachable(f"Snowflake did not answer: {said}", "nothing was lost; try again")
-    if error.errno in _NO_WAREHOUSE:
-        return Denied(
-            f"no warehouse runs for {who}: {said}", "resume it, or grant USAGE ON WAREHOUSE to the role"
-        )
-    if error.errno in _MISSING:
-        return Missing(
-            f"{who} finds no such object: {said}",
-            "`paywave snowflake plan` says whether it is missing; else the role lacks USAGE on what it is in",
-        )
-    if error.errno in _DENIED or "nsufficient privileges" in said:
-        return Denied(f"{who} may not: {said}", f"grant it what this takes: {_QUOTED.sub('…', text)[:120]}")
-    return SnowflakeError(f"Snowflake refused a statement: {said}", f"it was: {_QUOTED.sub('…', text)[:120]}")
+    return refusal(error.errno, said, text, login.role, login.warehouse)
 
 
 def _login_failed(login: Login, error: Error) -> SnowflakeError:
@@ -135,10 +140,10 @@ def _login_failed(login: Login, error: Error) -> SnowflakeError:
     where = login.host or login.account
     # the number is the same for both: only the text tells a refusal from an address where nobody is
     if isinstance(error, DatabaseError) and "Could not connect" not in said:
-        return Denied(
-            f"{where} refused the login of {login.user}: {said}",
-            "see whether the user has this key (DESCRIBE USER … RSA_PUBLIC_KEY_FP) and the role",
-        )
+        hint = "see whether the user has this key (DESCRIBE USER … RSA_PUBLIC_KEY_FP)"
+        if login.role and login.role.lower() in said.lower():
+            hint = f"GRANT ROLE {login.role} TO USER {login.user}, or set snowflake.role to one that it has"
+        return Denied(f"{where} refused the login of {login.user}: {said}", hint)
     return Unreachable(f"cannot reach {where}: {said}", "see snowflake.account and snowflake.host")
 
 

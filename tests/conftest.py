@@ -25,9 +25,12 @@ from streaming.topics import ensure_topics
 from tests.pipeline import Pipeline
 from tests.stacks import quick_home
 
-# Where jars are cached and pictures go, how long fault tests run and on what seed, is for the caller to say.
+# Where jars are cached and pictures go, how long fault tests run and on what seed, and which account of
+# Snowflake tests may use, is for the caller to say.
 _KEPT = {"PAYWAVE_CACHE", "PAYWAVE_LONG_FAULTS", "PAYWAVE_SCREENSHOTS", "PAYWAVE_TEST_SEED"}
-for _name in [name for name in os.environ if name.startswith("PAYWAVE_") and name not in _KEPT]:
+_LIVE = "PAYWAVE_LIVE_SNOWFLAKE_"
+_GIVEN = {name for name in os.environ if name.startswith("PAYWAVE_") and not name.startswith(_LIVE)}
+for _name in _GIVEN - _KEPT:
     del os.environ[_name]
 
 # A loaded machine is slow: no property is judged by the time it takes. A failure says how to repeat it.

@@ -1,4 +1,4 @@
-"""`paywave snowflake`: what Snowflake should have of the lake, made and watched.
+"""`paywave snowflake`: what Snowflake should have of the lake, made, watched and read.
 
 Belongs here: options, what settings mean there, how results look. Does not: the work (`snowflake_external/`).
 """
@@ -18,7 +18,9 @@ from rich.table import Table
 from assets.snowflake_account import deployment_of, login_of
 from cli.context import catalog_of
 from cli.output import Output, with_output
+from cli.reading import as_json, print_rows, with_moment
 from config.settings import load_settings
+from lakehouse.moments import Moment
 from snowflake_external.apply import Applied, apply, planned, split
 from snowflake_external.cost import Estimate, Rates, billed, estimate, most_per_month
 from snowflake_external.estate import estate_of
@@ -26,9 +28,11 @@ from snowflake_external.freshness import RUNBOOK, Freshness
 from snowflake_external.plan import Change
 from snowflake_external.session import Session
 from snowflake_external.terraform import configuration
+from snowflake_external.time_travel import read_at
 from snowflake_external.watch import Refreshed, freshness_of, refresh
 
 _LOG = "snowflake/applied.jsonl"
+_FINDING = (1.0, 5.0, 15.0, 30.0)  # seconds that a linked database may take to find the lake's tables
 
 
 @click.group()
@@ -67,12 +71,14 @@ def apply_command(allow_destroy: bool, dry_run: bool, out: Output) -> None:
     def say(change: Change, number: int, count: int) -> None:
         out.log.print(f"{number + 1} of {count}: {change.action} {change.what}")
 
+    deployment = deployment_of(settings)
     with Session(login_of(settings), "snowflake apply") as session:
-        changes = planned(estate_of(deployment_of(settings)), session.ask)
+        changes = planned(estate_of(deployment), session.ask)
         if dry_run:
             done = split(changes, allow_destroy)
         else:
-            done = apply(changes, session.ask, settings.home / _LOG, allow_destroy, say)
+            pauses = _FINDING if deployment.linked else ()
+            done = apply(changes, session.ask, settings.home / _LOG, allow_destroy, say, pauses)
     value = {
         "dry_run": dry_run,
         "done": [change.to_json() for change in done.done],
@@ -115,6 +121,29 @@ def refresh_command(all_of_them: bool, dry_run: bool, out: Output) -> None:
     out.result(value, lambda console: _print_refreshed(console, due, done))
     if any(one.error for one in done):
         raise SystemExit(1)
+
+
+@snowflake.command()
+@click.argument("sql")
+@with_moment
+@with_output
+def query(sql: str, moment: Moment, out: Output) -> None:
+    """Run one SELECT in Snowflake on the tables as they were, tables as schema.table.
+
+    The lake says which snapshots are meant. Where Snowflake cannot read them, DuckDB reads them in the lake,
+    in its own SQL; the result says which way was taken, and why.
+
+    \b
+    paywave snowflake query "SELECT count(*) FROM curated.payments" --snapshot curated.payments=ID
+    """
+    settings = load_settings()
+    catalog, properties = catalog_of(settings), settings.catalog_properties()
+    with Session(login_of(settings), "snowflake query") as session:
+        reading = read_at(deployment_of(settings), catalog, properties, session, sql, moment)
+    told = {"way": reading.way.value, "why": reading.why, "statement": reading.statement}
+    out.result({**told, **as_json(reading)}, lambda console: print_rows(console, reading))
+    if not out.as_json:
+        out.log.print(f"read by {reading.way}: {reading.why}", markup=False)
 
 
 @snowflake.command()

@@ -17,6 +17,7 @@ import uvicorn
 
 from config.settings import load_settings
 from local.services.base import HOST, write_private
+from local.snowflake import linked
 from local.snowflake.account import Account
 from local.snowflake.registry import Entry
 from local.snowflake.server import application
@@ -42,6 +43,7 @@ def main() -> None:
         account.registry.save()
     password = _password(given.home, given.port)
     account.refresher.start()
+    linked.start(account)
     server = application(account, _USER, password)
     uvicorn.run(server, host=HOST, port=given.port, log_level="warning", timeout_graceful_shutdown=_GRACE_S)
 

@@ -76,6 +76,12 @@ def exists(name: str) -> ProgrammingError:
     return ProgrammingError(text, errno=2002, sqlstate="42710")
 
 
+def not_kept(table: str) -> ProgrammingError:
+    """There is no such version of a table, or none from that time."""
+    text = f"SQL compilation error:\nTime travel data is not available for table {table}."
+    return ProgrammingError(text, errno=707, sqlstate="02000")
+
+
 def denied(kind: str, name: str) -> ProgrammingError:
     """The role lacks a privilege; Snowflake names the object without its schema."""
     own = name.rpartition(".")[2]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from snowflake.connector.errors import ProgrammingError
@@ -19,7 +19,8 @@ from local.snowflake.answers import Answer
 from local.snowflake.arrays import with_arrays
 from local.snowflake.kinds import ALIASES
 from local.snowflake.refresh import AUTOMATED, status_of
-from local.snowflake.registry import Attached, Entry
+from local.snowflake.registry import Attached
+from local.snowflake.versions import refs, snapshot_of
 from local.snowflake.words import Name, Words
 
 _Arguments = dict[str, str]
@@ -79,7 +80,7 @@ def _relation(table: exp.Table, account: Account, session: Session) -> None:
         return
     if entry.kind != "ICEBERG TABLE":
         raise answers.unsupported("AT or BEFORE on anything but an Iceberg table")
-    older = account.refresher.version(entry, _snapshot(entry, when))
+    older = account.refresher.version(entry, snapshot_of(entry, when, account))
     alias = table.args.get("alias") or exp.TableAlias(this=exp.to_identifier(table.name))
     table.replace(_table(older, alias))
 
@@ -87,33 +88,6 @@ def _relation(table: exp.Table, account: Account, session: Session) -> None:
 def _table(name: Name, alias: exp.Expr | None) -> exp.Table:
     catalog, db, this = (exp.to_identifier(part, quoted=True) for part in name)
     return exp.Table(catalog=catalog, db=db, this=this, alias=alias)
-
-
-def _snapshot(entry: Entry, when: exp.Expr) -> int:
-    """The snapshot that AT means, among those that were refreshed."""
-    kind, wanted = str(when.args["kind"]).upper(), when.expression
-    literal = wanted.this if isinstance(wanted, exp.Cast) else wanted
-    if str(when.this).upper() != "AT" or not isinstance(literal, exp.Literal):
-        raise answers.unsupported("time travel but by AT and a constant")
-    if kind == "VERSION" and literal.is_string:
-        found = entry.state.get("refs", {}).get(literal.this)
-    elif kind == "VERSION":
-        found = int(literal.this)
-    elif kind == "TIMESTAMP":
-        found = _at_time(entry, datetime.fromisoformat(literal.this))
-    else:
-        raise answers.unsupported(f"AT ({kind} => …)")
-    if found is None:
-        raise answers.invalid(f"Time travel data is not available for table {entry.name[-1]}.")
-    return int(found)
-
-
-def _at_time(entry: Entry, moment: datetime) -> int | None:
-    """What readers saw then: the snapshot of the last refresh before that moment."""
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    rows = entry.state.get("history", [])
-    seen = [row for row in rows if datetime.fromisoformat(row["refreshed_on"]) <= moment]
-    return int(seen[-1]["snapshot"]) if seen and seen[-1]["snapshot"] else None
 
 
 def _replaced(node: exp.Expr, account: Account, session: Session) -> exp.Expr:
@@ -164,6 +138,18 @@ def _verify(arguments: _Arguments, account: Account, session: Session) -> str:
     return json.dumps({"success": True, "errorCode": "", "errorMessage": ""})
 
 
+def _link(arguments: _Arguments, account: Account, session: Session) -> str:
+    database = account.named("DATABASE", _argument(arguments, "0"), session)
+    if "LINKED_CATALOG" not in database.options:
+        raise answers.invalid(f"Database {database.full_name} is not a catalog-linked database.")
+    link = {key.lower(): value for key, value in database.options["LINKED_CATALOG"].items()}
+    said = {
+        "catalog_integration": link.pop("catalog"),
+        "external_volume": database.options["EXTERNAL_VOLUME"],
+    }
+    return json.dumps({**said, **link})
+
+
 def _ddl(arguments: _Arguments, account: Account, session: Session) -> str:
     """The statement that made a view or policy, which no ALTER changes but for comments."""
     kind, name = _argument(arguments, "0").upper(), Words(_argument(arguments, "1")).name()
@@ -187,6 +173,10 @@ def _history(arguments: _Arguments, account: Account, session: Session) -> Answe
         for row in reversed(entry.state.get("history", []))
     ]
     return Answer(_HISTORY, rows)
+
+
+def _refs(arguments: _Arguments, account: Account, session: Session) -> Answer:
+    return refs(account.named("ICEBERG TABLE", _argument(arguments, "0"), session), account)
 
 
 def _policies(arguments: _Arguments, account: Account, session: Session) -> Answer:
@@ -228,10 +218,12 @@ def _domain(one: Attached) -> str:
 _SCALARS: dict[str, Callable[[_Arguments, Account, Session], str | None]] = {
     "SYSTEM$AUTO_REFRESH_STATUS": _status,
     "SYSTEM$VERIFY_CATALOG_INTEGRATION": _verify,
+    "SYSTEM$GET_CATALOG_LINKED_DATABASE_CONFIG": _link,
     "GET_DDL": _ddl,
 }
 _TABLES: dict[str, Callable[[_Arguments, Account, Session], Answer]] = {
     "ICEBERG_TABLE_SNAPSHOT_REFRESH_HISTORY": _history,
+    "GET_TABLE_VERSION_REFS": _refs,
     "POLICY_REFERENCES": _policies,
     "TAG_REFERENCES": _tags,
 }

@@ -45,6 +45,12 @@ _REST_AUTHENTICATION = {
     "SIGV4_SIGNING_REGION": _TEXT,
     "SIGV4_EXTERNAL_ID": _TEXT,
 }
+_LINKED_CATALOG = {
+    "CATALOG": _TEXT,
+    "ALLOWED_NAMESPACES": list,
+    "ALLOWED_WRITE_OPERATIONS": ("NONE",),  # the default, ALL, would let readers change the lake
+    "SYNC_INTERVAL_SECONDS": _INT,
+}
 SECRETS = ("OAUTH_CLIENT_SECRET", "BEARER_TOKEN")
 _SIZES = ("XSMALL", "X-SMALL", "SMALL", "MEDIUM", "LARGE", "XLARGE", "XXLARGE", "XXXLARGE")
 
@@ -123,7 +129,9 @@ _ALL = (
         "DATABASE",
         1,
         "created_on name is_default:N is_current:N origin owner comment options retention_time:1 "
-        "kind:STANDARD budget owner_role_type",
+        "kind budget owner_role_type",
+        {"LINKED_CATALOG": _LINKED_CATALOG, "EXTERNAL_VOLUME": _TEXT, **_COMMENT},
+        fixed=("LINKED_CATALOG", "EXTERNAL_VOLUME"),
         privileges="USAGE MONITOR MODIFY CREATE_SCHEMA CREATE_DATABASE_ROLE",
     ),
     Kind(

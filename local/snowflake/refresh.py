@@ -114,6 +114,11 @@ class Refresher:
         """The name under which an older snapshot is read; never one that was not refreshed yet."""
         return self._engine.show_version(entry.name, self._current(entry), snapshot)
 
+    def metadata(self, entry: Entry) -> dict[str, Any]:
+        """A table's metadata, as Iceberg writes it, at the last refresh."""
+        found: dict[str, Any] = json.loads(self._current(entry).read_text(encoding="utf-8"))
+        return found
+
     def forget(self, entry: Entry) -> None:
         """Remove what was kept of a table that was dropped."""
         for copy in entry.state.get("copies", []):
@@ -175,7 +180,6 @@ def _facts(table: Table) -> dict[str, Any]:
         "format": table.format_version,
         "snapshot": snapshot.snapshot_id if snapshot else None,
         "types": {one.name.upper(): (str(one.field_type), one.required) for one in table.schema().fields},
-        "refs": {name: ref.snapshot_id for name, ref in table.metadata.refs.items()},
     }
 
 

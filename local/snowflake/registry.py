@@ -1,6 +1,6 @@
 """Which objects there are, who was granted what, what is attached to what; kept in one file.
 
-Belongs here: the state and its file. Does not: statements (`statements.py`), the tables' rows (`tables.py`).
+Belongs here: the state and its file. Does not: statements (`statements.py`), the tables' rows (`engine.py`).
 """
 
 from __future__ import annotations

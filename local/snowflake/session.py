@@ -112,20 +112,10 @@ class Cursor(FakeSnowflakeCursor):
 
 def _parsed(sql: str) -> exp.Expr:
     try:
-        return sqlglot.parse_one(_with_tags(sql), read="snowflake")
+        return sqlglot.parse_one(sql, read="snowflake")
     except sqlglot.errors.SqlglotError as error:
         plain = str(error).replace("\x1b[4m", "").replace("\x1b[0m", "")
         raise answers.syntax_error(plain.splitlines()[0] if plain else "syntax error") from None
-
-
-def _with_tags(sql: str) -> str:
-    """sqlglot does not know VERSION_TAG; a version that is a string is one."""
-    words = Words(sql)
-    for at, token in reversed(list(enumerate(words.tokens))):
-        if token.text.upper() == "VERSION_TAG" and token.kind == "word" and words.peek(at + 1) == "=>":
-            sql = f"{words.sql[: token.start]}VERSION{words.sql[token.start + len(token.text) :]}"
-            words = Words(sql)
-    return sql
 
 
 def _check(statement: exp.Expr) -> None:

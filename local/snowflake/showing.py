@@ -104,6 +104,7 @@ _SPECIAL: dict[str, Callable[[Entry, Account], Any]] = {
     "schema_name": lambda entry, _: entry.name[1],
     "owner": lambda entry, _: entry.owner,
     "owner_role_type": lambda *_: "ROLE",
+    "kind": lambda entry, _: "CATALOG-LINKED" if "LINKED_CATALOG" in entry.options else "STANDARD",
     "comment": lambda entry, _: entry.options.get("COMMENT", ""),
     "auto_refresh_status": lambda entry, _: status_of(entry),
     "has_rsa_public_key": lambda entry, _: "true" if "RSA_PUBLIC_KEY" in entry.options else "false",

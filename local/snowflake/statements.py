@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from local.snowflake import answers, attaching, showing
+from local.snowflake import answers, attaching, linked, showing
 from local.snowflake.account import Account, Session
 from local.snowflake.answers import Answer, status
 from local.snowflake.definitions import ACTIONS, read_definition, read_triggers
@@ -63,8 +63,11 @@ def _make(entry: Entry, old: Entry | None, account: Account, session: Session) -
     """Bring an object into being; if that fails, nothing has changed."""
     if old and entry.kind in _CONTAINERS:
         _remove(old, account)
+    linked.check_open(entry.name, account)
     if len(entry.name) == 3:
         account.need("SCHEMA", entry.name[:2], session)
+    if "LINKED_CATALOG" in entry.options:
+        _check_link(entry, account, session)
     if entry.kind == "ICEBERG TABLE":
         _make_table(entry, account, session)
     if entry.kind == "VIEW":
@@ -101,6 +104,17 @@ def _make_table(entry: Entry, account: Account, session: Session) -> None:
         account.need(kind, Words(entry.options[key]).name(), session)
         entry.options[key] = Words(entry.options[key]).name()[0]
     account.refresher.refresh(entry, str(uuid.uuid4()))
+
+
+def _check_link(entry: Entry, account: Account, session: Session) -> None:
+    """A database that follows a catalog needs its integration and a volume, and says how often it looks."""
+    link = entry.options["LINKED_CATALOG"]
+    lacking = [key for key in ("CATALOG", "ALLOWED_WRITE_OPERATIONS") if key not in link]
+    if lacking or "EXTERNAL_VOLUME" not in entry.options:
+        raise answers.invalid(f"Missing option(s): {[*lacking, 'EXTERNAL_VOLUME']}.")
+    account.need("CATALOG INTEGRATION", Words(link["CATALOG"]).name(), session)
+    account.need("EXTERNAL VOLUME", Words(entry.options["EXTERNAL_VOLUME"]).name(), session)
+    link.setdefault("SYNC_INTERVAL_SECONDS", 30)
 
 
 def _drop(words: Words, account: Account, session: Session) -> Answer:
@@ -162,6 +176,9 @@ def _acted(words: Words, entry: Entry, account: Account) -> bool:
     if entry.kind == "ICEBERG TABLE" and words.take("REFRESH"):
         words.end()
         account.refresher.refresh(entry, str(uuid.uuid4()))
+    elif "LINKED_CATALOG" in entry.options and words.take("UPDATE LINKED_CATALOG SET"):
+        link = entry.options["LINKED_CATALOG"]
+        link |= words.options({"SYNC_INTERVAL_SECONDS": int})
     elif entry.kind == "WAREHOUSE" and (words.take("SUSPEND") or words.take("RESUME")):
         words.take("IF SUSPENDED")
         wanted = "SUSPENDED" if words.peek_last() == "SUSPEND" else "STARTED"

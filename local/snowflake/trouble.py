@@ -20,13 +20,14 @@ class Trouble:
     """Names are full and in capitals, `*` is every one. `slow` is in seconds per refresh.
 
     `stalled`: tables whose refresh fails. `suspended`: warehouses that do not resume (by their resource
-    monitor, if they have one). `denied`: objects
-    that nobody may use any more (tables, views, integrations, …).
+    monitor, if they have one). `denied`: objects that nobody may use any more (tables, views, integrations,
+    …). `lacks`: ways of time travel that the account does not know (VERSION, VERSION_TAG, VERSION_REF).
     """
 
     stalled: tuple[str, ...] = ()
     suspended: tuple[str, ...] = ()
     denied: tuple[str, ...] = ()
+    lacks: tuple[str, ...] = ()
     slow: float = 0.0
 
     def meets(self, what: str, name: str) -> bool:
@@ -64,7 +65,9 @@ def _file(home: Path) -> Path:
 def _main() -> None:
     parser = argparse.ArgumentParser(prog="python -m local.snowflake.trouble")
     parser.add_argument("--home", type=Path, required=True)
-    parser.add_argument("trouble", type=_parsed, help="JSON: stalled, suspended, denied (names), slow (s)")
+    parser.add_argument(
+        "trouble", type=_parsed, help="JSON: stalled, suspended, denied, lacks (names), slow (s)"
+    )
     given = parser.parse_args()
     make_trouble(given.home, given.trouble)
 

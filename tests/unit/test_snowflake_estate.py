@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlglot
@@ -16,8 +18,9 @@ from sqlglot import exp
 from lakehouse.definitions import BY_NAME, PAYMENTS
 from lakehouse.definitions.table import TEXT, Column
 from snowflake_external import ddl
+from snowflake_external.apply import NotAll, apply, recorded
 from snowflake_external.deployment import Bearer, Deployment, OAuth, RestCatalog, S3Volume, SigV4
-from snowflake_external.errors import WrongName
+from snowflake_external.errors import Missing, WrongName
 from snowflake_external.estate import estate_of
 from snowflake_external.plan import Action, Change, plan
 from snowflake_external.resources import Estate, Key, Kind
@@ -149,6 +152,29 @@ def test_what_can_be_altered_is_and_what_cannot_waits_for_leave() -> None:
     assert [s.text.split()[0] for s in moved.statements] == ["DROP", "CREATE"]
 
 
+@pytest.mark.parametrize(("missing", "pauses"), [(0, []), (1, [1.0]), (2, [1.0, 5.0])])
+def test_a_change_waits_for_what_a_linked_database_has_not_found_yet(
+    tmp_path: Path, missing: int, pauses: list[float]
+) -> None:
+    changes = from_nothing(DEPLOYMENTS["open_catalog_linked"])
+    sent: list[str] = []
+    slept: list[float] = []
+
+    def ask(text: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        sent.append(text)
+        if "SECURE VIEW" in text and sum("SECURE VIEW" in one for one in sent) <= missing:
+            raise Missing("no such table yet")
+        return []
+
+    done = apply(changes, ask, tmp_path / "log", pauses=(1.0, 5.0), sleep=slept.append)
+    assert (done.done, slept) == (changes, pauses)
+    assert len(list(recorded(tmp_path / "log"))) == len(changes)
+    if missing:
+        sent.clear()
+        with pytest.raises(NotAll, match="no such table yet"):
+            apply(changes, ask, tmp_path / "log")
+
+
 def test_what_is_ours_and_wanted_no_longer_goes_last_and_what_stands_on_it_first() -> None:
     estate = estate_of(DEPLOYMENTS["oauth"])
     found = as_it_should_be(estate)
@@ -158,6 +184,13 @@ def test_what_is_ours_and_wanted_no_longer_goes_last_and_what_stands_on_it_first
         (Action.DROP, "VIEW PAYWAVE.OLD.V"),
         (Action.DROP, "SCHEMA PAYWAVE.OLD"),
     ]
+
+
+def test_an_estate_leaves_what_another_has_in_the_same_account_alone() -> None:
+    estate = estate_of(DEPLOYMENTS["oauth"])
+    names = ("PAYWAVE", "PAYWAVE_LAKE", "SCRATCH_1", "SCRATCH_1_LAKE", "PAYWAVES")
+    owned = [name for name in names if estate.owns(Key(Kind.DATABASE, (name,)))]
+    assert owned == ["PAYWAVE", "PAYWAVE_LAKE"]
 
 
 def test_a_grant_that_nobody_stated_is_revoked() -> None:

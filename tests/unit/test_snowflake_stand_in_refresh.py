@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from pyiceberg.catalog.sql import SqlCatalog
 
+from local.snowflake import linked
 from local.snowflake.trouble import Trouble, make_trouble
 from tests.stand_in import until
 from tests.unit.test_snowflake_stand_in import INTEGRATION, VOLUME, Snowflake
@@ -88,12 +89,45 @@ def test_older_snapshots_are_read_by_version_tag_and_time_but_none_that_was_not_
     assert lake.fails(f"SELECT * FROM payments AT (VERSION => {second})")
     lake.catalog.load_table("curated.payments").manage_snapshots().create_tag(first, "audit").commit()
     lake.ask(REFRESH)
-    for at in (f"VERSION => {first}", "VERSION_TAG => 'audit'", f"TIMESTAMP => '{between}'::TIMESTAMP_TZ"):
+    time = f"TIMESTAMP => '{between}'::TIMESTAMP_TZ"
+    for at in (f"VERSION => {first}", "VERSION_TAG => 'audit'", "VERSION_REF => 'audit'", time):
         assert lake.names(f"SELECT p.name FROM payments AT ({at}) AS p") == ["a"], at
-    assert (
-        lake.fails("SELECT * FROM payments AT (TIMESTAMP => '2020-01-01'::TIMESTAMP_TZ)").sqlstate == "02000"
-    )
+    assert lake.names("SELECT name FROM payments AT (VERSION_REF => 'main') ORDER BY 1") == ["a", "b"]
     assert lake.fails("SELECT * FROM payments BEFORE (STATEMENT => 'x')").sqlstate == "0A000"
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        *("VERSION => 1", "VERSION_TAG => 'none'", "VERSION_TAG => 'main'", "VERSION_REF => 'none'"),
+        "TIMESTAMP => '2020-01-01'::TIMESTAMP_TZ",
+    ],
+)
+def test_a_version_that_there_is_not_is_an_error_of_time_travel(lake: Lake, at: str) -> None:
+    error = lake.fails(f"SELECT * FROM payments AT ({at})")
+    assert (error.errno, error.sqlstate) == (707, "02000"), "a branch is no tag"
+
+
+def test_tags_and_branches_are_listed_as_they_were_at_the_last_refresh(lake: Lake) -> None:
+    table = lake.catalog.load_table("curated.payments")
+    first = table.current_snapshot().snapshot_id  # type: ignore[union-attr]
+    table.manage_snapshots().create_tag(first, "audit").commit()
+    refs = "SELECT * FROM TABLE(GET_TABLE_VERSION_REFS('d.s.payments')) ORDER BY reference_name"
+    assert [row["REFERENCE_NAME"] for row in lake.ask(refs)] == ["main"]
+    lake.ask(REFRESH)
+    found = [(row["REFERENCE_NAME"], row["REFERENCE_TYPE"], row["VERSION_ID"]) for row in lake.ask(refs)]
+    assert found == [("audit", "TAG", first), ("main", "BRANCH", first)]
+
+
+def test_an_account_may_lack_versions(lake: Lake) -> None:
+    make_trouble(lake.home, Trouble(lacks=("VERSION", "VERSION_TAG")))
+    for sql in (
+        "SELECT * FROM payments AT (VERSION => 1)",
+        "SELECT * FROM payments AT (VERSION_TAG => 'main')",
+        "SELECT * FROM TABLE(GET_TABLE_VERSION_REFS('d.s.payments'))",
+    ):
+        assert str(lake.fails(sql).raw_msg).startswith("SQL compilation error:"), sql
+    assert lake.names() == ["a"]
 
 
 def test_arrays_and_snowflakes_own_functions_work_on_the_tables(lake: Lake) -> None:
@@ -171,6 +205,21 @@ def test_a_privilege_that_is_taken_away_is_missed_at_every_use(lake: Lake) -> No
     assert lake.names() == ["a"]
 
 
+def test_a_privilege_that_is_lost_stalls_the_refresh_and_nothing_is_needed_once_it_is_back(
+    lake: Lake,
+) -> None:
+    make_trouble(lake.home, Trouble(denied=("LAKE",)))  # USAGE on the integration
+    lake.ask("ALTER ICEBERG TABLE payments SET AUTO_REFRESH = TRUE")
+    lake.account.registry.need("CATALOG INTEGRATION", ("LAKE",)).options["REFRESH_INTERVAL_SECONDS"] = 0
+    lake.account.refresher.start()
+    lake.publish("b")
+    until(lambda: lake.status()["executionState"] == "STALLED")
+    assert "Insufficient privileges" in lake.status()["invalidExecutionStateReason"]
+    make_trouble(lake.home, Trouble())
+    until(lambda: lake.names() == ["a", "b"])
+    until(lambda: lake.status()["executionState"] == "RUNNING")
+
+
 def test_a_suspended_warehouse_fails_queries_and_nothing_else(lake: Lake) -> None:
     make_trouble(lake.home, Trouble(suspended=("WH",)))
     assert lake.fails(NAMES).errno == 608
@@ -210,6 +259,44 @@ def test_a_slow_refresh_is_pending_meanwhile(lake: Lake) -> None:
     assert lake.names() == ["a"]
     make_trouble(lake.home, Trouble())
     until(lambda: lake.names() == ["a", "b"])
+
+
+LINKED = """CREATE DATABASE follows LINKED_CATALOG = (CATALOG = 'LAKE', ALLOWED_NAMESPACES = ('curated'),
+  ALLOWED_WRITE_OPERATIONS = NONE, SYNC_INTERVAL_SECONDS = 60), EXTERNAL_VOLUME = 'VOL' COMMENT = 'c'"""
+
+
+def test_a_linked_database_finds_its_tables_by_itself_and_holds_nothing_else(lake: Lake) -> None:
+    lake.ask(LINKED)
+    rows = 'SELECT name FROM follows."curated"."payments" ORDER BY 1'
+    assert lake.fails(rows).errno == 2003
+    linked.start(lake.account)
+    until(lambda: lake.ask("SHOW ICEBERG TABLES IN DATABASE follows"))
+    assert lake.names(rows) == ["a"]
+    assert lake.ask("SHOW DATABASES LIKE 'follows'")[0]["kind"] == "CATALOG-LINKED"
+    lake.ask("ALTER DATABASE follows UPDATE LINKED_CATALOG SET SYNC_INTERVAL_SECONDS = 90")
+    (told,) = lake.ask("SELECT SYSTEM$GET_CATALOG_LINKED_DATABASE_CONFIG('FOLLOWS') AS said")
+    assert json.loads(told["SAID"]) == {
+        "catalog_integration": "LAKE",
+        "external_volume": "VOL",
+        "allowed_namespaces": ["curated"],
+        "allowed_write_operations": "NONE",
+        "sync_interval_seconds": 90,
+    }
+    for sql in ("CREATE SCHEMA follows.own", 'CREATE VIEW follows."curated".v AS SELECT 1 AS k'):
+        assert "catalog-linked" in str(lake.fails(sql).raw_msg)
+    again = Snowflake(lake.home)
+    again.ask("USE WAREHOUSE wh")
+    assert again.ask(rows) == [{"NAME": "a"}]
+    lake.ask("DROP DATABASE follows")
+    assert lake.fails(rows).errno == 2003
+
+
+def test_a_linked_database_needs_an_integration_a_volume_and_to_say_that_nobody_writes(lake: Lake) -> None:
+    assert lake.fails(LINKED.replace("'LAKE'", "'NONE'")).errno == 2003
+    assert lake.fails(LINKED.replace("'VOL'", "'NONE'")).errno == 2003
+    assert lake.fails(LINKED.replace("= NONE", "= ALL")).errno == 1003
+    lacking = lake.fails(LINKED.replace("ALLOWED_WRITE_OPERATIONS = NONE,", ""))
+    assert "Missing option" in str(lacking.raw_msg)
 
 
 def test_columns_are_described_with_their_types_in_iceberg(lake: Lake) -> None:

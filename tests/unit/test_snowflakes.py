@@ -1,0 +1,71 @@
+"""How tests find a real account of Snowflake: by variables, and into a scratch of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from snowflake_external.errors import Unreachable
+from tests import snowflakes
+from tests.snowflakes import LIVE, Snowflake, missing, real_account, scratch
+
+GIVEN = {
+    f"{LIVE}{name}": value
+    for name, value in {"ACCOUNT": "x-y", "USER": "robot", "PRIVATE_KEY_FILE": "/k.pem", "ROLE": "R"}.items()
+}
+
+
+def test_what_is_missing_is_named() -> None:
+    assert missing({}) == [f"{LIVE}{name}" for name in ("HOME", "ACCOUNT", "USER", "PRIVATE_KEY_FILE")]
+    assert missing({**GIVEN, f"{LIVE}ROLE": ""}) == [f"{LIVE}HOME"]
+
+
+@pytest.fixture
+def account(tmp_path: Path) -> Snowflake:
+    """A real account as a caller would give it."""
+    theirs, ours = tmp_path / "theirs", tmp_path / "ours"
+    theirs.mkdir()
+    ours.mkdir()
+    (theirs / "paywave.toml").write_text(
+        'profile = "aws"\n[kafka]\nbootstrap_servers = "k:9092"\n'
+        '[catalog]\nuri = "https://c"\nwarehouse = "s3://b/w"\n'
+        '[snowflake]\ncatalog_auth = "bearer"\nbearer_token = "t"\n'
+    )
+    return real_account({**GIVEN, f"{LIVE}HOME": str(theirs)}, ours)
+
+
+def test_variables_are_settings_and_the_rest_stands_in_the_file(account: Snowflake, tmp_path: Path) -> None:
+    settings = account.settings()
+    given = settings.snowflake
+    assert (given.account, given.user, given.role) == ("x-y", "robot", "R")
+    assert settings.catalog.uri == "https://c"
+    assert settings.home == tmp_path / "ours", "what is kept does not go into their folder"
+
+
+def test_a_scratch_has_a_name_of_its_own_and_all_of_it_is_removed(
+    account: Snowflake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dropped: list[str] = []
+
+    class Session:
+        def __init__(self, *_: object) -> None: ...
+
+        def __enter__(self) -> Session:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def ask(self, text: str) -> None:
+            dropped.append(text)
+            if "ROLE" in text:
+                raise Unreachable("gone")
+
+    monkeypatch.setattr(snowflakes, "Session", Session)
+    with pytest.raises(AssertionError, match=r"left behind in the account.*ROLE"), scratch(account) as one:
+        assert one.prefix != account.prefix
+        assert one.settings().snowflake.warehouse == f"{one.prefix}_READERS"
+    assert all(one.prefix in text for text in dropped)
+    kinds = [text.split(" IF EXISTS")[0] for text in dropped]
+    assert kinds[:2] == ["DROP DATABASE"] * 2, "with all that is in them, before what they stand on"
+    assert kinds[-2:] == ["DROP WAREHOUSE", "DROP RESOURCE MONITOR"], "though roles could not be dropped"
