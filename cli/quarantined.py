@@ -15,7 +15,7 @@ from rich.text import Text
 
 from lakehouse.quarantined import Group, Quarantined, RawRecord
 from streaming.dropzone.rows import COLUMNS, masked, masked_text
-from streaming.redrive.mark import NAMES, written
+from lakehouse.redrive_mark import NAMES, written
 from streaming.redrive.send import Kind, Tally
 
 # Headers that we write ourselves; of others it is said how long they are.

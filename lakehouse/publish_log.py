@@ -66,6 +66,7 @@ def _told_by(stamp: Stamp, reached: OffsetVector | None) -> dict[str, Any]:
         "contract_version": stamp.contract_version,
         "source_snapshot": stamp.source_snapshot,
         "totals": json.dumps(stamp.totals, sort_keys=True),
+        "code_version": stamp.code_version,
         "arrivals": [arrival._asdict() for arrival in stamp.arrivals],
     }
 

@@ -18,7 +18,7 @@ from quality.contract import Contract, contract, in_force
 from quality.contract_diff import Change, difference
 from quality.judge import judge
 from streaming.decode import marks_of, to_judge
-from streaming.redrive.mark import Mark
+from lakehouse.redrive_mark import Mark
 
 EXAMPLES = 3
 _COORDINATES = Coordinates._fields

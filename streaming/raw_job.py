@@ -34,7 +34,7 @@ from lakehouse.turns import drop_abandoned
 from streaming.completeness import complete_to
 from streaming.errors import StreamingError
 from streaming.frames import header_text
-from streaming.redrive.mark import OF
+from lakehouse.redrive_mark import OF
 from streaming.topic_state import TopicState, inspect_topic, start_offsets
 from streaming.topics import require_durable
 

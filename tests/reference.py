@@ -20,7 +20,7 @@ from lakehouse.transactions import Transaction, fold_transactions
 from lakehouse.transactions_sql import VIEW
 from quality.contract import HISTORY, Contract, Event, Violation, in_force
 from quality.judge import judge
-from streaming.redrive.mark import Mark, read_mark, written
+from lakehouse.redrive_mark import Mark, read_mark, written
 from streaming.topic_state import inspect_topic
 from tests.pipeline import Pipeline
 

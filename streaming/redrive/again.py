@@ -17,7 +17,7 @@ from streaming.dropzone.progress import Reason
 from streaming.dropzone.rows import MASK, Taken
 from streaming.message import ARCHIVE, Message
 from streaming.partners.profile import Profile
-from streaming.redrive.mark import NAMES, Mark, read_mark
+from lakehouse.redrive_mark import NAMES, Mark, read_mark
 from streaming.redrive.rows import taken_again
 
 PASSES, BROKEN, TRIED, ON_ITS_WAY, HELD, MASKED, GONE = (

@@ -32,7 +32,7 @@ from streaming.curated_job import CuratedJob, CuratedSettings
 from streaming.errors import GateClosed
 from streaming.message import Message, message_of
 from streaming.raw_reader import read_batch
-from streaming.redrive.mark import Mark
+from lakehouse.redrive_mark import Mark
 from streaming.replay.apply import Applier
 from streaming.replay.scope import ALL
 from streaming.replay.verify import ReplaySettings, Verifier

@@ -21,7 +21,7 @@ from lakehouse.tables import ensure_tables
 from quality.contract import Contract
 from streaming.message import Headers, Message
 from streaming.redrive.again import BROKEN, ON_ITS_WAY, Terms
-from streaming.redrive.mark import OF, Mark, written
+from lakehouse.redrive_mark import OF, Mark, written
 from streaming.redrive.pending import on_their_way
 from streaming.redrive.send import Redrive, Tally
 from streaming.replay.apply import Applied, Applier

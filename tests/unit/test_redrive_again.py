@@ -25,7 +25,7 @@ from streaming.redrive.again import (
     Terms,
     decide,
 )
-from streaming.redrive.mark import Mark, read_mark
+from lakehouse.redrive_mark import Mark, read_mark
 from tests.events import KAFKA_TS, wire
 
 WHERE = Coordinates("t", 2, 5)
