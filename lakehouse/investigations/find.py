@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from pyiceberg.catalog.rest import RestCatalog
 from pyiceberg.expressions import (
-    ALWAYS_TRUE,
+    AlwaysTrue,
     And,
     BooleanExpression,
     EqualTo,
@@ -224,7 +224,7 @@ def _at(where: Coordinates, moment: datetime | None) -> BooleanExpression:
 
 def _between(column: str, start: datetime | None, end: datetime | None) -> BooleanExpression:
     terms = [op(column, t.isoformat()) for op, t in ((_from, start), (_to, end)) if t is not None]
-    return reduce(And, terms, ALWAYS_TRUE)
+    return reduce(And, terms, AlwaysTrue())
 
 
 def _offsets(offsets: Iterable[int]) -> BooleanExpression:

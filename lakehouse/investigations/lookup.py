@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, cast
 import pyarrow as pa
 import pyarrow.compute as pc
 from opentelemetry import trace
-from pyiceberg.expressions import ALWAYS_TRUE, BooleanExpression
+from pyiceberg.expressions import AlwaysTrue, BooleanExpression
 from pyiceberg.io import FileIO
 from pyiceberg.io.pyarrow import ArrowScan
 from pyiceberg.table import FileScanTask, Table
@@ -85,7 +85,7 @@ class Lookup:
 
     def rows(
         self,
-        where: BooleanExpression = ALWAYS_TRUE,
+        where: BooleanExpression = AlwaysTrue(),  # noqa: B008  # it never changes
         wanted: Wanted | None = None,
         keep: Keep | None = None,
         columns: Iterable[str] = ("*",),
