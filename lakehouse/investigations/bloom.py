@@ -1,4 +1,4 @@
-"""Bloom filters in Parquet files: can a file hold a value? Reads the footer and the filters, no row. Pure.
+"""Can a Parquet file hold a value? Asks its Bloom filters, and a small column without one itself. Pure.
 
 Belongs here: the filters as the Parquet format defines them (split-block, xxHash64); pyarrow tells where they
 are, and cannot ask them. Does not: which files are asked, and how they are opened (`lookup.py`).
@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, BinaryIO
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 _MASK = 2**64 - 1
@@ -21,6 +23,9 @@ _BLOCK_BYTES = 32
 # What stands behind a filter's size where it is a split-block one, of xxHash, not compressed: the only kind.
 _KIND = b"\x1c\x1c\x00\x00" * 3 + b"\x00"
 _HEADER_BYTES = 32
+# A chunk of a column that is no larger than the largest filter is read instead of one. Java's writer leaves
+# the filter out where all values of a chunk went into its dictionary.
+_SMALL_BYTES = 131_072
 
 Wanted = Mapping[str, Iterable[bytes]]
 """Column, by its path in Parquet, to values in their plain encoding: any of any column is wanted."""
@@ -29,18 +34,39 @@ Wanted = Mapping[str, Iterable[bytes]]
 def may_hold(file: BinaryIO, wanted: Wanted) -> bool:
     """Tell whether a Parquet file may hold any of these values: False is certain, True is not.
 
-    A column without a filter may hold everything; one that the file does not have holds nothing.
+    A large column without a filter may hold everything; one that the file does not have holds nothing.
     """
-    metadata = pq.read_metadata(file)
-    hashes = {path: [xxhash64(value) for value in values] for path, values in wanted.items()}
-    groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
-    columns = (group.column(i) for group in groups for i in range(group.num_columns))
-    return any(_may_hold(file, c, hashes[c.path_in_schema]) for c in columns if c.path_in_schema in hashes)
+    parquet = pq.ParquetFile(file)
+    values = {path: list(of_path) for path, of_path in wanted.items()}
+    groups = range(parquet.metadata.num_row_groups)
+    return any(_group_may_hold(parquet, file, group, values) for group in groups)
 
 
-def _may_hold(file: BinaryIO, column: Any, hashes: Iterable[int]) -> bool:
-    if column.bloom_filter_offset is None:
-        return True
+def _group_may_hold(
+    parquet: pq.ParquetFile, file: BinaryIO, group: int, values: Mapping[str, list[bytes]]
+) -> bool:
+    metadata = parquet.metadata.row_group(group)
+    for column in (metadata.column(i) for i in range(metadata.num_columns)):
+        of_column = values.get(column.path_in_schema)
+        if of_column is None:
+            continue
+        if column.bloom_filter_offset is not None:
+            if _filter_may_hold(file, column, [xxhash64(value) for value in of_column]):
+                return True
+        elif column.total_compressed_size > _SMALL_BYTES or _holds(parquet, group, column, of_column):
+            return True
+    return False
+
+
+def _holds(parquet: pq.ParquetFile, group: int, column: Any, values: list[bytes]) -> bool:
+    """Read the values of a column in a row group, however deep in lists they stand."""
+    found = parquet.read_row_group(group, columns=[column.path_in_schema]).column(0).combine_chunks()
+    while not (pa.types.is_binary(found.type) or pa.types.is_string(found.type)):
+        found = found.flatten() if pa.types.is_list(found.type) else found.field(0)
+    return bool(pc.any(pc.is_in(found.cast(pa.binary()), value_set=pa.array(values, pa.binary()))).as_py())
+
+
+def _filter_may_hold(file: BinaryIO, column: Any, hashes: Iterable[int]) -> bool:
     file.seek(column.bloom_filter_offset)
     filter_ = file.read(column.bloom_filter_length or _HEADER_BYTES)
     size, start = _size(filter_)

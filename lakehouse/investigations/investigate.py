@@ -81,8 +81,8 @@ def _notes(question: Question, seen: Seen, before: Seen | None, retired: Retired
                 f"snapshot {state.published.snapshot_id} of {PAYMENTS} has expired: its rows were folded "
                 "again from raw up to its logged offsets, by the contracts of the records' times"
             )
-    if retired:
-        yield f"raw begins at {retired.before}: of older records only the versions are known"
+    if retired.before is not None:
+        yield f"raw begins at {retired.before.isoformat()}: of older records only the versions are known"
 
 
 def _nothing(question: Question, efforts: Iterable[Effort]) -> NothingFound:

@@ -29,7 +29,7 @@ FLAGS = {
 SAME_PAYMENT = "the same type, account, card, merchant, network, currency, amount and time"
 _SHOWN = (
     "event_type", "account_id", "card_id", "merchant_id", "amount", "currency", "network", "status",
-    "transaction_ref", "event_ts", "attributes",
+    "transaction_ref", "event_ts",
 )  # fmt: skip
 
 
@@ -63,7 +63,8 @@ def differences(old: Version, new: Version) -> tuple[str, ...]:
     if old.event is None or new.event is None:
         return ()
     before, after = old.event._asdict(), new.event._asdict()
-    return tuple(change(name, before[name], after[name]) for name in _SHOWN if before[name] != after[name])
+    named = tuple(change(name, before[name], after[name]) for name in _SHOWN if before[name] != after[name])
+    return named if old.event.attributes == new.event.attributes else (*named, "other attributes")
 
 
 def change(name: str, before: Any, after: Any) -> str:

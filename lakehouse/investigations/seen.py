@@ -16,16 +16,15 @@ from pyiceberg.expressions import And, BooleanExpression, EqualTo, GreaterThanOr
 from lakehouse.definitions import PAYMENTS, PUBLISH_LOG, TRANSACTIONS
 from lakehouse.errors import UnknownMoment
 from lakehouse.investigations.find import Group, in_groups
-from lakehouse.investigations.judged import is_below
 from lakehouse.investigations.lookup import Effort, Lookup
 from lakehouse.investigations.rows import Row, folded, transaction_rows
-from lakehouse.investigations.story import Evidence, Publish, Seen, cast_of, in_order
+from lakehouse.investigations.story import CLOCKS, Evidence, Publish, Seen, Shown, cast_of, in_order
 from lakehouse.investigations.subject import EVENT, TRANSACTION
 from lakehouse.offsets import OffsetVector
 from lakehouse.publish_log import rows_of, unlogged
 
 _WINDOW = timedelta(hours=6)
-_CLOCKS = timedelta(minutes=5)
+_MOST_WINDOWS = 20
 _LOGGED = (
     "table_name", "published_at", "snapshot_id", "writer", "offsets", "contract_version", "code_version",
 )  # fmt: skip
@@ -65,7 +64,8 @@ class Readers:
         records = [r for r in self._evidence.records if r.event is not None]
         windows = _windows(r.kafka_ts for r in records)
         found = [p for start, end in windows for p in self._logged(PAYMENTS, start, end)]
-        late = [r for r in records if not any(_has(p, r.where) for p in found)]
+        shown = Shown(found)
+        late = [r for r in records if shown.first_with(r) is None]
         if late:
             found += self._logged(PAYMENTS, min(r.kafka_ts for r in late), None)
         return in_order(found)
@@ -166,16 +166,12 @@ def _windows(moments: Iterable[datetime]) -> list[tuple[datetime, datetime]]:
     """Spans of time after the moments in which they were published, run together where they touch."""
     found: list[tuple[datetime, datetime]] = []
     for moment in sorted(moments):
-        start, end = moment - _CLOCKS, moment + _WINDOW
+        start, end = moment - CLOCKS, moment + _WINDOW
         if found and start <= found[-1][1]:
             found[-1] = found[-1][0], end
         else:
             found.append((start, end))
-    return found
-
-
-def _has(publish: Publish, where: Any) -> bool:
-    return publish.offsets is not None and is_below(where, publish.offsets)
+    return found if len(found) <= _MOST_WINDOWS else [(found[0][0], found[-1][1])]
 
 
 def _in_time(row: Mapping[str, Any], start: datetime | None, end: datetime | None) -> bool:

@@ -6,10 +6,11 @@ finding them (`investigate.py`), how the story looks (`telling.py`).
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from lakehouse.fold import Coordinates, FoldedEvent, Payment, Version
@@ -30,6 +31,7 @@ from lakehouse.redrive_mark import written
 FIRST, REDELIVERY, CORRECTION, SUPERSEDED, REVERSAL, DUPLICATE = (
     "first", "redelivery", "correction", "superseded", "reversal", "duplicate",
 )  # fmt: skip
+CLOCKS = timedelta(minutes=5)  # by which Kafka's and the catalog's may differ
 QUARANTINED, HELD = "quarantined", "held"
 _Group = tuple[str, datetime]
 _Content = tuple[str, str]
@@ -169,6 +171,20 @@ def in_order(publishes: Iterable[Publish]) -> tuple[Publish, ...]:
     return tuple(sorted({p.key: p for p in publishes}.values(), key=lambda p: p.key))
 
 
+class Shown:
+    """Since when readers see a record: asked of publishes in order."""
+
+    def __init__(self, publishes: Iterable[Publish]) -> None:
+        self._publishes = [p for p in in_order(publishes) if p.offsets is not None]
+        self._times = [p.published_at for p in self._publishes]
+
+    def first_with(self, record: Judged) -> Publish | None:
+        """Find the first publish after Kafka took the record, by both clocks, that had consumed it."""
+        start = bisect_left(self._times, record.kafka_ts - CLOCKS)
+        later = (p for p in self._publishes[start:] if p.offsets and is_below(record.where, p.offsets))
+        return next(later, None)
+
+
 def cast_of(subject: Subject, events: Iterable[FoldedEvent], payments: Iterable[Payment]) -> frozenset[str]:
     """Name the events that the subject's story is about: with those of one payment, and notices.
 
@@ -257,7 +273,7 @@ class _Telling:
         self._evidence = evidence
         self._known: dict[_Group, list[Version]] = defaultdict(list)
         self._first: dict[_Content, Judged] = {}
-        self._times = [p for p in evidence.publishes if p.offsets is not None]
+        self._shown = Shown(evidence.publishes)
         kept = {r.where for r in evidence.records}
         for version in evidence.stored:  # of records that raw dropped: they came before all that it has
             if version.coordinates not in kept:
@@ -269,7 +285,7 @@ class _Telling:
         if version is None:
             state = self._evidence.quarantine.get(record.where)
             return Entry(record, HELD if record.is_held else QUARANTINED, _broken(record), (), None, state)
-        seen = self._seen(record)
+        seen = self._shown.first_with(record)
         known = self._known[version.account_id, version.event_ts]
         earlier = self._first.get((version.event_id, version.content_hash))
         before, _ = _state(known, self._evidence.transport)
@@ -281,12 +297,6 @@ class _Telling:
         self._first[version.event_id, version.content_hash] = record
         kind, why = _role(version, events, after)
         return Entry(record, kind, why, changed, seen)
-
-    def _seen(self, record: Judged) -> Publish | None:
-        for publish in self._times:
-            if publish.published_at >= record.kafka_ts and is_below(record.where, _vector(publish)):
-                return publish
-        return None
 
 
 def _state(versions: list[Version], transport: Transport) -> tuple[list[Row], list[FoldedEvent]]:
@@ -375,10 +385,6 @@ def _is_in(version: Version, vector: OffsetVector | None) -> bool:
 
 def _has(where: Coordinates, vector: OffsetVector | None) -> bool:
     return vector is None or is_below(where, vector)
-
-
-def _vector(publish: Publish) -> OffsetVector:
-    return publish.offsets or OffsetVector()
 
 
 __all__ = ["Entry", "Evidence", "InQuarantine", "PaymentKey", "Publish", "Seen", "Story", "tell"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,7 +14,6 @@ from pyiceberg.catalog.rest import RestCatalog
 from pyspark.sql import SparkSession
 
 from config.settings import Settings
-from lakehouse.catalog import CATALOG_NAME
 from lakehouse.definitions import PAYMENTS, RAW, TRANSACTIONS, VERSIONS
 from lakehouse.investigations import story as kinds
 from lakehouse.investigations.investigate import Answer, Question, investigate
@@ -21,6 +21,7 @@ from lakehouse.investigations.lookup import Counted
 from lakehouse.investigations.subject import ACCOUNT, EVENT, TRANSACTION, Kind, Subject
 from lakehouse.investigations.telling import lines_of
 from lakehouse.log_keeper import keep_log
+from lakehouse.maintenance.expire import Expirer, ExpireSettings
 from lakehouse.moments import Moment
 from lakehouse.publish import CODE_VERSION
 from tests.commands import Done, paywave
@@ -122,15 +123,31 @@ def test_fewer_files_are_read_than_there_are(case: Case, kind: Kind, id_: str) -
 
 def test_spark_writes_the_filters_that_are_asked(case: Case) -> None:
     for table, columns in {RAW: ("key", HEADER), VERSIONS: ("event_id", "transaction_ref")}.items():
-        stored = case.pipeline.catalog.load_table(table)
-        for task in stored.scan().plan_files():
-            with Counted(stored.io, task.file.file_path) as file:
-                metadata = pq.read_metadata(file)
-            groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
-            found = {c.path_in_schema: c for g in groups for c in (g.column(i) for i in range(g.num_columns))}
-            for column in columns:
-                assert found[column].bloom_filter_offset is not None, (table, column)
-                assert found[column].bloom_filter_length < 16_384, "a small file has a small filter"
+        chunks = list(chunks_of(case.pipeline.catalog, table))
+        for column in columns:
+            of_column = [c for c in chunks if c.path_in_schema == column]
+            filters = [c for c in of_column if c.bloom_filter_offset is not None]
+            assert all(c.bloom_filter_length < 16_384 for c in filters), "a small file has a small filter"
+            without = [c for c in of_column if c.bloom_filter_offset is None]
+            assert all("PLAIN" not in _of_values(c) for c in without), (
+                f"{column}: neither filter nor dictionary"
+            )
+            if column in (HEADER, "event_id"):
+                assert filters, f"{column}: no file has a filter"
+
+
+def chunks_of(catalog: RestCatalog, table: str) -> Iterator[Any]:
+    stored = catalog.load_table(table)
+    for task in stored.scan().plan_files():
+        with Counted(stored.io, task.file.file_path) as file:
+            metadata = pq.read_metadata(file)
+        groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
+        yield from (group.column(i) for group in groups for i in range(group.num_columns))
+
+
+def _of_values(chunk: Any) -> set[str]:
+    """Encodings of a chunk's values; where there is a dictionary, that is written plainly too."""
+    return set(chunk.encodings) - ({"PLAIN"} if chunk.has_dictionary_page else set())
 
 
 def test_before_and_after_a_correction(case: Case) -> None:
@@ -150,12 +167,10 @@ def test_an_expired_moment_is_folded_again_to_the_same_rows(case: Case, spark: S
     """The last test: it expires what the others read."""
     held = [case.rows(at) for at in case.times]
     transactions = [case.ask(TRANSACTION, "T-1", at=at).story.seen.transactions for at in case.times]
-    assert keep_log(case.pipeline.catalog, spark) > 0
-    for table in (PAYMENTS, TRANSACTIONS):
-        spark.sql(
-            f"CALL {CATALOG_NAME}.system.expire_snapshots(table => '{table}', "
-            "older_than => TIMESTAMP '2999-01-01 00:00:00', retain_last => 1)"
-        )
+    catalog = case.pipeline.catalog
+    Expirer(catalog, lambda: keep_log(catalog, spark), ExpireSettings(1, timedelta(0))).run(
+        (PAYMENTS, TRANSACTIONS)
+    )
     for at, rows, of_transaction in zip(case.times[:-1], held, transactions, strict=False):
         story = case.ask(TRANSACTION, "T-1", at=at).story
         assert story.seen.folded_again

@@ -63,11 +63,19 @@ def test_any_of_several_values_will_do() -> None:
     assert not may_hold(parquet(), {"id": [outside.encode()], NESTED: [outside.encode()]})
 
 
-def test_a_column_without_a_filter_may_hold_everything_and_a_missing_one_nothing() -> None:
-    file = parquet()
+def test_a_large_column_without_a_filter_may_hold_everything_and_a_missing_one_nothing() -> None:
+    file = parquet(options={}, rows=30_000)
     assert may_hold(file, {"other": [b"anything"]})
     assert not may_hold(file, {"no_such_column": [b"anything"]})
-    assert may_hold(parquet(options={}), {"id": [b"anything"]})
+
+
+@pytest.mark.parametrize("path", ["id", NESTED])
+def test_a_small_column_without_a_filter_is_read_itself(path: str) -> None:
+    """As Java's writer leaves it out where a dictionary holds all values."""
+    file = parquet(options={})
+    assert all(may_hold(file, {path: [text.encode()]}) for text in ids(3000)[::500])
+    assert not any(may_hold(file, {path: [text.encode()]}) for text in ids(20, "out"))
+    assert not may_hold(file, {path: [b"\xff\x00"]})
 
 
 def test_duckdb_and_we_read_the_same_filter_alike(tmp_path: Path) -> None:
