@@ -1,4 +1,4 @@
-"""Can a Parquet file hold a value? Asks its Bloom filters, and a small column without one itself. Pure.
+"""Can a Parquet file hold a value? Asks its Bloom filters, and a small column without one itself.
 
 Belongs here: the filters as the Parquet format defines them (split-block, xxHash64); pyarrow tells where they
 are, and cannot ask them. Does not: which files are asked, and how they are opened (`lookup.py`).

@@ -224,7 +224,8 @@ def _at(where: Coordinates, moment: datetime | None) -> BooleanExpression:
 
 def _between(column: str, start: datetime | None, end: datetime | None) -> BooleanExpression:
     terms = [op(column, t.isoformat()) for op, t in ((_from, start), (_to, end)) if t is not None]
-    return reduce(And, terms, AlwaysTrue())
+    everything: BooleanExpression = AlwaysTrue()
+    return reduce(And, terms, everything)
 
 
 def _offsets(offsets: Iterable[int]) -> BooleanExpression:

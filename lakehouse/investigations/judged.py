@@ -75,7 +75,6 @@ def judged(row: Mapping[str, Any], subject: Subject, holds: Iterable[Hold] = ())
     source = headers.get(SOURCE)
     if isinstance(verdict, Event) and mark is None and any(hold.holds(source, where) for hold in holds):
         verdict = [HELD_VIOLATION]
-    is_event = isinstance(verdict, Event)
     return Judged(
         where,
         row["topic"],
@@ -83,8 +82,8 @@ def judged(row: Mapping[str, Any], subject: Subject, holds: Iterable[Hold] = ())
         source,
         _way(headers, mark),
         contract.version,
-        verdict if is_event else None,
-        () if is_event else tuple(verdict),
+        verdict if isinstance(verdict, Event) else None,
+        () if isinstance(verdict, Event) else tuple(verdict),
         mark,
         headers.get(EVENT_ID, "").lower() or None,
         subject.is_in(row["value"]) or subject.is_key(row["key"]),

@@ -112,7 +112,7 @@ class Lookup:
         if self.effort.snapshot_id is None:
             return iter(())
         scan = self._table.scan(row_filter=where, snapshot_id=self._snapshot_id)
-        return iter(cast(Iterable[FileScanTask], scan.plan_files()))
+        return iter(scan.plan_files())
 
     def _batches(
         self, tasks: list[FileScanTask], where: BooleanExpression, columns: Iterable[str]

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from lakehouse.definitions import BY_NAME, PAYMENTS, TRANSACTIONS
 from lakehouse.fold import (
     ONLY_REVERSED,
     Coordinates,
@@ -26,7 +25,6 @@ from quality.contract import Event
 
 Row = dict[str, Any]
 PaymentKey = tuple[str, str | None]
-_COLUMNS = {name: [column.name for column in BY_NAME[name].columns] for name in (PAYMENTS, TRANSACTIONS)}
 
 
 class Transport:
@@ -66,13 +64,13 @@ def payment_row(payment: Payment, transport: Transport) -> Row:
     row |= {"first_ingest_ts": shown.first_ingest_ts, "status": payment.status}
     row |= {"business_key": payment.business_key, "transaction_ref": payment.transaction_ref}
     row |= {"event_ids": list(payment.event_ids), "flags": list(payment.flags)}
-    return {name: row[name] for name in _COLUMNS[PAYMENTS]}
+    del row["ingest_ts"]  # of one copy: no column of a curated table
+    return row
 
 
 def transaction_rows(payments: Iterable[Mapping[str, Any]]) -> list[Row]:
     """Fold rows of payments to rows of curated.transactions; all payments of each must be among them."""
-    found = [t._asdict() | {"flags": list(t.flags)} for t in fold_parts(map(_part, payments))]
-    return [{name: row[name] for name in _COLUMNS[TRANSACTIONS]} for row in found]
+    return [t._asdict() | {"flags": list(t.flags)} for t in fold_parts(map(_part, payments))]
 
 
 def payment_key(row: Mapping[str, Any]) -> PaymentKey:

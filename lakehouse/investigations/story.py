@@ -314,7 +314,7 @@ def _role(
     others = [v for v in event.versions if not _is_same(v, version)]
     if others:
         return _among(version, event, others)
-    members = next((row["event_ids"] for row in rows if event.event_id in row["event_ids"]), [])
+    members: list[str] = next((row["event_ids"] for row in rows if event.event_id in row["event_ids"]), [])
     if len(members) > 1:
         reason = f"merged into one payment: {why_member(event, len(members) - 1)}"
         return REVERSAL if is_reversal(version) else DUPLICATE, (reason,)

@@ -6,7 +6,7 @@ Belongs here: which ids there can be, and what of a record mentions one. Does no
 from __future__ import annotations
 
 import re
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from lakehouse.errors import LakehouseError
 from quality.contract import MAX_ID_BYTES
@@ -14,7 +14,9 @@ from quality.fields import UUID
 
 Kind = Literal["event", "transaction", "account"]
 _WORD = rb"(?<![A-Za-z0-9_-])%s(?![A-Za-z0-9_-])"
-EVENT, TRANSACTION, ACCOUNT = "event", "transaction", "account"
+EVENT: Final = "event"
+TRANSACTION: Final = "transaction"
+ACCOUNT: Final = "account"
 
 
 class NotAnId(LakehouseError):
