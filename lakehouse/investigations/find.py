@@ -101,8 +101,7 @@ class Finder:
         self._add_records()
         self._add_groups()  # of records that the curated job has not come to yet
         self._add_places(self._untold())
-        quarantine = self._quarantine()
-        self._add_places(self._tied(quarantine))
+        quarantine = self._with_redrives()
         stored, transport = self._stored(), Transport()
         for row in self._versions.values():
             transport.add(coordinates_of(row), row["source"], row["topic"])
@@ -181,6 +180,15 @@ class Finder:
             self._records[record.where] = record
 
     # -- quarantine ------------------------------------------------------------------------------------------
+
+    def _with_redrives(self) -> dict[Coordinates, InQuarantine]:
+        """Follow redrives both ways, one after the other, as far as raw has them."""
+        quarantine, tried = self._quarantine(), set[Coordinates]()
+        while places := {w: t for w, t in self._tied(quarantine).items() if w not in tried}:
+            tried |= places.keys()
+            self._add_places(places)
+            quarantine = self._quarantine()
+        return quarantine
 
     def _quarantine(self) -> dict[Coordinates, InQuarantine]:
         broken = [r for r in self._records.values() if r.event is None]

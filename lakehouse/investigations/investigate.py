@@ -17,7 +17,7 @@ from lakehouse.investigations.find import Finder, Span
 from lakehouse.investigations.lookup import Effort, OnFile
 from lakehouse.investigations.seen import Readers
 from lakehouse.investigations.story import Evidence, Seen, Story, tell
-from lakehouse.investigations.subject import EVENT, NothingFound, Subject
+from lakehouse.investigations.subject import EVENT, TRANSACTION, NothingFound, Subject
 from lakehouse.refs import read_head
 from lakehouse.retired import Retired
 
@@ -93,6 +93,8 @@ def _nothing(question: Question, efforts: Iterable[Effort]) -> NothingFound:
         start, end = (t.isoformat() if t is not None else "open" for t in question.span)
         times.append(f" for event times from {start} to {end}")
     hint = "check the id, its upper and lower case too; the raw job may not have come to it yet"
+    if kind == TRANSACTION:
+        hint += "; a reference that only broken records carry is found by their account"
     if kind == EVENT:
         hint += (
             "; a record that is no JSON, or whose producer set no header ce_id, is not found by its event id"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -204,7 +204,10 @@ def tell(evidence: Evidence, seen: Seen, before: Seen | None = None, notes: Iter
     vector = None if seen.at is None else seen.vector
     events, payments = folded(evidence.below(vector))
     cast = cast_of(evidence.subject, events, payments)
-    mine = [r for r in evidence.records if _belongs(evidence.subject, r, cast, events, vector)]
+    told_by = {(v.event_id, v.content_hash) for e in events if e.event_id in cast for v in e.versions}
+    mine = [
+        r for r in evidence.records if _has(r.where, vector) and _belongs(evidence.subject, r, cast, told_by)
+    ]
     mine += _tied(evidence.records, mine, vector)
     told = _Telling(evidence)
     instead = _instead(events)
@@ -224,23 +227,22 @@ def _instead(events: Iterable[FoldedEvent]) -> dict[_Content, Coordinates | None
 
 
 def _replacement(entry: Entry, instead: Mapping[_Content, Coordinates | None]) -> Coordinates | None:
-    event = entry.record.event
-    if event is None or entry.kind == REDELIVERY:
-        return None
-    return instead.get((event.event_id, event.content_hash))
+    content = _content(entry.record)
+    return None if content is None or entry.kind == REDELIVERY else instead.get(content)
 
 
-def _tied(records: Iterable[Judged], mine: Iterable[Judged], vector: OffsetVector | None) -> list[Judged]:
-    """Find what records of the story are redrives of, and what is a redrive of them."""
+def _tied(records: Sequence[Judged], mine: Sequence[Judged], vector: OffsetVector | None) -> list[Judged]:
+    """Find what records of the story are redrives of, and what is a redrive of them, and so on."""
     places = {r.where for r in mine}
     originals = {r.mark.of for r in mine if r.mark}
-    return [
+    found = [
         r
         for r in records
         if r.where not in places
         and (r.where in originals or (r.mark and r.mark.of in places))
         and _has(r.where, vector)
     ]
+    return [*found, *_tied(records, [*mine, *found], vector)] if found else []
 
 
 def row_changes(before: Iterable[Row], after: Iterable[Row]) -> tuple[str, ...]:
@@ -355,15 +357,16 @@ def _belongs(
     subject: Subject,
     record: Judged,
     cast: frozenset[str],
-    events: Iterable[FoldedEvent],
-    vector: OffsetVector | None,
+    told_by: Container[_Content],
 ) -> bool:
-    if not _has(record.where, vector):
-        return False
-    version = record.version
-    if version is None:
-        return record.named in cast or record.named == subject.id or record.mentions
-    return any(e.event_id in cast and any(_is_same(v, version) for v in e.versions) for e in events)
+    content = _content(record)
+    if content is not None:
+        return content in told_by
+    return record.named in cast or record.named == subject.id or record.mentions
+
+
+def _content(record: Judged) -> _Content | None:
+    return None if record.event is None else (record.event.event_id, record.event.content_hash)
 
 
 def _is_about(subject: Subject, version: Version) -> bool:

@@ -45,11 +45,12 @@ def lines_of(story: Story, most: int | None = None) -> Iterator[str]:
         if len(shown) < len(letters):
             yield f"  and {len(letters) - len(shown):,} events more"
     yield from _headed("What happened, as Kafka took it", _entries(story, letters, most))
-    yield from _headed(_state_title(story.seen), _state(story.seen, letters))
+    yield from _headed(_state_title(story.seen), _state(story.seen, letters, most))
     if story.before is not None:
-        yield from _headed(_state_title(story.before), _state(story.before, letters))
+        yield from _headed(_state_title(story.before), _state(story.before, letters, most))
         yield from _headed("What changed between the two", story.changes or ("nothing",))
-    yield from _headed("Since when readers see it, by what code and contract", map(_publish, story.publishes))
+    publishes = story.publishes if most is None else story.publishes[-most:]
+    yield from _headed("Since when readers see it, by what code and contract", map(_publish, publishes))
     yield from _headed("To note", story.notes)
 
 
@@ -144,10 +145,13 @@ def _state_title(seen: Seen) -> str:
     return f"What readers saw at {time_text(seen.at)} ({how})"
 
 
-def _state(seen: Seen, letters: dict[str, str]) -> Iterator[str]:
+def _state(seen: Seen, letters: dict[str, str], most: int | None) -> Iterator[str]:
     if not seen.payments:
         yield "no payment"
-    for row in seen.payments:
+    left_out = max(0, len(seen.payments) - most) if most is not None else 0
+    if left_out:
+        yield f"({left_out:,} earlier payments are left out here)"
+    for row in seen.payments[left_out:]:
         reference = f", reference {row['transaction_ref']}" if row["transaction_ref"] is not None else ""
         yield (
             f"{row['event_type']} of {row['amount']} {row['currency']} at {row['merchant_id']}, "
@@ -156,7 +160,7 @@ def _state(seen: Seen, letters: dict[str, str]) -> Iterator[str]:
         members = ", ".join(letters.get(e, e) for e in row["event_ids"])
         yield f"   account {row['account_id']}, happened {time_text(row['event_ts'])}, events {members}"
         yield from (f"   {flag}: {FLAGS.get(flag, '')}" for flag in row["flags"])
-    for row in seen.transactions:
+    for row in seen.transactions if most is None else seen.transactions[-most:]:
         yield _transaction(row)
 
 

@@ -28,6 +28,7 @@ from tests.events import NOON, TOPIC_ID, event_id, wire
 GOLDEN = Path(__file__).parent.parent / "data" / "investigation.txt"
 REFERENCE = "T-1"
 BY = Subject(TRANSACTION, REFERENCE)
+MINUTE = timedelta(minutes=1)
 
 
 def raw(
@@ -93,14 +94,13 @@ def the_life_of_a_transaction() -> Story:
     )
     mended = refund.replace(b"12.345", b"12.34")
     mark = Mark(Coordinates(TOPIC_ID, 0, 4), NOON + timedelta(minutes=1) + 2 * hour, NOON + 2 * hour, 1)
-    again = {name: text.decode() for name, text in mark.headers()}
     rows = [
         raw(first, 0),
         raw(first.replace(b"12:00:00+00:00", b"12:09:00+00:00"), 1, timedelta(minutes=9)),
         raw(copy, 2, timedelta(minutes=10), "processor", file="copies.csv", line="17"),
         raw(wire("e1", minute=60, revision=1, amount="90.00", **ref), 3, hour),
         raw(refund, 4, 2 * hour),
-        raw(mended, 5, 3 * hour, **again),
+        raw(mended, 5, 3 * hour, **_texts(mark)),
         raw(wire("a1", minute=180, event_type="AUTH", event_ts="2026-11-18T11:00:00Z", **ref), 6, 4 * hour),
         raw(wire("e1", minute=55, revision=1, amount="95.00", **ref), 7, 5 * hour),
         raw(wire("e9", minute=360, status="REVERSED", original="e1", **ref), 8, 6 * hour),
@@ -187,6 +187,25 @@ def test_a_row_of_the_table_is_read_as_the_version_it_tells() -> None:
     row = {**record.event._asdict(), "first_ingest_ts": record.event.ingest_ts, **record.where._asdict()}
     del row["ingest_ts"]
     assert version_of(row) == record.version
+
+
+def test_redrives_are_followed_though_the_first_record_does_not_name_the_event() -> None:
+    """A file's row that could not be mapped has no id; twice sent again, the event it stands for has."""
+    second = Mark(Coordinates(TOPIC_ID, 0, 0), NOON + MINUTE, NOON + MINUTE, 1)
+    third = Mark(Coordinates(TOPIC_ID, 0, 1), NOON + 2 * MINUTE, NOON + MINUTE, 2)
+    rows = [
+        raw(b"a;row;of;a;file", 0, file="a.csv", line="3"),
+        raw(b"the;row;again", 1, MINUTE, **_texts(second)),
+        raw(wire("e1", transaction_ref=REFERENCE), 2, 2 * MINUTE, **_texts(third)),
+        raw(b"another;row", 3, 3 * MINUTE),
+    ]
+    told = story_of(rows)
+    assert [e.record.where.offset for e in told.entries] == [0, 1, 2]
+    assert "in the file a.csv, line 3" in told.entries[0].record.way
+
+
+def _texts(mark: Mark) -> dict[str, str]:
+    return {name: text.decode() for name, text in mark.headers()}
 
 
 def test_a_held_record_is_told_as_held() -> None:
