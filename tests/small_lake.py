@@ -24,6 +24,7 @@ from pyiceberg.io.pyarrow import schema_to_pyarrow
 from lakehouse.definitions import BY_NAME, PAYMENTS, PUBLISH_LOG, QUARANTINE, RAW, TRANSACTIONS, VERSIONS
 from lakehouse.investigations.rows import transaction_rows
 from lakehouse.offsets import OffsetVector
+from lakehouse.publish_log import rows_of
 from lakehouse.refs import PROGRESS_TAG
 from lakehouse.stamp import Stamp
 from tests.reference import expected
@@ -71,8 +72,6 @@ class SmallLake:
 
     def expire(self, name: str) -> None:
         """Keep nothing of a table's history but what a reader sees now; its publishes are logged before."""
-        from lakehouse.publish_log import rows_of
-
         logged = list(rows_of(self._catalog.load_table(name)))
         self._add(PUBLISH_LOG, logged)
         table = self._catalog.load_table(name)

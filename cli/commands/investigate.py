@@ -23,8 +23,9 @@ from config.settings import load_settings
 from lakehouse.investigations.find import Span
 from lakehouse.investigations.investigate import Answer, Question, investigate
 from lakehouse.investigations.lookup import Effort
+from lakehouse.investigations.plain import as_json
 from lakehouse.investigations.subject import ACCOUNT, EVENT, TRANSACTION, Kind, subject_of
-from lakehouse.investigations.telling import as_json, lines_of
+from lakehouse.investigations.telling import lines_of
 
 _OPTIONS = (
     click.option("--as-of", "at", type=Moment(), metavar="TIME", help="As readers saw it then."),

@@ -1,7 +1,7 @@
 """Finding all that a story is made of: versions, raw records, quarantine; each by what is known by then.
 
 Belongs here: which rows are asked for, and in which order. Does not: choosing files (`lookup.py`), what
-readers saw (`seen.py`), what the rows come to (`story.py`).
+readers saw (`seen.py`), what the rows come to (`plot.py`).
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ from pyiceberg.expressions import (
 from lakehouse.definitions import QUARANTINE, RAW, VERSIONS
 from lakehouse.fold import Coordinates, Version
 from lakehouse.gate_log import holds_of
+from lakehouse.investigations.evidence import Evidence
 from lakehouse.investigations.judged import Judged, coordinates_of, judged
 from lakehouse.investigations.lookup import Effort, Lookup, OnFile, has_header, has_value
 from lakehouse.investigations.rows import Transport, version_of
-from lakehouse.investigations.story import Evidence, InQuarantine
+from lakehouse.investigations.story import InQuarantine
 from lakehouse.investigations.subject import ACCOUNT, EVENT, TRANSACTION, Subject
 from lakehouse.redrive_mark import read_coordinates
 

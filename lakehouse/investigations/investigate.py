@@ -15,8 +15,9 @@ from pyiceberg.catalog.rest import RestCatalog
 from lakehouse.definitions import PAYMENTS, RAW
 from lakehouse.investigations.find import Finder, Span
 from lakehouse.investigations.lookup import Effort, OnFile
+from lakehouse.investigations.plot import tell
 from lakehouse.investigations.seen import Readers
-from lakehouse.investigations.story import Evidence, Seen, Story, tell
+from lakehouse.investigations.story import Seen, Story
 from lakehouse.investigations.subject import EVENT, TRANSACTION, NothingFound, Subject
 from lakehouse.refs import read_head
 from lakehouse.retired import Retired
@@ -109,6 +110,3 @@ def _looked(effort: Effort) -> str:
         f"{effort.table} ({effort.files:,} files: {left:,} ruled out by partition and statistics, "
         f"{denied:,} by Bloom filters, {len(effort.read):,} read)"
     )
-
-
-__all__ = ["Answer", "Evidence", "Question", "investigate"]

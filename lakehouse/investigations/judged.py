@@ -1,7 +1,7 @@
 """A record of raw as the contract judges it: whose it is, how it came, what it tells. Pure.
 
 Belongs here: one record by itself. Does not: reading it (`investigate.py`), what it comes to beside others
-(`story.py`).
+(`plot.py`).
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ filter is asked (`bloom.py`).
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, cast
@@ -199,8 +199,3 @@ def _kept(batch: pa.RecordBatch, keep: Keep | None) -> list[dict[str, Any]]:
     rows = batch if keep is None else batch.filter(keep(batch))
     found: list[dict[str, Any]] = rows.to_pylist()
     return found
-
-
-def snapshots_of(table: Table) -> Mapping[int, Any]:
-    """The snapshots that a table keeps, by id."""
-    return {snapshot.snapshot_id: snapshot for snapshot in table.metadata.snapshots}

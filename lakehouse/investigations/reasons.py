@@ -1,6 +1,6 @@
 """Why things are as they are, in words: which version wins, what makes one payment, what a flag means. Pure.
 
-Belongs here: the fold's rules as sentences. Does not: the rules (`fold.py`), a story's order (`story.py`).
+Belongs here: the fold's rules as sentences. Does not: the rules (`fold.py`), a story's order (`plot.py`).
 """
 
 from __future__ import annotations

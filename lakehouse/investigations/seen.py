@@ -15,10 +15,11 @@ from pyiceberg.expressions import And, BooleanExpression, EqualTo, GreaterThanOr
 
 from lakehouse.definitions import PAYMENTS, PUBLISH_LOG, TRANSACTIONS
 from lakehouse.errors import UnknownMoment
+from lakehouse.investigations.evidence import Evidence, cast_of
 from lakehouse.investigations.find import Group, in_groups
 from lakehouse.investigations.lookup import Effort, Lookup
 from lakehouse.investigations.rows import Row, folded, transaction_rows
-from lakehouse.investigations.story import CLOCKS, Evidence, Publish, Seen, Shown, cast_of, in_order
+from lakehouse.investigations.story import CLOCKS, Publish, Seen, Shown, in_order
 from lakehouse.investigations.subject import EVENT, TRANSACTION
 from lakehouse.offsets import OffsetVector
 from lakehouse.publish_log import rows_of, unlogged

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -261,6 +261,3 @@ def test_times_that_make_no_sense_are_wrong_usage(
 
 def _ids(rows: Iterable[dict[str, Any]]) -> list[tuple[str, str]]:
     return sorted((row["event_id"], row["content_hash"]) for row in rows)
-
-
-_Ask = Callable[..., Answer]

@@ -15,11 +15,14 @@ from hypothesis import strategies as st
 from lakehouse.fold import Coordinates
 from lakehouse.gates import Hold
 from lakehouse.investigations import story as kinds
+from lakehouse.investigations.evidence import Evidence
 from lakehouse.investigations.judged import Judged, judged
+from lakehouse.investigations.plain import as_json
+from lakehouse.investigations.plot import tell
 from lakehouse.investigations.rows import transaction_rows, version_of
-from lakehouse.investigations.story import Evidence, InQuarantine, Publish, Seen, Story, tell
+from lakehouse.investigations.story import InQuarantine, Publish, Seen, Story
 from lakehouse.investigations.subject import ACCOUNT, EVENT, TRANSACTION, NotAnId, Subject, subject_of
-from lakehouse.investigations.telling import as_json, lines_of, span_text
+from lakehouse.investigations.telling import lines_of, span_text
 from lakehouse.offsets import OffsetVector
 from lakehouse.redrive_mark import Mark
 from tests.cases import CASES
