@@ -34,7 +34,7 @@ OnFile = Callable[[str, int, int], None]
 class Effort:
     """What it took to look into a table: files by what became of them, and bytes.
 
-    `read` counts files whole, with the files of deletes beside them; `asked` what was really fetched of
+    `read` counts files whole, and so does `deletes`: one may say what is deleted of several; `asked` what was really fetched of
     footers and Bloom filters. Manifests are left out: every reader of the table reads those.
     """
 
@@ -46,10 +46,11 @@ class Effort:
     asked: dict[str, int] = field(default_factory=dict)
     denied: set[str] = field(default_factory=set)
     read: dict[str, int] = field(default_factory=dict)
+    deletes: dict[str, int] = field(default_factory=dict)
 
     @property
     def read_bytes(self) -> int:
-        return sum(self.read.values())
+        return sum(self.read.values()) + sum(self.deletes.values())
 
     @property
     def asked_bytes(self) -> int:
@@ -104,8 +105,8 @@ class Lookup:
             if wanted is not None:
                 tasks = self._asked(tasks, wanted)
             for task in tasks:
-                sizes = (f.file_size_in_bytes for f in (task.file, *task.delete_files))
-                self.effort.read[task.file.file_path] = sum(sizes)
+                self.effort.read[task.file.file_path] = task.file.file_size_in_bytes
+                self.effort.deletes |= {d.file_path: d.file_size_in_bytes for d in task.delete_files}
             return [row for batch in self._batches(tasks, where, columns) for row in _kept(batch, keep)]
 
     def _tasks(self, where: BooleanExpression) -> Iterator[FileScanTask]:
