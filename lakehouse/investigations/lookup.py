@@ -34,8 +34,9 @@ OnFile = Callable[[str, int, int], None]
 class Effort:
     """What it took to look into a table: files by what became of them, and bytes.
 
-    `read` counts files whole, and so does `deletes`: one may say what is deleted of several; `asked` what was really fetched of
-    footers and Bloom filters. Manifests are left out: every reader of the table reads those.
+    `read` counts files whole, and so does `deletes`, each once though it may say what is deleted of several;
+    `asked` what was really fetched of footers and Bloom filters. Manifests are left out: every reader of the
+    table reads those.
     """
 
     table: str
