@@ -27,6 +27,7 @@ COMMANDS = {
     "gate": "cli.commands.gate:gate",
     "gateway": "cli.commands.gateway:gateway",
     "hash": "cli.commands.hash:content_hash",
+    "investigate": "cli.commands.investigate:investigate_",
     "maintain": "cli.commands.maintain:maintain",
     "partners": "cli.commands.partners:partners",
     "quarantine": "cli.commands.quarantine:quarantine",

@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from lakehouse.quarantined import Group, Quarantined, RawRecord
+from lakehouse.redrive_mark import NAMES, written
 from streaming.dropzone.rows import COLUMNS, masked, masked_text
-from streaming.redrive.mark import NAMES, written
 from streaming.redrive.send import Kind, Tally
 
 # Headers that we write ourselves; of others it is said how long they are.
@@ -155,16 +155,16 @@ def _said(violation: dict[str, str]) -> str:
 
 
 def _say(console: Console, text: str) -> None:
-    console.print(_printable(text), markup=False, soft_wrap=True)
+    console.print(printable(text), markup=False, soft_wrap=True)
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Text that does nothing to a terminal: what partners sent may stand in it."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _row(*values: Any) -> list[Text]:
-    return [Text(_printable(_written(value))) for value in values]
+    return [Text(printable(_written(value))) for value in values]
 
 
 def _written(value: Any) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum, auto
+from importlib.metadata import PackageNotFoundError, version
 from typing import TypeVar, cast
 
 import structlog
@@ -65,6 +66,16 @@ _FINAL = (
     UnauthorizedError,
 )
 T = TypeVar("T")
+
+
+def _installed() -> str | None:
+    try:
+        return version("paywave-lakehouse")
+    except PackageNotFoundError:  # run from a folder, as in a pod that mounts the source
+        return None
+
+
+CODE_VERSION = _installed()
 _log = structlog.get_logger(__name__)
 _tracer = trace.get_tracer(__name__)
 _meter = metrics.get_meter(__name__)
@@ -217,6 +228,7 @@ class Publisher:
             {**head.totals, **plan.totals},
             plan.retired or head.retired,
             plan.notes,
+            CODE_VERSION,
         )
         stage = Stage(head, f"{STAGE_PREFIX}{self.writer}_{time.time_ns() // 1_000_000}_{token[:12]}", stamp)
         started = time.monotonic()

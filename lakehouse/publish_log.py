@@ -35,7 +35,9 @@ def unlogged(catalog: RestCatalog, log: Table) -> pa.Table:
     found = sorted(_rows_of_all(catalog), key=lambda row: (row["published_at"], row["table_name"]))
     known = _known(log, found[0]["published_at"]) if found else set()
     schema = schema_to_pyarrow(BY_NAME[PUBLISH_LOG].schema(), include_field_ids=False)
-    return pa.Table.from_pylist([row for row in found if _key(row) not in known], schema)
+    rows = pa.Table.from_pylist([row for row in found if _key(row) not in known], schema)
+    # of a table that `paywave up` has not brought up to date yet, the columns that it has
+    return rows.select([name for name in schema.names if name in log.schema().column_names])
 
 
 def rows_of(table: Table) -> Iterator[dict[str, Any]]:
@@ -66,6 +68,7 @@ def _told_by(stamp: Stamp, reached: OffsetVector | None) -> dict[str, Any]:
         "contract_version": stamp.contract_version,
         "source_snapshot": stamp.source_snapshot,
         "totals": json.dumps(stamp.totals, sort_keys=True),
+        "code_version": stamp.code_version,
         "arrivals": [arrival._asdict() for arrival in stamp.arrivals],
     }
 

@@ -34,6 +34,7 @@ class Stamp:
         totals: running counts since the table's birth, e.g. `redelivered`; they move with the data.
         retired: what retention has dropped from the table so far; like the totals it is carried on.
         notes: what this one publish says besides, by name.
+        code_version: release of this software that wrote it; None: it did not say, or was not installed.
     """
 
     token: str
@@ -46,12 +47,14 @@ class Stamp:
     totals: Mapping[str, int] = field(default_factory=dict)
     retired: Retired = NOTHING
     notes: Mapping[str, str] = field(default_factory=dict)
+    code_version: str | None = None
 
     def properties(self) -> dict[str, str]:
         """Render as snapshot summary properties."""
         found: dict[str, object] = {
             "token": self.token,
             "writer": self.writer,
+            "code-version": self.code_version,
             "progress": self.progress.to_json() if self.progress is not None else None,
             "contract-version": self.contract_version,
             "source-snapshot": self.source_snapshot,
@@ -83,6 +86,7 @@ class Stamp:
             totals={name: int(count) for name, count in _named(summary, _COUNT_PREFIX).items()},
             retired=_retired(summary),
             notes=_named(summary, _NOTE_PREFIX),
+            code_version=summary.get(_PREFIX + "code-version"),
         )
 
 

@@ -14,11 +14,11 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from lakehouse.fold import Coordinates
+from lakehouse.redrive_mark import Mark
 from quality.contract import Contract, contract, in_force
 from quality.contract_diff import Change, difference
 from quality.judge import judge
 from streaming.decode import marks_of, to_judge
-from streaming.redrive.mark import Mark
 
 EXAMPLES = 3
 _COORDINATES = Coordinates._fields

@@ -26,10 +26,10 @@ from pyspark.sql.types import (
 )
 
 from lakehouse.fold import Coordinates
+from lakehouse.redrive_mark import OF, Mark, read_mark, written
 from quality.contract import HISTORY, Contract, Event, Violation, contract, in_force
 from quality.judge import judge
 from streaming.frames import header_text
-from streaming.redrive.mark import OF, Mark, read_mark, written
 
 _TEXT, _TIME = StringType(), TimestampType()
 _TRANSPORT = ("topic_id", "topic", "partition", "offset", "kafka_ts", "source")

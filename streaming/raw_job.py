@@ -28,13 +28,13 @@ from lakehouse import audit
 from lakehouse.definitions import RAW
 from lakehouse.offsets import OffsetVector
 from lakehouse.publish import Plan, Publisher, Stage
+from lakehouse.redrive_mark import OF
 from lakehouse.refs import Head, read_head
 from lakehouse.staging import append
 from lakehouse.turns import drop_abandoned
 from streaming.completeness import complete_to
 from streaming.errors import StreamingError
 from streaming.frames import header_text
-from streaming.redrive.mark import OF
 from streaming.topic_state import TopicState, inspect_topic, start_offsets
 from streaming.topics import require_durable
 

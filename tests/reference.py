@@ -15,12 +15,12 @@ from lakehouse.fold import Coordinates, Version, fold, fold_events, fold_payment
 from lakehouse.gate_log import holds_of
 from lakehouse.gates import HELD_VIOLATION, Hold
 from lakehouse.offsets import OffsetVector
+from lakehouse.redrive_mark import Mark, read_mark, written
 from lakehouse.refs import ancestry, read_head, stamp_of
 from lakehouse.transactions import Transaction, fold_transactions
 from lakehouse.transactions_sql import VIEW
 from quality.contract import HISTORY, Contract, Event, Violation, in_force
 from quality.judge import judge
-from streaming.redrive.mark import Mark, read_mark, written
 from streaming.topic_state import inspect_topic
 from tests.pipeline import Pipeline
 

@@ -33,12 +33,12 @@ from lakehouse.definitions import QUARANTINE
 from lakehouse.gate_log import standing_holds
 from lakehouse.quarantine import QuarantineReader
 from lakehouse.quarantined import Selection
+from lakehouse.redrive_mark import read_coordinates
 from lakehouse.refs import read_head
 from quality.contract import in_force
 from streaming.partners.profile import Profile, find_profile
 from streaming.partners.registry import load_registry
 from streaming.redrive.again import Terms
-from streaming.redrive.mark import read_coordinates
 from streaming.redrive.pending import on_their_way
 from streaming.redrive.send import Redrive
 from streaming.redrive.state import OPEN, REDRIVEN

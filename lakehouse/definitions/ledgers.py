@@ -70,6 +70,7 @@ LEDGER_TABLES: tuple[Table, ...] = (
             Column("source_snapshot", LONG, "Snapshot of raw that it was read from", required=False),
             Column("totals", TEXT, "Running counts since the table's birth, as JSON"),
             Column("arrivals", ListType(1, _ARRIVALS, True), "How late records came, per event hour"),
+            Column("code_version", TEXT, "Release of this software that wrote it; null: not said", False),
         ),
         key=("table_name", "snapshot_id", "published_at"),
         sort_by=("published_at",),

@@ -7,7 +7,18 @@ from __future__ import annotations
 
 from pyiceberg.types import ListType, NestedField, StructType
 
-from lakehouse.definitions.table import AMOUNT, BYTES, INT, LONG, SUM, TEXT, TIME, Column, Table
+from lakehouse.definitions.table import (
+    AMOUNT,
+    BYTES,
+    INT,
+    LONG,
+    SUM,
+    TEXT,
+    TIME,
+    Column,
+    Table,
+    bloom_filters,
+)
 
 RAW = "raw.payment_events"
 VERSIONS = "curated.event_versions"
@@ -73,6 +84,8 @@ PAYMENT_TABLES: tuple[Table, ...] = (
         key=("topic_id", "partition", "offset"),
         sort_by=("partition", "offset"),
         hour_of="kafka_ts",
+        # the key is the account; a header names the event, another the record that a redrive stands for
+        properties=bloom_filters("key", "headers.element.value"),
     ),
     Table(
         name=VERSIONS,
@@ -85,6 +98,7 @@ PAYMENT_TABLES: tuple[Table, ...] = (
         sort_by=("account_id", "event_id"),
         hour_of="event_ts",
         bucket_of="account_id",
+        properties=bloom_filters("event_id", "transaction_ref"),
     ),
     Table(
         name=PAYMENTS,

@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 from lakehouse.fold import Coordinates
 from lakehouse.quarantined import Quarantined, RawRecord
+from lakehouse.redrive_mark import NAMES, Mark, read_mark
 from quality.contract import Contract, Event
 from quality.judge import judge
 from streaming.dropzone.progress import Reason
 from streaming.dropzone.rows import MASK, Taken
 from streaming.message import ARCHIVE, Message
 from streaming.partners.profile import Profile
-from streaming.redrive.mark import NAMES, Mark, read_mark
 from streaming.redrive.rows import taken_again
 
 PASSES, BROKEN, TRIED, ON_ITS_WAY, HELD, MASKED, GONE = (

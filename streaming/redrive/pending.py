@@ -13,7 +13,7 @@ from confluent_kafka import Message as Record
 
 from lakehouse.fold import Coordinates
 from lakehouse.offsets import OffsetVector
-from streaming.redrive.mark import Mark, read_mark
+from lakehouse.redrive_mark import Mark, read_mark
 from streaming.topic_state import inspect_topic
 from streaming.topic_tail import place_of, read_on
 

@@ -15,8 +15,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from lakehouse.fold import Coordinates
+from lakehouse.redrive_mark import read_mark, written
 from streaming.partitions import hour_sql, hours_predicate
-from streaming.redrive.mark import read_mark, written
 
 OPEN, REDRIVEN = "open", "redriven"
 STATE = ("state", "redriven_by", "redriven_at")

@@ -23,6 +23,7 @@ from lakehouse.fold import Coordinates
 from lakehouse.gate_log import GateLog, holds_of, standing_holds
 from lakehouse.gates import CLOSED, HELD, HOLD_ENDED, OPENED, OVERRIDDEN, GateState
 from lakehouse.publish import Stage
+from lakehouse.redrive_mark import Mark
 from lakehouse.refs import read_head
 from lakehouse.staging import append
 from lakehouse.tables import ensure_tables
@@ -32,7 +33,6 @@ from streaming.curated_job import CuratedJob, CuratedSettings
 from streaming.errors import GateClosed
 from streaming.message import Message, message_of
 from streaming.raw_reader import read_batch
-from streaming.redrive.mark import Mark
 from streaming.replay.apply import Applier
 from streaming.replay.scope import ALL
 from streaming.replay.verify import ReplaySettings, Verifier

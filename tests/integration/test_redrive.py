@@ -16,12 +16,12 @@ from lakehouse.definitions import PAYMENTS, QUARANTINE, RAW, VERSIONS
 from lakehouse.fold import Coordinates
 from lakehouse.quarantine import QuarantineReader
 from lakehouse.quarantined import Selection
+from lakehouse.redrive_mark import OF, Mark, written
 from lakehouse.refs import read_head
 from lakehouse.tables import ensure_tables
 from quality.contract import Contract
 from streaming.message import Headers, Message
 from streaming.redrive.again import BROKEN, ON_ITS_WAY, Terms
-from streaming.redrive.mark import OF, Mark, written
 from streaming.redrive.pending import on_their_way
 from streaming.redrive.send import Redrive, Tally
 from streaming.replay.apply import Applied, Applier

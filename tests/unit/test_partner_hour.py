@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lakehouse.fold import Coordinates
+from lakehouse.redrive_mark import Mark
 from quality.contract import in_force
 from quality.partner_hour import QUARANTINED, REDELIVERED, VOLUME, WEEK, WEEKS, Hour, hours_before, look_at
 from quality.profile import Counted, of_record
 from streaming.profile.count import SCHEMA, TALLY, _count_batches
-from streaming.redrive.mark import Mark
 from tests.events import KAFKA_TS, valid, wire
 
 DAY = timedelta(hours=24)

@@ -33,6 +33,7 @@ def test_a_publish_is_told_with_its_stamp() -> None:
         "contract_version": 3,
         "source_snapshot": 99,
         "totals": json.dumps({"records": 7}),
+        "code_version": None,
         "arrivals": [{"hour": 5, "records": 2, "max_delay_ms": 30, "p99_delay_ms": 20}],
     }
 

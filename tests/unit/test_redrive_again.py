@@ -9,6 +9,7 @@ from typing import Any
 
 from lakehouse.fold import Coordinates
 from lakehouse.quarantined import Quarantined, RawRecord
+from lakehouse.redrive_mark import Mark, read_mark
 from quality.canonical import MAX_BYTES
 from quality.contract import Contract, Violation
 from streaming.dropzone.rows import MASK, Origin, RowIntake
@@ -25,7 +26,6 @@ from streaming.redrive.again import (
     Terms,
     decide,
 )
-from streaming.redrive.mark import Mark, read_mark
 from tests.events import KAFKA_TS, wire
 
 WHERE = Coordinates("t", 2, 5)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lakehouse.fold import Coordinates
-from streaming.redrive.mark import (
+from lakehouse.redrive_mark import (
     ATTEMPT,
     FIRST_TIME,
     NAMES,

@@ -23,6 +23,7 @@ stamps = st.builds(
     totals=st.dictionaries(names, numbers, max_size=3),
     retired=st.just(NOTHING)
     | st.just(Retired(datetime(2024, 1, 1, tzinfo=UTC), OffsetVector({"t": {0: 3}}))),
+    code_version=st.none() | st.just("0.1.0"),
     notes=st.dictionaries(names, st.text(max_size=20), max_size=2),
 )
 

@@ -1,6 +1,7 @@
 """What the headers of a redriven record say: which one it stands for, when that came, which attempt this is.
 
-Belongs here: writing and reading them. Does not: what follows from them (`state.py`, `decode.py`). Pure.
+Belongs here: writing and reading them. Does not: what follows from them (`streaming/redrive/state.py`,
+`streaming/decode.py`). Pure.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from lakehouse.fold import Coordinates
-from streaming.message import Headers
 
+Headers = tuple[tuple[str, bytes], ...]
 OF, OF_TIME, FIRST_TIME, ATTEMPT = "redrive-of", "redrive-of-time", "redrive-first-time", "redrive-attempt"
 MORE = "redrive-more"
 NAMES = (OF, OF_TIME, FIRST_TIME, ATTEMPT, MORE)
