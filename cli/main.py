@@ -40,6 +40,7 @@ COMMANDS = {
     "status": "cli.commands.stack:status",
     "stream": "cli.commands.stream:stream",
     "topics": "cli.commands.topics:topics",
+    "trail": "cli.commands.trail:trail",
     "ui": "cli.commands.ui:ui",
     "up": "cli.commands.stack:up",
 }

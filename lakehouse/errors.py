@@ -3,6 +3,7 @@
 LakehouseError
 ├── TableMismatch        a table exists with another shape than its definition
 ├── UnknownMoment        a time, snapshot or tag that no table has
+├── TrailUnwritable      the access trail cannot be written: what it was to record is not done
 ├── GateRefused          a gate cannot be overridden, or holds nothing back
 ├── RetentionRefused     days of raw that must not be dropped, or not yet
 │   └── TooYoung             they have not been kept for long enough
@@ -33,6 +34,10 @@ class TableMismatch(LakehouseError):
 
 class UnknownMoment(LakehouseError):
     """A time, snapshot or tag that cannot be read."""
+
+
+class TrailUnwritable(LakehouseError):
+    """An access could not be recorded, so it does not happen, or its result is not shown."""
 
 
 class GateRefused(LakehouseError):

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from cli.context import catalog_of
 from cli.output import Output, with_output
+from cli.trail import recorded
 from config.settings import load_settings
 from lakehouse.moments import Moment
 from lakehouse.query import Reader, Result, run_query
@@ -41,7 +42,7 @@ def query(
     reader: Reader,
     out: Output,
 ) -> None:
-    """Run one SELECT in DuckDB's SQL, tables as schema.table.
+    """Run one SELECT in DuckDB's SQL, tables as schema.table. It is recorded in the access trail.
 
     \b
     paywave query "SELECT status, count(*), sum(amount) FROM curated.payments GROUP BY 1"
@@ -49,7 +50,12 @@ def query(
     """
     moment = _moment(as_of, snapshots, tag, consistent)
     settings = load_settings()
-    result = run_query(catalog_of(settings), settings.catalog_properties(), sql, moment, reader)
+    catalog = catalog_of(settings)
+    asked = {"sql": sql, "as_of": as_of, "snapshots": snapshots, "tag": tag, "consistent": consistent}
+    with recorded(settings, catalog, "query", parameters=asked, announced=False) as access:
+        result = run_query(catalog, settings.catalog_properties(), sql, moment, reader)
+        access.target = ", ".join(sorted(result.snapshots))
+        access.result = f"{len(result.rows):,} rows"
     value = {
         "columns": result.columns,
         "rows": [[_plain(v) for v in row] for row in result.rows],

@@ -18,6 +18,7 @@ from rich.table import Table
 from assets.snowflake_account import deployment_of, login_of
 from cli.context import catalog_of
 from cli.output import Output, with_output
+from cli.trail import recorded
 from config.settings import load_settings
 from snowflake_external.apply import Applied, apply, planned, split
 from snowflake_external.cost import Estimate, Rates, billed, estimate, most_per_month
@@ -72,7 +73,10 @@ def apply_command(allow_destroy: bool, dry_run: bool, out: Output) -> None:
         if dry_run:
             done = split(changes, allow_destroy)
         else:
-            done = apply(changes, session.ask, settings.home / _LOG, allow_destroy, say)
+            account = login_of(settings).account
+            asked = {"allow_destroy": allow_destroy, "changes": [f"{c.action} {c.what}" for c in changes]}
+            with recorded(settings, catalog_of(settings), "snowflake apply", account, asked):
+                done = apply(changes, session.ask, settings.home / _LOG, allow_destroy, say)
     value = {
         "dry_run": dry_run,
         "done": [change.to_json() for change in done.done],
