@@ -39,6 +39,7 @@ COMMANDS = {
     "snowflake": "cli.commands.snowflake:snowflake",
     "status": "cli.commands.stack:status",
     "stream": "cli.commands.stream:stream",
+    "subject": "cli.commands.subject:subject",
     "topics": "cli.commands.topics:topics",
     "trail": "cli.commands.trail:trail",
     "ui": "cli.commands.ui:ui",

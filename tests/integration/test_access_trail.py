@@ -1,4 +1,4 @@
-"""The access trail on the real catalog: one chain of many writers, tampering that is named, what is recorded."""
+"""The access trail on the real catalog: one chain of many writers, tampering named, commands recorded."""
 
 from __future__ import annotations
 
