@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -30,7 +31,7 @@ from lakehouse.patience import Patience
 from lakehouse.publish import Plan, Publisher, Stage
 from lakehouse.refs import MAIN, Head, ancestry, snapshot_of, stamp_of
 from lakehouse.tables import ensure_tables
-from lakehouse.turns import drop_abandoned
+from lakehouse.turns import drop_abandoned, opened_at
 
 WRITER = "trail"
 _NOTE = "trail-tail"
@@ -68,6 +69,7 @@ class AccessLog:
         appended: list[Entry] = []
 
         def plan(head: Head) -> Plan:
+            self._tidy(head)
             entry = chained(access, _tail_of(head.table))
             appended[:] = [entry]
             return self._plan(head, entry)
@@ -98,9 +100,12 @@ class AccessLog:
         last = Tail(rows[-1].sequence, rows[-1].hash) if rows else NO_ROWS
         return Verified(len(rows), last, first_broken(rows, [*known, *_noted(table.metadata)]))
 
-    def tidy(self) -> None:
-        """Drop branches that killed commands left behind."""
-        drop_abandoned(self._catalog, ACCESS_LOG, WRITER, _ABANDONED_SECONDS)
+    def _tidy(self, head: Head) -> None:
+        """Drop branches that killed commands left behind, where there are some."""
+        stages = map(opened_at, head.table.metadata.refs)
+        oldest = datetime.now(UTC) - timedelta(seconds=_ABANDONED_SECONDS)
+        if any(opened is not None and opened < oldest for opened in stages):
+            drop_abandoned(self._catalog, ACCESS_LOG, WRITER, _ABANDONED_SECONDS)
 
     def _plan(self, head: Head, entry: Entry) -> Plan:
         rows = pa.Table.from_pylist([asdict(entry)], _SCHEMA)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from lakehouse.maintenance.compact import Compacted
     from lakehouse.maintenance.expire import Expired
     from lakehouse.maintenance.manifests import Merged
-    from lakehouse.maintenance.retention import Dropped, Due
+    from lakehouse.maintenance.retention import Dropped, Due, Retention
 
     _Found = Compacted | Expired | Merged
 
@@ -261,11 +261,15 @@ def retention(
         else:
             asked = {"before": before, "reason": reason, "approver": approver}
             with recorded(settings, catalog, "maintain retention", RAW, asked) as access:
-                done = keeper.drop(before, *named, who_runs())
+                done = _drop(keeper, before, *named)
                 access.result = f"{done.due.records:,} records dropped"
             _show_dropped(out, before, done)
     except TooYoung as error:
         raise click.UsageError(f"{error}: {error.hint}") from None
+
+
+def _drop(keeper: Retention, before: date, reason: str, approver: str) -> Dropped:
+    return keeper.drop(before, reason, approver, who_runs())
 
 
 def _show_dropped(out: Output, before: date, done: Dropped) -> None:

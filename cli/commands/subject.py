@@ -48,17 +48,17 @@ def erase(account: str, reason: str | None, approver: str | None, dry_run: bool,
     paywave subject erase acct-1001 --dry-run
     paywave subject erase acct-1001 --reason "request 4711" --approver "J. Doe"
     """
-    named = [text.strip() for text in (reason, approver) if text and text.strip()]
-    if not dry_run and len(named) < 2:
+    order = Order((reason or "").strip(), (approver or "").strip(), who_runs())
+    if not dry_run and not (order.reason and order.approver):
         raise click.UsageError("erasing takes --reason and --approver; --dry-run needs neither")
     settings = load_settings()
     start_telemetry()
     eraser = _eraser(settings)
     found = eraser.look(account, counted=dry_run)
     if not dry_run:
-        asked = {"reason": reason, "approver": approver, "keys": found.key_ids}
+        asked = {"reason": order.reason, "approver": order.approver, "keys": found.key_ids}
         with recorded(settings, catalog_of(settings), _ERASE, account, asked) as access:
-            destroyed = eraser.erase(account, Order(*named, who_runs()))
+            destroyed = eraser.erase(account, order)
             access.result = f"{len(destroyed):,} keys destroyed"
     value = {"dry_run": dry_run, **found.as_json()}
     out.result(value, lambda console: _show_erasure(console, found, dry_run))

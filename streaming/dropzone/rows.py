@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 from uuid import UUID, uuid5
 
 from quality.canonical import MAX_BYTES, UnreadableJson, canonical_json, parse_json
@@ -224,7 +224,7 @@ class RowIntake:
             return None
 
 
-def _is_identifier(account: Any) -> bool:
+def _is_identifier(account: Any) -> TypeGuard[str]:
     return isinstance(account, str) and 0 < len(account.encode("utf-8", "replace")) <= MAX_ID_BYTES
 
 

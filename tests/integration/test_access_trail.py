@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,7 +33,7 @@ _above: Any = GreaterThan
 
 
 @pytest.fixture
-def log(catalog: RestCatalog) -> Iterator[AccessLog]:
+def log(catalog: RestCatalog) -> AccessLog:
     """A lake without a trail yet: the first row makes it."""
     if catalog.table_exists(ACCESS_LOG):
         catalog.drop_table(ACCESS_LOG)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -44,7 +45,8 @@ def trail(length: int) -> list[Entry]:
 def altered(row: Entry, column: str) -> Entry:
     value = getattr(row, column)
     changed = value + timedelta(microseconds=1) if isinstance(value, datetime) else f"{value}x"
-    return replace(row, **{column: changed})
+    told: dict[str, Any] = {column: changed}
+    return replace(row, **told)
 
 
 def test_rows_count_from_one_and_each_holds_the_hash_before() -> None:
