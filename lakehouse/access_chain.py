@@ -122,9 +122,13 @@ def first_broken(entries: Iterable[Entry], known: Iterable[Tail] = ()) -> Broken
             return broken
         tail = Tail(row.sequence, row.hash)
     if seen and max(seen) > tail.sequence:
-        said = f"rows {tail.sequence + 1} to {max(seen)} were there once and are not any more"
+        said = f"{_span(tail.sequence + 1, max(seen))} missing at the end, and was there once"
         return Broken(tail.sequence + 1, "removed", said)
     return None
+
+
+def _span(first: int, last: int) -> str:
+    return f"row {first} is" if first == last else f"everything from row {first} to {last} is"
 
 
 def _broken(row: Entry, tail: Tail, hashes: Mapping[str, int]) -> Broken | None:
@@ -135,8 +139,8 @@ def _broken(row: Entry, tail: Tail, hashes: Mapping[str, int]) -> Broken | None:
         return Broken(row.sequence, "altered", f"row {row.sequence} does not give the hash that it holds")
     if row.sequence > expected:
         last = row.sequence - 1
-        gone = f"row {expected} is" if last == expected else f"rows {expected} to {last} are"
-        return Broken(expected, "removed", f"{gone} missing before row {row.sequence}")
+        said = f"{_span(expected, last)} missing before row {row.sequence}"
+        return Broken(expected, "removed", said)
     if row.previous_hash == tail.hash:
         return None
     if row.previous_hash in hashes:

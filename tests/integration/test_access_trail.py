@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 from pyiceberg.catalog.rest import RestCatalog
@@ -72,7 +73,11 @@ def test_a_row_that_was_altered_removed_or_cut_off_is_named(catalog: RestCatalog
         log.append(access(number))
     table = catalog.load_table(ACCESS_LOG)
     rows = table.scan(_equal("sequence", 2)).to_arrow()
-    table.overwrite(rows.set_column(2, rows.schema.field(2), [["nobody@nowhere"]]), _equal("sequence", 2))
+    actor = rows.schema.field("actor")
+    forged = pa.array(["nobody@nowhere"], actor.type)
+    table.overwrite(
+        rows.set_column(rows.schema.get_field_index("actor"), actor, forged), _equal("sequence", 2)
+    )
     broken = log.verify().broken
     assert broken is not None
     assert (broken.sequence, broken.what) == (2, "altered")
