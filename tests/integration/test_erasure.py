@@ -58,16 +58,16 @@ def filled(
         erasure__keyring=str(keyring_of(stack).path), erasure__master_key=str(master_file(stack)),
     )  # fmt: skip
     try:
-        for _ in range(2):  # a redelivery
-            told = gateway.client.post(
-                b"[" + b",".join([event("e1"), event("e2"), event("e1", "acct-ben")]) + b"]"
-            )
+        events = b"[" + b",".join([event("e1"), event("e2"), event("e1", "acct-ben")]) + b"]"
+        for seconds_ago in (0, 1):  # a redelivery
+            told = gateway.client.post(events, at=-seconds_ago)
+            assert told.status == 202, told.body
             assert told.json["accepted"] == 3
         with closing(sqlite3.connect(keyring_of(stack).path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")  # nobody else can make a key now
             refused = gateway.client.post(event("e3", "acct-cara"))
             assert refused.status == 503, refused.body
-        assert gateway.client.post(event("e3", "acct-cara")).status == 202
+        assert gateway.client.post(event("e3", "acct-cara"), at=-1).status == 202
     finally:
         gateway.end()
     place = Place(stack, catalog, pipeline.topic, folder)
