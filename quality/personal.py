@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from functools import lru_cache
 from typing import Any
 
 from quality.fields import FIELDS
@@ -31,6 +30,7 @@ Replace = Callable[[str, Any], Any]
 _CONTRACT = frozenset(name for name, _, _ in FIELDS)
 _ATTRIBUTES = "attributes"
 _NO_LETTER = re.compile(r"[\W_]+")
+_REMEMBERED = 4096
 _WORD = re.compile(r"[\w~-]+")
 
 
@@ -42,8 +42,7 @@ class PersonalFields:
         if not all(all(path) for path in paths):
             raise ValueError("a personal field is written as its name, or as parent.name")
         self._paths = frozenset(paths)
-        self._lengths = sorted({len(path) for path in paths})
-        self._last = frozenset(path[-1] for path in paths)
+        self._seen: dict[str, tuple[str, tuple[tuple[str, ...], ...]]] = {}
 
     def replaced(self, fields: dict[str, Any], replace: Replace) -> dict[str, Any]:
         """Copy an event (of `parse_json`) with its personal values replaced; itself where it has none.
@@ -72,24 +71,34 @@ class PersonalFields:
 
     def names(self, name: str) -> bool:
         """Tell whether a name, of a column or an attribute, is a personal one by itself."""
-        return self._is_personal((plain_name(name),))
-
-    def _is_personal(self, path: tuple[str, ...]) -> bool:
-        return path[-1] in self._last and any(path[-length:] in self._paths for length in self._lengths)
+        return () in self._look_up(name)[1]
 
     def _within(self, fields: dict[str, Any], parents: tuple[str, ...], replace: Replace) -> dict[str, Any]:
+        """Look through an object. Every event is, field by field: what is no candidate costs one look-up."""
         changed: dict[str, Any] = {}
+        seen = self._seen
         for name, value in fields.items():
-            plain = plain_name(name)
-            if plain in self._last and self._is_personal((*parents, plain)):
+            plain, wanted = seen.get(name) or self._look_up(name)
+            if wanted and _stands_in(parents, wanted):
                 new = value if value in (None, "") else replace("/".join((*parents, plain)), value)
-            elif isinstance(value, dict | list):
+            elif isinstance(value, dict):
+                new = self._within(value, (*parents, plain), replace)
+            elif isinstance(value, list):
                 new = self._below(value, (*parents, plain), replace)
             else:
                 continue
             if new is not value:
                 changed[name] = new
         return fields | changed if changed else fields
+
+    def _look_up(self, name: str) -> tuple[str, tuple[tuple[str, ...], ...]]:
+        """Give a field's plain name, and the parents that it is personal in; remembered, up to a number."""
+        if len(self._seen) >= _REMEMBERED:  # partners choose names freely
+            self._seen.clear()
+        plain = plain_name(name)
+        found = plain, tuple(path[:-1] for path in self._paths if path[-1] == plain)
+        self._seen[name] = found
+        return found
 
     def _below(self, value: Any, path: tuple[str, ...], replace: Replace) -> Any:
         if isinstance(value, dict):
@@ -100,7 +109,10 @@ class PersonalFields:
         return value
 
 
-@lru_cache(maxsize=4096)
+def _stands_in(parents: tuple[str, ...], wanted: tuple[tuple[str, ...], ...]) -> bool:
+    return any(not several or parents[-len(several) :] == several for several in wanted)
+
+
 def plain_name(name: str) -> str:
     """Write a field's name without case and punctuation, as paths hold it."""
     return _NO_LETTER.sub("", name.casefold())

@@ -9,7 +9,6 @@ So an event that is sent again stays the same version, and its hash and all coun
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -27,10 +26,9 @@ KEY_BYTES = 64  # AES-256-SIV: one half authenticates, the other encrypts
 MARK = "sealed:v1:"
 _CONTEXT = b"paywave sealed v1"
 # Letters only: of billions of texts with digits some would pass for a card number, for ever.
-_LETTERS = str.maketrans("234567", "abcdef")
-_DIGITS = str.maketrans("abcdef", "234567")
-_SEALED = re.compile(r"sealed:v1:([a-z]+):([A-Za-f]+)")
-_BLOCK = 8  # base32 writes groups of so many letters
+_HEX, _LETTERS = "0123456789abcdef", "abcdefghijklmnop"
+_TO_LETTERS, _TO_HEX = str.maketrans(_HEX, _LETTERS), str.maketrans(_LETTERS, _HEX)
+_SEALED = re.compile(r"sealed:v1:([a-z]+):([a-p]+)")
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ class SealedValue(NamedTuple):
 def seal(key: SubjectKey, path: str, value: Any) -> str:
     """Seal a value (of `parse_json`) that stands at a path. Equal values at one path give equal texts."""
     body = key.cipher.encrypt(canonical_json(value).encode(), [_CONTEXT, path.encode()])
-    return f"{MARK}{key.id}:{base64.b32encode(body).decode().rstrip('=').translate(_LETTERS)}"
+    return f"{MARK}{key.id}:{body.hex().translate(_TO_LETTERS)}"
 
 
 def unseal(key: SubjectKey, path: str, text: str) -> Any:
@@ -73,9 +71,8 @@ def unseal(key: SubjectKey, path: str, text: str) -> Any:
     found = _SEALED.fullmatch(text)
     if found is None or found[1] != key.id:
         raise Unopenable("it is no text that this key has sealed")
-    letters = found[2].translate(_DIGITS)
     try:
-        body = base64.b32decode(letters + "=" * (-len(letters) % _BLOCK))
+        body = bytes.fromhex(found[2].translate(_TO_HEX))
         return parse_json(key.cipher.decrypt(body, [_CONTEXT, path.encode()]))
     except (InvalidTag, ValueError):
         raise Unopenable("it was altered, or sealed for another field") from None

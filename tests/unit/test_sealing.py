@@ -149,11 +149,11 @@ def test_nobody_elses_key_and_no_other_field_gives_or_opens_the_same(value: Any)
 @given(st.text(min_size=1, max_size=20), st.integers(min_value=0))
 def test_a_text_that_was_altered_does_not_open(value: str, place: int) -> None:
     text = seal(ANN, "email", value)
-    at = len(text) - 2 - place % (len(text) - 30)  # the last letter has bits that count for nothing
-    other = "B" if text[at] == "A" else "A"
+    at = len(text) - 1 - place % (len(text) - 30)
+    other = "b" if text[at] == "a" else "a"
     with pytest.raises(Unopenable):
         unseal(ANN, "email", text[:at] + other + text[at + 1 :])
-    for wrong in ("", text[:-1], f"{text}A", text.upper(), "sealed:v1::"):
+    for wrong in ("", text[:-1], f"{text}ab", text.upper(), "sealed:v1::"):
         with pytest.raises(Unopenable):
             unseal(ANN, "email", wrong)
 
@@ -176,11 +176,11 @@ def test_a_redelivery_has_the_same_content_and_a_correction_another() -> None:
 def test_sealing_again_changes_nothing_and_another_text_is_sealed() -> None:
     fields = {
         "account_id": "acct-ann",
-        "attributes": {"email": "a@x", "phone": "sealed:v1:aaaaaaaaaaaaaaaa:ABC"},
+        "attributes": {"email": "a@x", "phone": "sealed:v1:aaaaaaaaaaaaaaaa:abcd"},
     }
     sealed = sealed_fields(fields, PERSONAL, "acct-ann", key_of)
     assert sealed_fields(sealed, PERSONAL, "acct-ann", key_of) is sealed
-    assert unseal(ANN, "phone", sealed["attributes"]["phone"]) == "sealed:v1:aaaaaaaaaaaaaaaa:ABC"
+    assert unseal(ANN, "phone", sealed["attributes"]["phone"]) == "sealed:v1:aaaaaaaaaaaaaaaa:abcd"
     moved = {"attributes": {"phone": sealed["attributes"]["email"]}}  # our own text, in another place
     assert sealed_fields(moved, PERSONAL, "acct-ann", key_of) != moved
 
