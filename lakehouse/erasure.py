@@ -21,7 +21,7 @@ from lakehouse.definitions import PAYMENTS, RAW, VERSIONS
 from lakehouse.errors import ErasureRefused
 from lakehouse.keyring import Keyring, KeyState, Order
 from lakehouse.query import run_query
-from quality.sealing import MARK, SealedValue, SubjectKey, sealed_values, unseal
+from quality.sealing import MARK, SealedValue, SubjectKey, Unopenable, sealed_values, unseal
 
 Held = Callable[[str], str | None]
 """Says why the account's values must be kept (a legal hold: its name and reason); None where nothing does."""
@@ -69,12 +69,12 @@ class Erasure:
 
 
 class Revealed(NamedTuple):
-    """One sealed value of an account; `value` is None where its key was destroyed."""
+    """One sealed value of an account: `open`, `erased` with its key, or `altered` and opened by none."""
 
     event_id: str
     event_ts: datetime
     path: str
-    is_erased: bool
+    state: str
     value: Any
 
 
@@ -150,8 +150,11 @@ class Eraser:
         return run_query(self._catalog, self._properties, sql, variables=variables).rows
 
 
-def _opened(key: SubjectKey | None, sealed: SealedValue) -> tuple[bool, Any]:
-    """Open a sealed text. Returns whether it is erased, and its value."""
+def _opened(key: SubjectKey | None, sealed: SealedValue) -> tuple[str, Any]:
+    """Open a sealed text. Returns its state, and its value where there is one."""
     if key is None:
-        return True, None
-    return False, unseal(key, sealed.path, sealed.text)
+        return "erased", None
+    try:
+        return "open", unseal(key, sealed.path, sealed.text)
+    except Unopenable:
+        return "altered", None

@@ -152,6 +152,7 @@ def _show_erasure(console: Console, found: Erasure, dry_run: bool) -> None:
 def _show_revealed(console: Console, found: Sequence[Revealed]) -> None:
     table = Table("event", "at", "field", "value", box=None)
     for one in found:
-        shown = "(erased)" if one.is_erased else json.dumps(one.value, ensure_ascii=False, default=str)
+        value = json.dumps(one.value, ensure_ascii=False, default=str)
+        shown = value if one.state == "open" else f"({one.state})"
         table.add_row(one.event_id, f"{one.event_ts:%Y-%m-%d %H:%M:%S}", one.path, shown)
     console.print(table)

@@ -132,7 +132,7 @@ def test_erasing_makes_noise_of_one_account_and_changes_nothing_else(
     told = run(stack, "reveal", "acct-ann", "--reason", "a test")
     values = json.loads(told.stdout)["values"]
     assert len(values) == len(shown)
-    assert all(value["is_erased"] and value["value"] is None for value in values)
+    assert all((value["state"], value["value"]) == ("erased", None) for value in values)
     other = json.loads(run(stack, "reveal", "acct-ben", "--reason", "a test").stdout)["values"]
     assert {value["value"] for value in other} == set(CLEAR)
     assert (hashes(filled), counts(filled)) == (before, stock)
