@@ -40,7 +40,9 @@ COMMANDS = {
     "snowflake": "cli.commands.snowflake:snowflake",
     "status": "cli.commands.stack:status",
     "stream": "cli.commands.stream:stream",
+    "subject": "cli.commands.subject:subject",
     "topics": "cli.commands.topics:topics",
+    "trail": "cli.commands.trail:trail",
     "ui": "cli.commands.ui:ui",
     "up": "cli.commands.stack:up",
 }

@@ -57,6 +57,22 @@ def with_moment(function: Callable[..., None]) -> Callable[..., None]:
     return wrapper
 
 
+def asked(sql: str, moment: Moment) -> dict[str, Any]:
+    """What was asked, as the access trail keeps it."""
+    return {
+        "sql": sql,
+        "as_of": moment.as_of,
+        "snapshots": moment.snapshots,
+        "tag": moment.tag,
+        "consistent": moment.consistent,
+    }
+
+
+def told(result: Read) -> str:
+    """How much was read, as the access trail keeps it."""
+    return f"{len(result.rows):,} rows"
+
+
 def as_json(result: Read) -> dict[str, Any]:
     """What was read as JSON has it: values that it lacks as text, and so are the ids of snapshots."""
     value = {

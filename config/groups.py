@@ -157,6 +157,22 @@ class DropzoneSettings(Group):
     sftp_host_key: Path | None = None
 
 
+class ErasureSettings(Group):
+    """Keys of the persons whose personal fields are sealed: where they are, and what opens them.
+
+    `keyring` is the file, in the home folder unless given. `master_key` is the file of the key that it is
+    under, 64 bytes in hex; with `kms_region` it holds what AWS KMS closed, in base64. The embedded stack
+    makes its own. A process keeps at most `cached_keys` in memory, each for `cached_s`: so long after an
+    erasure it may go on sealing with a key that nobody has any more.
+    """
+
+    keyring: Path | None = None
+    master_key: Path | None = None
+    kms_region: str | None = None
+    cached_keys: int = Field(default=10_000, ge=1)
+    cached_s: float = Field(default=60, ge=0)
+
+
 class BackfillSettings(Group):
     """Planned backfills: how much at once, how far the live job may fall behind, what cores do and cost.
 

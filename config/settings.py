@@ -21,6 +21,7 @@ from config.groups import (
     CatalogSettings,
     ConductorSettings,
     DropzoneSettings,
+    ErasureSettings,
     GatewaySettings,
     KafkaSettings,
     PartnersSettings,
@@ -58,6 +59,7 @@ class Settings(BaseSettings):
     backfill: BackfillSettings = Field(default_factory=BackfillSettings)
     conductor: ConductorSettings = Field(default_factory=ConductorSettings)
     dropzone: DropzoneSettings = Field(default_factory=DropzoneSettings)
+    erasure: ErasureSettings = Field(default_factory=ErasureSettings)
     gateway: GatewaySettings = Field(default_factory=GatewaySettings)
     partners: PartnersSettings = Field(default_factory=PartnersSettings)
     registry: RegistrySettings = Field(default_factory=RegistrySettings)

@@ -3,6 +3,9 @@
 LakehouseError
 ├── TableMismatch        a table exists with another shape than its definition
 ├── UnknownMoment        a time, snapshot or tag that no table has
+├── TrailUnwritable      the access trail cannot be written: what it was to record is not done
+├── KeyringUnavailable   keys of persons cannot be reached: nothing personal is taken in or shown
+├── ErasureRefused       an account whose values must be kept
 ├── GateRefused          a gate cannot be overridden, or holds nothing back
 ├── RetentionRefused     days of raw that must not be dropped, or not yet
 │   └── TooYoung             they have not been kept for long enough
@@ -33,6 +36,18 @@ class TableMismatch(LakehouseError):
 
 class UnknownMoment(LakehouseError):
     """A time, snapshot or tag that cannot be read."""
+
+
+class TrailUnwritable(LakehouseError):
+    """An access could not be recorded, so it does not happen, or its result is not shown."""
+
+
+class KeyringUnavailable(LakehouseError):
+    """The keyring cannot be read or written, or has another master key."""
+
+
+class ErasureRefused(LakehouseError):
+    """Something stands against destroying an account's keys."""
 
 
 class GateRefused(LakehouseError):

@@ -27,6 +27,8 @@ _UNKNOWN = """\
 
 They are allowed and kept, under `attributes`. So are other attributes than those that we know of:
 {attributes}.
+Fields that tell who somebody is (names, addresses of any kind, telephone numbers and the like) are encrypted
+as soon as they come in, with a key per account. Better do not send them; if you must, tell us their names.
 We note what comes, from whom and since when (`paywave schemas drift`), and ask. Please tell us first: a field
 that becomes part of the contract later has one type.
 """

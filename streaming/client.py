@@ -22,6 +22,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import Message as Delivered
 from opentelemetry import metrics
 
+from quality.sealing import KeyOf
 from streaming.errors import BufferFull, EventRefused, SendError
 from streaming.gateway.intake import IngestClock, Intake, Rejected
 from streaming.kafka_client import LIBRDKAFKA_LOG, producer_config
@@ -60,6 +61,8 @@ class EventProducer:
         when_full: what `send` does while the buffer is full: wait for room, or raise `BufferFull` at once.
         buffer_kbytes: memory for the events that are on their way, in 1,024 bytes.
         delivery_seconds: how long an event may wait for its acknowledgement, retries included.
+        key_of: keys of the persons whose personal fields an event holds, for sealing them
+            (`lakehouse.keyring.KeyringConfig.cached_keys`); without it such an event is refused.
         needs_durable: refuse a topic that could lose what it acknowledged. Only for a cluster of one.
 
     Raises:
@@ -78,6 +81,7 @@ class EventProducer:
         buffer_kbytes: int = 65_536,
         delivery_seconds: float = 120.0,
         needs_durable: bool = True,
+        key_of: KeyOf | None = None,
     ) -> None:
         self._topic, self._source, self._on_failure, self._when_full = topic, source, on_failure, when_full
         own = {
@@ -87,7 +91,7 @@ class EventProducer:
         }
         self._producer = Producer(producer_config(_DEFAULTS, kafka, own), logger=LIBRDKAFKA_LOG)
         self._attributes = {"messaging.system": "kafka", "messaging.destination.name": topic}
-        self._intake = Intake(IngestClock(), ())
+        self._intake = Intake(IngestClock(), (), key_of)
         self._fatal: str | None = None
         self._lock = threading.Lock()  # nothing is handed over once `close` has begun to wait
         self._closed = threading.Event()

@@ -22,6 +22,7 @@ from cli.output import Output, with_output
 from cli.params import Moment
 from cli.progress import progress
 from cli.telemetry import start_telemetry
+from cli.trail import recorded
 from config.settings import Settings, load_settings
 from streaming.backfill.errors import Refused
 from streaming.backfill.estimate import Rates
@@ -145,14 +146,24 @@ def run(
                 lambda done, total, note: meter(done * len(planned.hours) / max(1, total), note),
             )
             stop_on_signals(runner.stop)
-            result = runner.run(
-                planned.name,
-                only or None,
-                only_failed=only_failed,
-                again=again,
-                most_hours=max_hours,
-                approver=approver,
-            )
+            asked = {
+                "reason": planned.reason,
+                "approver": approver or planned.approver,
+                "hours": len(planned.hours),
+                "only": only,
+                "only_failed": only_failed,
+                "again": again,
+            }
+            with recorded(settings, catalog, "backfill run", planned.name, asked) as access:
+                result = runner.run(
+                    planned.name,
+                    only or None,
+                    only_failed=only_failed,
+                    again=again,
+                    most_hours=max_hours,
+                    approver=approver,
+                )
+                access.result = f"{len(result.hours):,} hours, {len(result.failed):,} failed"
     out.result(result.as_json(), lambda console: _print_result(console, result, found))
     if result.failed or result.is_stopped:
         raise SystemExit(1)

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from cli.commands.partners import registry_file
 from cli.context import catalog_of, stop_on_signals
-from cli.keys import token_keys_of
+from cli.keys import keyring_of, token_keys_of
 from cli.logs import start_logs
 from cli.output import Output, with_output
 from cli.telemetry import start_telemetry
@@ -77,6 +77,7 @@ def make_dropzone(settings: Settings, registry: Registry, landing: Landing) -> D
         settings.kafka.topic,
         settings.kafka_properties(),
         keys,
+        keyring_of(settings).cached_keys(),
         lease_s=ours.lease_s,
         delivery_s=ours.delivery_timeout_s,
         quiet_s=ours.quiet_s,

@@ -6,8 +6,6 @@ Belongs here: options and how it looks. Does not: the policy (`quality/policy.py
 
 from __future__ import annotations
 
-import getpass
-import socket
 from typing import Any
 
 import click
@@ -18,6 +16,7 @@ from rich.table import Table
 from cli.context import catalog_of, spark_of
 from cli.output import Output, with_output
 from cli.telemetry import start_telemetry
+from cli.trail import recorded, who_runs
 from config.settings import load_settings
 from lakehouse.definitions import RAW
 from lakehouse.gate_log import GateLog, as_row
@@ -81,7 +80,7 @@ def override(name: str, source: str | None, reason: str, dry_run: bool, out: Out
     settings = load_settings()
     catalog = catalog_of(settings)
     gate_log = GateLog(catalog)
-    ends, actor = read_head(catalog, RAW).offsets, f"{getpass.getuser()}@{socket.gethostname()}"
+    ends, actor = read_head(catalog, RAW).offsets, who_runs()
 
     def made(state: GateState) -> list[GateEvent]:
         return [overriding(state, name, source, reason, actor, ends)]
@@ -89,7 +88,9 @@ def override(name: str, source: str | None, reason: str, dry_run: bool, out: Out
     (event,) = made(gate_log.state())  # refused before Spark is started for it
     if not dry_run:
         start_telemetry()
-        (event,) = gate_log.append(spark_of(settings, "gate"), made)
+        asked = {"gate": name, "source": source, "reason": reason}
+        with recorded(settings, catalog, "gate override", source or name, asked):
+            (event,) = gate_log.append(spark_of(settings, "gate"), made)
     value = {"dry_run": dry_run, "override": as_row(event)}
     out.result(value, lambda console: _show_override(console, event, dry_run))
 

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from cli.commands.partners import registry_file
-from cli.keys import token_keys_of
+from cli.keys import keyring_of, token_keys_of
 from cli.logs import start_logs
 from cli.output import Output, with_output
 from cli.telemetry import prometheus_page, start_telemetry
@@ -55,6 +55,7 @@ def gateway_config(settings: Settings) -> GatewayConfig:
         registry,
         secrets_of(registry, settings.dev_keys),
         token_keys_of(settings, list(registry.partners.values())),
+        keyring_of(settings),
         max_body_bytes=ours.max_body_bytes,
         max_events=ours.max_events,
         max_in_flight_bytes=ours.max_in_flight_bytes,

@@ -19,6 +19,7 @@ from cli.params import Moment
 from cli.progress import progress
 from cli.quarantined import printable
 from cli.telemetry import start_telemetry
+from cli.trail import recorded
 from config.settings import load_settings
 from lakehouse.investigations.find import Span
 from lakehouse.investigations.investigate import Answer, Question, investigate
@@ -101,12 +102,15 @@ def _answer(
         raise click.UsageError("--from lies after --to")
     question = Question(subject_of(kind, id_), at, before, Span(start, end))
     settings = load_settings()
+    catalog = catalog_of(settings)
     start_telemetry()
-    with progress(out, "asking files", None) as meter:
+    asked = {"as_of": at, "before": before, "from": start, "to": end}
+    with (
+        recorded(settings, catalog, "investigate", f"{kind} {id_}", asked, announced=False),
+        progress(out, "asking files", None) as meter,
+    ):
         answer = investigate(
-            catalog_of(settings),
-            question,
-            lambda table, done, of: meter(done, f"{done:,} of {of:,} of {table}"),
+            catalog, question, lambda table, done, of: meter(done, f"{done:,} of {of:,} of {table}")
         )
     value = as_json(answer.story) | {"read": [effort.as_json() for effort in answer.efforts]}
     out.result(value, lambda console: _show(console, answer, limit))

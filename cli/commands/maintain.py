@@ -6,8 +6,6 @@ Belongs here: their options, progress and how their results look. Does not: the 
 
 from __future__ import annotations
 
-import getpass
-import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -24,6 +22,7 @@ from cli.output import Output, with_output
 from cli.params import Day, Span
 from cli.progress import progress
 from cli.telemetry import start_telemetry
+from cli.trail import recorded, who_runs
 from config.settings import Settings, load_settings
 from lakehouse.definitions import BY_NAME, RAW, SNAPSHOTS_KEPT
 from lakehouse.maintenance.due import KEPT_MONTHS
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from lakehouse.maintenance.compact import Compacted
     from lakehouse.maintenance.expire import Expired
     from lakehouse.maintenance.manifests import Merged
-    from lakehouse.maintenance.retention import Due, Retention
+    from lakehouse.maintenance.retention import Dropped, Due, Retention
 
     _Found = Compacted | Expired | Merged
 
@@ -260,14 +259,20 @@ def retention(
         if before is None or is_look:
             _show_due(out, keeper.look(before))
         else:
-            _drop(out, keeper, before, *named)
+            asked = {"before": before, "reason": reason, "approver": approver}
+            with recorded(settings, catalog, "maintain retention", RAW, asked) as access:
+                done = _drop(keeper, before, *named)
+                access.result = f"{done.due.records:,} records dropped"
+            _show_dropped(out, before, done)
     except TooYoung as error:
         raise click.UsageError(f"{error}: {error.hint}") from None
 
 
-def _drop(out: Output, keeper: Retention, before: date, reason: str, approver: str) -> None:
-    done = keeper.drop(before, reason, approver, f"{getpass.getuser()}@{socket.gethostname()}")
+def _drop(keeper: Retention, before: date, reason: str, approver: str) -> Dropped:
+    return keeper.drop(before, reason, approver, who_runs())
 
+
+def _show_dropped(out: Output, before: date, done: Dropped) -> None:
     def show(console: Console) -> None:
         if done.snapshot_id is None:
             console.print(f"{RAW}: nothing before {before} is left to drop")

@@ -28,6 +28,7 @@ from cli.quarantined import (
     times_as_text,
 )
 from cli.telemetry import start_telemetry
+from cli.trail import recorded
 from config.settings import Settings, load_settings
 from lakehouse.definitions import QUARANTINE
 from lakehouse.gate_log import standing_holds
@@ -104,9 +105,11 @@ def show(coordinate: str, out: Output) -> None:
         raise click.UsageError(
             f"{coordinate!r} is no coordinate; write it as `quarantine list --records` does"
         )
-    reader = _reader(load_settings())
-    record = reader.record(where)
-    raw = reader.raw([record]).get(where)
+    settings = load_settings()
+    reader = _reader(settings)
+    with recorded(settings, catalog_of(settings), "quarantine show", coordinate, announced=False):
+        record = reader.record(where)
+        raw = reader.raw([record]).get(where)
     value = record_as_json(record) | raw_as_json(raw)
     out.result(value, lambda console: show_record(console, value))
 
@@ -150,7 +153,13 @@ def redrive(most: int, attempts: int, dry_run: bool, out: Output, **selected: An
         def report(looked_at: int, sent: int) -> None:
             meter(looked_at, f"{looked_at:,} looked at, {sent:,} acknowledged")
 
-        tally = job.try_out(report) if dry_run else job.run(kafka, topic, report)
+        if dry_run:
+            tally = job.try_out(report)
+        else:
+            asked = {**selected, "max": most, "attempts": attempts}
+            with recorded(settings, catalog, "quarantine redrive", parameters=asked) as access:
+                tally = job.run(kafka, topic, report)
+                access.result = f"{tally.sending.acknowledged if tally.sending else 0:,} sent"
     out.result(tally_as_json(tally, meant), lambda console: show_tally(console, tally, meant))
     if tally.sending is not None and tally.sending.failed:
         sys.exit(1)

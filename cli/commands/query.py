@@ -6,7 +6,8 @@ import click
 
 from cli.context import catalog_of
 from cli.output import Output, with_output
-from cli.reading import as_json, print_rows, with_moment
+from cli.reading import as_json, asked, print_rows, told, with_moment
+from cli.trail import recorded
 from config.settings import load_settings
 from lakehouse.moments import Moment
 from lakehouse.query import Reader, run_query
@@ -29,12 +30,16 @@ def query(
     reader: Reader,
     out: Output,
 ) -> None:
-    """Run one SELECT in DuckDB's SQL, tables as schema.table.
+    """Run one SELECT in DuckDB's SQL, tables as schema.table. It is recorded in the access trail.
 
     \b
     paywave query "SELECT status, count(*), sum(amount) FROM curated.payments GROUP BY 1"
     paywave query "SELECT count(*) FROM curated.payments" --as-of 2026-11-20T12:00:00Z
     """
     settings = load_settings()
-    result = run_query(catalog_of(settings), settings.catalog_properties(), sql, moment, reader)
+    catalog = catalog_of(settings)
+    with recorded(settings, catalog, "query", parameters=asked(sql, moment), announced=False) as access:
+        result = run_query(catalog, settings.catalog_properties(), sql, moment, reader)
+        access.target = ", ".join(sorted(result.snapshots))
+        access.result = told(result)
     out.result(as_json(result), lambda console: print_rows(console, result))

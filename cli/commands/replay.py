@@ -19,6 +19,7 @@ from cli.output import Output, with_output
 from cli.params import Moment
 from cli.progress import Meter, progress
 from cli.telemetry import start_telemetry
+from cli.trail import recorded
 from config.settings import Settings, load_settings
 from lakehouse.tables import ensure_tables
 from streaming.replay.apply import Applied, Applier
@@ -98,9 +99,10 @@ def apply(restart: bool, dry_run: bool, out: Output, **options: Any) -> None:
     catalog = catalog_of(settings)
     ensure_tables(catalog, settings.tables.buckets)
     start_telemetry()
-    with phases(out) as report:
+    with recorded(settings, catalog, "replay apply", str(scope)) as access, phases(out) as report:
         spark = spark_of(settings, "replay")
         applied = Applier(catalog, spark, replay_settings(settings), report).run(scope, restart)
+        access.result = f"{sum(applied.changed.values()):,} changes"
     out.result(applied.as_json(), lambda console: _print_applied(console, applied))
 
 
@@ -116,8 +118,10 @@ def repair(dry_run: bool, out: Output) -> None:
     settings = load_settings()
     catalog = catalog_of(settings)
     start_telemetry()
-    conflicts = repair_conflicts(catalog, spark_of(settings, "repair"), settings.tables.buckets, dry_run)
-    repaired = 0 if dry_run else sum(c.is_open for c in conflicts)
+    with recorded(settings, catalog, "repair", parameters={"dry_run": dry_run}) as access:
+        conflicts = repair_conflicts(catalog, spark_of(settings, "repair"), settings.tables.buckets, dry_run)
+        repaired = 0 if dry_run else sum(c.is_open for c in conflicts)
+        access.result = f"{repaired:,} repaired"
     value = {"conflicts": [c.as_json() for c in conflicts], "repaired": repaired}
     out.result(value, lambda console: _print_repaired(console, conflicts, repaired))
 
@@ -130,15 +134,24 @@ def replay_settings(settings: Settings) -> ReplaySettings:
 def _verify(settings: Settings, scope: Scope, restart: bool, out: Output) -> Verification:
     catalog = catalog_of(settings)
     start_telemetry()
-    with phases(out) as report:
+    with (
+        recorded(settings, catalog, "replay verify", str(scope), announced=False) as access,
+        phases(out) as report,
+    ):
         verifier = Verifier(catalog, spark_of(settings, "replay"), replay_settings(settings), report)
-        return verifier.run(scope, restart)
+        found = verifier.run(scope, restart)
+        access.result = "equal" if found.is_equal else "they differ"
+    return found
 
 
 def _compare_contracts(settings: Settings, scope: Scope, version: int, out: Output) -> ContractReport:
     catalog = catalog_of(settings)
     start_telemetry()
-    with phases(out) as report:
+    asked = {"contract": version}
+    with (
+        recorded(settings, catalog, "replay verify", str(scope), asked, announced=False),
+        phases(out) as report,
+    ):
         spark = spark_of(settings, "replay")
         return report_contract(catalog, spark, replay_settings(settings), scope, version, report)
 

@@ -18,7 +18,8 @@ from rich.table import Table
 from assets.snowflake_account import deployment_of, login_of
 from cli.context import catalog_of
 from cli.output import Output, with_output
-from cli.reading import as_json, print_rows, with_moment
+from cli.reading import as_json, asked, print_rows, told, with_moment
+from cli.trail import recorded
 from config.settings import load_settings
 from lakehouse.moments import Moment
 from snowflake_external.apply import Applied, apply, planned, split
@@ -78,7 +79,10 @@ def apply_command(allow_destroy: bool, dry_run: bool, out: Output) -> None:
             done = split(changes, allow_destroy)
         else:
             pauses = _FINDING if deployment.linked else ()
-            done = apply(changes, session.ask, settings.home / _LOG, allow_destroy, say, pauses)
+            account = login_of(settings).account
+            wanted = {"allow_destroy": allow_destroy, "changes": [f"{c.action} {c.what}" for c in changes]}
+            with recorded(settings, catalog_of(settings), "snowflake apply", account, wanted):
+                done = apply(changes, session.ask, settings.home / _LOG, allow_destroy, say, pauses)
     value = {
         "dry_run": dry_run,
         "done": [change.to_json() for change in done.done],
@@ -138,10 +142,16 @@ def query(sql: str, moment: Moment, out: Output) -> None:
     """
     settings = load_settings()
     catalog, properties = catalog_of(settings), settings.catalog_properties()
-    with Session(login_of(settings), "snowflake query") as session:
+    with (
+        Session(login_of(settings), "snowflake query") as session,
+        recorded(
+            settings, catalog, "snowflake query", parameters=asked(sql, moment), announced=False
+        ) as access,
+    ):
         reading = read_at(deployment_of(settings), catalog, properties, session, sql, moment)
-    told = {"way": reading.way.value, "why": reading.why, "statement": reading.statement}
-    out.result({**told, **as_json(reading)}, lambda console: print_rows(console, reading))
+        access.target, access.result = ", ".join(sorted(reading.snapshots)), told(reading)
+    way = {"way": reading.way.value, "why": reading.why, "statement": reading.statement}
+    out.result({**way, **as_json(reading)}, lambda console: print_rows(console, reading))
     if not out.as_json:
         out.log.print(f"read by {reading.way}: {reading.why}", markup=False)
 

@@ -4,6 +4,7 @@ Belongs here: which tables there are. Does not: creating or evolving them (`tabl
 (`streaming/`).
 """
 
+from lakehouse.definitions.access import ACCESS_LOG, ACCESS_TABLES
 from lakehouse.definitions.gates import GATE_LOG, GATE_TABLES
 from lakehouse.definitions.ledgers import DRIFT, LEDGER_TABLES, PARTNER_FILES, PUBLISH_LOG
 from lakehouse.definitions.partner_hours import PARTNER_HOURS, PARTNER_HOURS_TABLE
@@ -13,6 +14,7 @@ from lakehouse.definitions.retention import RETENTION_LOG, RETENTION_TABLES
 from lakehouse.definitions.table import FIRST_PARTITION_ID, SNAPSHOTS_KEPT, Column, Table
 
 __all__ = [
+    "ACCESS_LOG",
     "BY_NAME",
     "DRIFT",
     "FIRST_PARTITION_ID",
@@ -40,5 +42,6 @@ TABLES: tuple[Table, ...] = (
     *GATE_TABLES,
     *RECONCILIATION_TABLES,
     *RETENTION_TABLES,
+    *ACCESS_TABLES,
 )
 BY_NAME = {table.name: table for table in TABLES}

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from quality.card_tokens import TokenKey
+from quality.sealing import KeyOf
 from streaming.dropzone import telemetry
 from streaming.dropzone.book import Book
 from streaming.dropzone.landing import Landing
@@ -61,6 +62,7 @@ class Settings:
     topic: str
     kafka: Mapping[str, str]
     token_keys: Sequence[TokenKey] = ()
+    key_of: KeyOf | None = None
     lease_s: float = 90.0
     delivery_s: float = 10.0
     quiet_s: float = 5.0
@@ -192,7 +194,7 @@ class _Reading:
         assert ours.received_at is not None
         origin = Origin(partner.source, ours.name, self._digest, ours.received_at)
         if partner.profile is None:
-            return RowIntake(origin, partner.card_numbers, None, self._settings.token_keys), 0
+            return self._rows(origin, None), 0
         profile = find_profile(partner.profile)
         line, end = next(self._landing.lines(ours.partner, self._digest), (b"", 0))
         header = profile.header(line)
@@ -200,7 +202,18 @@ class _Reading:
         if header is None or missing:
             raise WrongFile(f"its first line lacks what profile {profile.name} needs: {', '.join(missing)}")
         mapper = RowMapper(profile, header, ours.name, partner.source)
-        return RowIntake(origin, partner.card_numbers, mapper, self._settings.token_keys), end
+        return self._rows(origin, mapper), end
+
+    def _rows(self, origin: Origin, mapper: RowMapper | None) -> RowIntake:
+        ours, partner = self._settings, self._partner
+        return RowIntake(
+            origin,
+            partner.card_numbers,
+            mapper,
+            ours.token_keys,
+            key_of=ours.key_of,
+            personal=partner.personal,
+        )
 
     def _already_there(self, state: TopicState, journal: Journal) -> dict[int, list[Stored]]:
         """Look up which records after the journal are in Kafka. Nothing is, where reading begins just now.

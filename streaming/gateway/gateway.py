@@ -11,15 +11,18 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import structlog
 from opentelemetry import trace
 
+from lakehouse.errors import KeyringUnavailable
+from lakehouse.keyring import CachedKeys, KeyringConfig
 from quality.card_tokens import TokenKey
 from streaming.gateway import telemetry
 from streaming.gateway.answers import results_of
 from streaming.gateway.batch import Batch, batch_of
 from streaming.gateway.body import Body, too_large
 from streaming.gateway.idempotency import Answer, Answers
-from streaming.gateway.intake import IngestClock, Intake, Taken, Verdict
+from streaming.gateway.intake import IngestClock, Intake, Judged, Rejected, Taken, Verdict
 from streaming.gateway.limits import InFlight, TokenBucket
 from streaming.gateway.link import KafkaLink, unavailable
 from streaming.gateway.refusal import Refusal
@@ -30,6 +33,7 @@ from streaming.trace import trace_headers
 _EVENTS_PER_TURN = 50
 _BYTES_PER_TURN = 128 * 1024
 _SIGNATURES = 500_000
+_log = structlog.get_logger("paywave.gateway")
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class GatewayConfig:
     registry: Registry
     secrets: Mapping[str, bytes] = field(repr=False)
     token_keys: Sequence[TokenKey] = ()
+    keyring: KeyringConfig | None = None
     max_body_bytes: int = 4 * 1024 * 1024
     max_events: int = 10_000
     max_in_flight_bytes: int = 64 * 1024 * 1024
@@ -60,7 +65,8 @@ class Gateway:
         self.link = KafkaLink(config.topic, config.kafka, config.delivery_timeout_s)
         self.in_flight = InFlight(config.max_in_flight_bytes)
         self.is_draining = False
-        self._intake = Intake(IngestClock(), config.token_keys)
+        self._keys = config.keyring.cached_keys() if config.keyring is not None else None
+        self._intake = Intake(IngestClock(), config.token_keys, self._keys)
         self._buckets = {
             name: TokenBucket(p.rate, p.burst, time.monotonic())
             for name, p in config.registry.partners.items()
@@ -147,18 +153,35 @@ class Gateway:
         """Judge the events. A large batch lets smaller requests pass, and the next large one wait."""
         turns = list(_turns(batch.events))
         if len(turns) == 1:
-            return self._judge_some(turns[0], caller)
+            return await self._judge_some(turns[0], caller)
         verdicts = list[Verdict]()
         # One after the other: judged side by side, all of them would be answered when the last one is.
         async with self._large_batch:
             for events in turns:
-                verdicts += self._judge_some(events, caller)
+                verdicts += await self._judge_some(events, caller)
                 await asyncio.sleep(0)
         return verdicts
 
-    def _judge_some(self, events: list[bytes], caller: Caller) -> list[Verdict]:
+    async def _judge_some(self, events: list[bytes], caller: Caller) -> list[Verdict]:
         partner = caller.partner
-        return [self._intake.take(raw, partner.source, partner.card_numbers) for raw in events]
+        judged = [
+            self._intake.judge(raw, partner.source, partner.card_numbers, personal=partner.personal)
+            for raw in events
+        ]
+        try:
+            if self._keys is not None:
+                await _fetch_keys(self._keys, judged)
+            return [one if isinstance(one, Rejected) else self._intake.wrap(one) for one in judged]
+        except KeyringUnavailable as error:
+            _log.error("keyring unavailable", why=str(error))
+            raise unavailable("the keys of personal fields cannot be reached") from None
+
+
+async def _fetch_keys(keys: CachedKeys, judged: list[Judged | Rejected]) -> None:
+    """Have the keys at hand before sealing begins: a keyring's disk must not keep other requests waiting."""
+    wanted = (one.event.account_id for one in judged if isinstance(one, Judged) and one.has_personal)
+    if missing := keys.missing(wanted):
+        await asyncio.to_thread(keys.fetch, missing)
 
 
 def _turns(events: list[bytes]) -> Iterator[list[bytes]]:

@@ -1,4 +1,4 @@
-"""One event on its way in: stamped, looked through for card numbers, judged, wrapped for Kafka.
+"""One event on its way in: stamped, looked through for card numbers, judged, sealed, wrapped for Kafka.
 
 Belongs here: that path, without HTTP and without Kafka. Does not: the rules themselves (`quality/`).
 """
@@ -14,8 +14,10 @@ from typing import Any, NamedTuple
 from quality.canonical import MAX_BYTES, UnreadableJson, canonical_json, parse_json
 from quality.card_tokens import TokenKey, key_at, token
 from quality.cards import holds_card_number, may_hold_card_number, without_card_numbers
-from quality.contract import Contract, Event, in_force
+from quality.contract import Event, Violation, in_force
 from quality.judge import judge_fields
+from quality.personal import PERSONAL, PersonalFields
+from quality.sealing import KeyOf, sealed_fields
 from streaming.message import Headers, Message, message_from, with_fields
 from streaming.partners.registry import CardPolicy
 
@@ -50,8 +52,9 @@ class Rejected:
 Verdict = Taken | Rejected
 
 _CARD_NUMBER = Reason("card_number", "", "the event holds a card number in clear")
+_PERSONAL = Reason("personal_data", "attributes", "personal fields cannot be sealed here, so none are taken")
 TOO_LARGE = "too_large"
-_GROWN = Reason(TOO_LARGE, "", f"{MAX_BYTES} bytes at most, with the time of arrival and tokens put in")
+_GROWN = Reason(TOO_LARGE, "", f"{MAX_BYTES} bytes at most, with time of arrival, tokens and seals put in")
 
 
 class IngestClock:
@@ -67,21 +70,59 @@ class IngestClock:
         return _EPOCH + timedelta(microseconds=self._last_us)
 
 
-class Intake:
-    """Takes in events one by one. `token_keys` may be empty where no partner's policy needs them."""
+class Judged(NamedTuple):
+    """An event that the contract allows, before it is wrapped; `has_personal` wants its account's key."""
 
-    def __init__(self, clock: IngestClock, token_keys: Sequence[TokenKey]) -> None:
+    event: Event
+    fields: dict[str, Any]
+    raw: bytes
+    source: str
+    extra: Headers
+    personal: PersonalFields
+    has_personal: bool
+
+
+class Intake:
+    """Takes in events one by one. `token_keys` may be empty where no partner's policy needs them.
+
+    `key_of` gives the keys of persons; without it events with personal fields are rejected.
+    """
+
+    def __init__(
+        self, clock: IngestClock, token_keys: Sequence[TokenKey], key_of: KeyOf | None = None
+    ) -> None:
         self._clock = clock
         self._token_keys = token_keys
+        self._key_of = key_of
 
-    def take(self, raw: bytes, source: str, policy: CardPolicy, extra: Headers = ()) -> Verdict:
-        """Judge one event's bytes as of now; what is taken keeps them, unless something had to be changed.
+    def take(
+        self,
+        raw: bytes,
+        source: str,
+        policy: CardPolicy,
+        extra: Headers = (),
+        personal: PersonalFields = PERSONAL,
+    ) -> Verdict:
+        """Judge one event's bytes as of now and wrap it; see `judge` and `wrap`."""
+        judged = self.judge(raw, source, policy, extra, personal)
+        return judged if isinstance(judged, Rejected) else self.wrap(judged)
+
+    def judge(
+        self,
+        raw: bytes,
+        source: str,
+        policy: CardPolicy,
+        extra: Headers = (),
+        personal: PersonalFields = PERSONAL,
+    ) -> Judged | Rejected:
+        """Judge one event's bytes as of now; what is good keeps them, unless something had to be changed.
 
         Args:
             raw: the event's own bytes.
             source: the partner's, for `ce_source`.
             policy: what becomes of a card number.
             extra: more headers for the record.
+            personal: the fields that are sealed with the key of the event's account.
         """
         now = self._clock.next()
         try:
@@ -99,7 +140,26 @@ class Intake:
             fields, raw = {**added, **fields}, with_fields(raw, added)
         if len(raw) > MAX_BYTES:  # it was not before something was put in: the contract would refuse it
             return Rejected((_GROWN,))
-        return _judged(raw, fields, now, in_force(now), source, extra)
+        verdict = judge_fields(fields, now, in_force(now))
+        if not isinstance(verdict, Event):
+            return _rejected(fields, verdict)
+        has_personal = personal.are_in(fields)
+        if has_personal and self._key_of is None:
+            return Rejected((_PERSONAL,), verdict.event_id)
+        return Judged(verdict, fields, raw, source, extra, personal, has_personal)
+
+    def wrap(self, judged: Judged) -> Verdict:
+        """Seal what is personal, and wrap the event for Kafka.
+
+        What `key_of` raises where the keyring cannot be reached comes through: the event is not taken then.
+        """
+        event, fields, raw = judged.event, judged.fields, judged.raw
+        if judged.has_personal and self._key_of is not None:
+            fields = sealed_fields(fields, judged.personal, event.account_id, self._key_of)
+            raw = canonical_json(fields).encode()
+            if len(raw) > MAX_BYTES:
+                return Rejected((_GROWN,), event.event_id)
+        return Taken(event.event_id, message_from(raw, fields, judged.source, judged.extra))
 
     def _tokenised(self, fields: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         key = key_at(self._token_keys, fields.get("event_ts"))
@@ -108,13 +168,7 @@ class Intake:
         return clean, canonical_json(clean).encode("utf-8", "replace")
 
 
-def _judged(
-    raw: bytes, fields: dict[str, Any], now: datetime, contract: Contract, source: str, extra: Headers
-) -> Verdict:
-    verdict = judge_fields(fields, now, contract)
-    if isinstance(verdict, Event):
-        return Taken(verdict.event_id, message_from(raw, fields, source, extra))
-    reasons = tuple(Reason(v.rule, v.field, v.message) for v in verdict)
-    broken = {v.field for v in verdict}
-    is_good_id = not broken & {"event_id", ""}
+def _rejected(fields: dict[str, Any], violations: list[Violation]) -> Rejected:
+    reasons = tuple(Reason(v.rule, v.field, v.message) for v in violations)
+    is_good_id = not {v.field for v in violations} & {"event_id", ""}
     return Rejected(reasons, str(fields["event_id"]).lower() if is_good_id else None)

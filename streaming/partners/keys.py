@@ -50,18 +50,18 @@ def _read(key: SigningKey, dev_folder: Path | None, environment: Mapping[str, st
             return source.file.read_bytes()
         if dev_folder is None:
             raise _unusable(key, "is made by the embedded stack, which this profile does not use")
-        return _made(dev_folder / f"{key.id}.key")
+        return made_secret(dev_folder / f"{key.id}.key")
     except OSError as error:
         raise _unusable(key, f"cannot be read: {error.strerror}") from None
 
 
-def _made(path: Path) -> bytes:
-    """Read a key of the local stack; whoever comes first makes it, whole or not at all."""
+def made_secret(path: Path, length: int = _MADE_BYTES) -> bytes:
+    """Read a secret of the local stack, in hex; whoever comes first makes it, whole or not at all."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         fresh.touch(mode=0o600)
-        fresh.write_text(secrets.token_hex(_MADE_BYTES))
+        fresh.write_text(secrets.token_hex(length))
         with contextlib.suppress(FileExistsError):  # another process was first: its key is the key
             path.hardlink_to(fresh)
         fresh.unlink()

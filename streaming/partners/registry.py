@@ -12,8 +12,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
+from quality.personal import PersonalFields
 from streaming.errors import RegistryError
 
 REGISTRY = Path(__file__).parent / "registry.toml"
@@ -79,7 +88,10 @@ class FileRules(Strict):
 
 
 class Partner(Strict):
-    """One partner. `source` goes into every record's `ce_source`; rate and burst are events (per second)."""
+    """One partner. `source` goes into every record's `ce_source`; rate and burst are events (per second).
+
+    `personal_fields` are sealed like those that are personal with everybody (`quality/personal.py`).
+    """
 
     source: Annotated[str, Field(pattern=r"^[!-~]{1,64}$")]
     description: str
@@ -87,11 +99,23 @@ class Partner(Strict):
     rate: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     burst: Annotated[int, Field(gt=0)]
     card_numbers: CardPolicy
+    personal_fields: tuple[str, ...] = ()
     active: bool = True
     profile: str | None = None
     files: FileRules | None = None
     samples: tuple[Path, ...] = ()
     keys: Annotated[tuple[SigningKey, ...], Field(min_length=1)]
+
+    @field_validator("personal_fields")
+    @classmethod
+    def _are_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        PersonalFields(names)
+        return names
+
+    @cached_property
+    def personal(self) -> PersonalFields:
+        """The fields that are personal with this partner."""
+        return PersonalFields(self.personal_fields)
 
 
 class Registry(Strict):

@@ -9,6 +9,7 @@ from pyiceberg.schema import Schema
 from pyiceberg.types import IcebergType, ListType, NestedField, StructType
 
 from lakehouse.definitions import (
+    ACCESS_LOG,
     BY_NAME,
     DRIFT,
     GATE_LOG,
@@ -58,6 +59,7 @@ def test_the_tables_of_the_design_are_there() -> None:
         GATE_LOG,
         RECONCILIATION,
         RETENTION_LOG,
+        ACCESS_LOG,
     }
     assert len(BY_NAME) == len(TABLES)
 
@@ -118,15 +120,16 @@ def test_partitions_as_the_design_has_them(table: Table, buckets: int) -> None:
             GATE_LOG: [],
             RECONCILIATION: [],
             RETENTION_LOG: [],
+            ACCESS_LOG: [],
             PARTNER_HOURS: [],
         }[table.name]
     )
 
 
 @each_table
-def test_every_table_but_the_ledger_is_v3_and_every_one_zstd_and_cleans_its_metadata(table: Table) -> None:
+def test_every_table_but_two_ledgers_is_v3_and_every_one_zstd_and_cleans_its_metadata(table: Table) -> None:
     properties = table.all_properties()
-    assert properties["format-version"] == ("2" if table.name == PARTNER_FILES else "3")
+    assert properties["format-version"] == ("2" if table.name in (PARTNER_FILES, ACCESS_LOG) else "3")
     assert properties["write.parquet.compression-codec"] == "zstd"
     assert properties["write.metadata.delete-after-commit.enabled"] == "true"
     assert properties["comment"] == table.meaning
