@@ -11,7 +11,9 @@ from pyiceberg.types import IcebergType, ListType, NestedField, StructType
 from lakehouse.definitions import (
     BY_NAME,
     DRIFT,
+    FILE_DIGESTS,
     GATE_LOG,
+    LEGAL_HOLDS,
     PARTNER_FILES,
     PARTNER_HOURS,
     PAYMENTS,
@@ -26,6 +28,7 @@ from lakehouse.definitions import (
     Table,
 )
 
+WITHOUT_SPARK = {PARTNER_FILES, FILE_DIGESTS, LEGAL_HOLDS}
 each_table = pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
 
 
@@ -58,6 +61,8 @@ def test_the_tables_of_the_design_are_there() -> None:
         GATE_LOG,
         RECONCILIATION,
         RETENTION_LOG,
+        FILE_DIGESTS,
+        LEGAL_HOLDS,
     }
     assert len(BY_NAME) == len(TABLES)
 
@@ -119,14 +124,16 @@ def test_partitions_as_the_design_has_them(table: Table, buckets: int) -> None:
             RECONCILIATION: [],
             RETENTION_LOG: [],
             PARTNER_HOURS: [],
+            FILE_DIGESTS: [],
+            LEGAL_HOLDS: [],
         }[table.name]
     )
 
 
 @each_table
-def test_every_table_but_the_ledger_is_v3_and_every_one_zstd_and_cleans_its_metadata(table: Table) -> None:
+def test_every_table_that_spark_writes_is_v3_and_every_one_zstd_and_cleans_its_metadata(table: Table) -> None:
     properties = table.all_properties()
-    assert properties["format-version"] == ("2" if table.name == PARTNER_FILES else "3")
+    assert properties["format-version"] == ("2" if table.name in WITHOUT_SPARK else "3")
     assert properties["write.parquet.compression-codec"] == "zstd"
     assert properties["write.metadata.delete-after-commit.enabled"] == "true"
     assert properties["comment"] == table.meaning
