@@ -22,9 +22,11 @@ from config.groups import (
     ConductorSettings,
     DropzoneSettings,
     GatewaySettings,
+    ImmutabilitySettings,
     KafkaSettings,
     PartnersSettings,
     RegistrySettings,
+    RetentionSettings,
     S3Settings,
     SnowflakeSettings,
     SparkSettings,
@@ -59,8 +61,10 @@ class Settings(BaseSettings):
     conductor: ConductorSettings = Field(default_factory=ConductorSettings)
     dropzone: DropzoneSettings = Field(default_factory=DropzoneSettings)
     gateway: GatewaySettings = Field(default_factory=GatewaySettings)
+    immutability: ImmutabilitySettings = Field(default_factory=ImmutabilitySettings)
     partners: PartnersSettings = Field(default_factory=PartnersSettings)
     registry: RegistrySettings = Field(default_factory=RegistrySettings)
+    retention: RetentionSettings = Field(default_factory=RetentionSettings)
     stack: StackSettings = Field(default_factory=StackSettings)
     work: WorkSettings = Field(default_factory=WorkSettings)
 

@@ -17,9 +17,9 @@ from pyiceberg.expressions import AlwaysTrue, BooleanExpression, GreaterThan
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table import Table
 
-from lakehouse.appending import plan_to_append_without_spark
 from lakehouse.chain import EMPTY, LINK, SEQ, Tail, chained
 from lakehouse.definitions import BY_NAME
+from lakehouse.light_appending import plan_to_append_without_spark
 from lakehouse.patience import DEFAULT, Patience
 from lakehouse.publish import Plan, Publisher
 from lakehouse.refs import Head, ancestry, stamp_of

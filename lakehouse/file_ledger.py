@@ -15,8 +15,8 @@ from pyiceberg.expressions import And, BooleanExpression, EqualTo, GreaterThanOr
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table import Table
 
-from lakehouse.appending import plan_to_append_without_spark
 from lakehouse.definitions import BY_NAME, PARTNER_FILES
+from lakehouse.light_appending import plan_to_append_without_spark
 from lakehouse.patience import DEFAULT, Patience
 from lakehouse.publish import Plan, Publisher
 from lakehouse.refs import MAIN, Head, snapshot_of

@@ -55,6 +55,10 @@ class HoldLog:
                     found[name] = ref.snapshot_id
         return found
 
+    def check(self, name: str, scope: Scope) -> None:
+        """Check that a hold can be placed. Raises `HoldRefused`."""
+        check_new(name, scope, self.history())
+
     def place(self, name: str, scope: Scope, reason: str, approver: str, actor: str) -> Hold:
         """Place a hold: tag what the tables hold now, then write it down.
 
@@ -87,7 +91,7 @@ class HoldLog:
         Raises `HoldRefused` for a name that no hold has, `PublishError`.
         """
         self._ledger.prepare()
-        hold = self._last(name)
+        hold = self.find(name)
         with _tracer.start_as_current_span("hold.release", attributes={"hold": name}):
             row = _row(name, RELEASED, hold.scope, reason, approver, actor)
 
@@ -102,7 +106,8 @@ class HoldLog:
             _log.warning("legal hold released", hold=name, approver=approver)
         return hold
 
-    def _last(self, name: str) -> Hold:
+    def find(self, name: str) -> Hold:
+        """Find a hold by its name, a released one too. Raises `HoldRefused`, listing those there are."""
         rows = self.history()
         placed = [row for row in rows if row["name"] == name and row["event"] == PLACED]
         if not placed:

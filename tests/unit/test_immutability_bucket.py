@@ -1,8 +1,8 @@
 """The bucket of raw on moto's S3: what it enforces here, and what it does not.
 
 moto keeps locked versions from being deleted, turns a deletion without a version into a marker, and obeys a
-deny. It lets a lock be shortened and versioning be suspended, and knows no roles: what S3 refuses there is shown
-by the plan and by the policy's text alone (`test_immutability_policy.py`).
+deny. It lets a lock be shortened and versioning be suspended, knows no roles, and locks empty buckets only.
+What S3 does there is shown by the plan and by the policy's text (`test_immutability_policy.py`).
 """
 
 from __future__ import annotations
@@ -96,15 +96,16 @@ def test_the_policy_forbids_to_delete_what_no_lock_keeps(s3: Any) -> None:
 
 
 def test_objects_are_held_to_their_lock(s3: Any) -> None:
-    s3.put_object(Bucket=NAME, Key="raw/from-before", Body=b"one")
     bucket = protect(s3)
     put(s3)
-    assert [(one.key, one.said) for one in bucket.unlocked(10)] == [("raw/from-before", "not locked")]
-    until = datetime.now(UTC) + timedelta(days=30)
-    s3.put_object(
-        Bucket=NAME, Key="raw/short", Body=b"", ObjectLockMode="COMPLIANCE", ObjectLockRetainUntilDate=until
-    )
-    assert {one.key for one in bucket.unlocked(10)} == {"raw/from-before", "raw/short"}
+    assert list(bucket.unlocked(10)) == []
+    soon, late = (datetime.now(UTC) + timedelta(days=days) for days in (30, 3000))
+    for key, mode, until in (("raw/short", "COMPLIANCE", soon), ("raw/weak", "GOVERNANCE", late)):
+        lock = {"ObjectLockMode": mode, "ObjectLockRetainUntilDate": until}
+        s3.put_object(Bucket=NAME, Key=key, Body=b"", **lock)
+    found = {one.key: one.said for one in bucket.unlocked(10)}
+    assert found.keys() == {"raw/short", "raw/weak"}
+    assert found["raw/weak"] == "locked in mode governance"
 
 
 def test_a_lock_is_not_shortened(s3: Any) -> None:
