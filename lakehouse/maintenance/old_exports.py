@@ -44,7 +44,7 @@ def _made_at(manifest: bytes) -> datetime | None:
     """Read when an export was made; one that does not say so is never old enough."""
     try:
         value: Any = json.loads(manifest)
-        made_at = datetime.fromisoformat(value["export"]["made_at"])
+        made_at = datetime.fromisoformat(value["created"])
     except (ValueError, KeyError, TypeError):
         return None
     return made_at if made_at.tzinfo is not None else None

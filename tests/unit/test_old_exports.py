@@ -12,9 +12,9 @@ from lakehouse.retention_plan import Export
 
 def test_exports_are_listed_with_the_date_of_their_manifest(tmp_path: Path) -> None:
     for name, text in (
-        ("dated", json.dumps({"export": {"made_at": "2026-01-02T03:04:05+00:00"}})),
+        ("dated", json.dumps({"created": "2026-01-02T03:04:05+00:00"})),
         ("broken", "{"),
-        ("naive", json.dumps({"export": {"made_at": "2026-01-02T03:04:05"}})),
+        ("naive", json.dumps({"created": "2026-01-02T03:04:05"})),
     ):
         (tmp_path / name).mkdir()
         (tmp_path / name / "manifest.json").write_text(text)
