@@ -15,7 +15,7 @@ _CHAIN = (
     Column("seq", LONG, "Counts the rows, from 1, without a gap"),
     Column("link", TEXT, "sha256 of this row and the link before it, in hex: the chain"),
 )
-# Written by pyiceberg, which cannot append to v3; internal, so no refresh depends on it (ADR 0031).
+# Written by pyiceberg, which cannot append to v3; internal, so no refresh depends on it (ADR 0017).
 _WITHOUT_SPARK = {"format-version": "2", "commit.manifest-merge.enabled": "true"}
 
 IMMUTABILITY_TABLES: tuple[Table, ...] = (
