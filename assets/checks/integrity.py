@@ -60,8 +60,10 @@ def _metadata(found: dict[str, Any]) -> dict[str, Any]:
 def _noted(instance: dg.DagsterInstance) -> str | None:
     """Find the head of the chain that the last recording noted, in Dagster's own store."""
     event = instance.get_latest_materialization_event(key_of(FILE_DIGESTS))
-    noted = event and event.asset_materialization and event.asset_materialization.metadata.get(CHAIN_HEAD)
-    return str(noted.value) if noted else None
+    if event is None or event.asset_materialization is None:
+        return None
+    noted = event.asset_materialization.metadata.get(CHAIN_HEAD)
+    return None if noted is None else str(noted.value)
 
 
 daily = dg.ScheduleDefinition(

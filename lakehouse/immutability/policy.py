@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 Mode = Literal["none", "governance", "compliance"]
@@ -76,7 +76,7 @@ class Plan:
     """What differs, and the state that the changes lead to."""
 
     changes: tuple[Change, ...]
-    wanted: State = field(default_factory=lambda: State(True))
+    wanted: State
 
 
 def plan(protection: Protection, found: State) -> Plan:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -160,9 +160,7 @@ class _Looked:
     read: int = 0
     bytes: int = 0
     unrecorded: int = 0
-
-    def __post_init__(self) -> None:
-        self.named: list[str] = []
+    named: list[str] = field(default_factory=list)
 
     def take(self, todo: Todo, seen: Seen) -> None:
         """Count a file that was looked at."""

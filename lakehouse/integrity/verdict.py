@@ -61,7 +61,8 @@ def judge(file: Wanted, seen: Seen, recorded: Seen | None = None) -> Finding | N
         return Finding(file.path, file.kind, UNREADABLE, seen.error)
     if seen.gone:
         return Finding(file.path, file.kind, MISSING, "there is no such file")
-    for who, size in (("recorded", recorded and recorded.bytes), ("by the metadata", file.bytes)):
+    was = None if recorded is None else recorded.bytes
+    for who, size in (("recorded", was), ("by the metadata", file.bytes)):
         if size is not None and seen.bytes != size:
             problem = TRUNCATED if seen.bytes < size else GROWN
             return Finding(file.path, file.kind, problem, f"{seen.bytes:,} bytes, {who} {size:,}")
