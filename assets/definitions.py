@@ -9,14 +9,14 @@ from typing import Any
 import dagster as dg
 
 from assets import backfill, breaks, hours, maintenance, notify, observe, snowflake
-from assets.checks import sample, standing
+from assets.checks import integrity, sample, standing
 from assets.lake import Lake
 from assets.notify import Notifier
 from assets.tables import outside_specs, spec_of
 from assets.work import Work
-from lakehouse.definitions import BY_NAME, PAYMENTS, RECONCILIATION, VERSIONS
+from lakehouse.definitions import BY_NAME, FILE_DIGESTS, PAYMENTS, RECONCILIATION, VERSIONS
 
-_MADE_HERE = {VERSIONS, PAYMENTS, RECONCILIATION}
+_MADE_HERE = {VERSIONS, PAYMENTS, RECONCILIATION, FILE_DIGESTS}
 
 
 def build_defs(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
@@ -40,8 +40,8 @@ def build_defs(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
             *maintenance.ASSETS,
         ],
         jobs=[snowflake.snowflake_refresh],
-        asset_checks=[standing.standing_checks, sample.replay_sample],
-        schedules=[standing.every_ten_minutes, sample.daily, *maintenance.SCHEDULES],
+        asset_checks=[standing.standing_checks, sample.replay_sample, integrity.files_intact],
+        schedules=[standing.every_ten_minutes, sample.daily, integrity.daily, *maintenance.SCHEDULES],
         sensors=[
             observe.new_snapshots,
             hours.hours_that_close,

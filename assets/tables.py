@@ -13,6 +13,7 @@ from pyiceberg.types import ListType, StructType
 from lakehouse.definitions import (
     BY_NAME,
     DRIFT,
+    FILE_DIGESTS,
     GATE_LOG,
     PARTNER_FILES,
     PARTNER_HOURS,
@@ -43,6 +44,7 @@ _MADE_OF: Mapping[str, tuple[str, ...]] = {
     GATE_LOG: (PARTNER_HOURS,),
     PUBLISH_LOG: (VERSIONS, PAYMENTS, QUARANTINE),
     RETENTION_LOG: (RAW,),
+    FILE_DIGESTS: (RAW,),
     RECONCILIATION: (RAW, VERSIONS, PAYMENTS, QUARANTINE, TRANSACTIONS, PARTNER_FILES),
 }
 

@@ -195,6 +195,32 @@ class BackfillSettings(Group):
     niceness: int = Field(default=15, ge=0, le=19)
 
 
+class RetentionSettings(Group):
+    """How long each store keeps what it has: never for less than was promised.
+
+    `curated_months`: None keeps curated rows for good. Kafka's own days are `kafka.retention_days`.
+    """
+
+    raw_months: int = Field(default=30, ge=30)
+    exports_years: int = Field(default=7, ge=7)
+    curated_months: int | None = Field(default=None, ge=30)
+
+
+class ImmutabilitySettings(Group):
+    """How the bucket that raw's files are in is protected: Object Lock, versions, a policy against deletion.
+
+    `prefix` is that of the keys which nobody may delete, all of the bucket's unless given. A lock of mode
+    `governance` can be lifted by who has the right to, one of `compliance` by nobody before its `years` are
+    over. `exempt_role_arn` is the role that retention, expiry and orphan removal run as.
+    """
+
+    bucket: str | None = None
+    prefix: str = ""
+    mode: Literal["none", "governance", "compliance"] = "none"
+    years: int = Field(default=2, ge=1)
+    exempt_role_arn: str | None = None
+
+
 class SnowflakeSettings(Group):
     """Snowflake: who logs in there, how its catalog integration reaches ours, how its objects are called.
 

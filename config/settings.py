@@ -23,9 +23,11 @@ from config.groups import (
     DropzoneSettings,
     ErasureSettings,
     GatewaySettings,
+    ImmutabilitySettings,
     KafkaSettings,
     PartnersSettings,
     RegistrySettings,
+    RetentionSettings,
     S3Settings,
     SnowflakeSettings,
     SparkSettings,
@@ -61,8 +63,10 @@ class Settings(BaseSettings):
     dropzone: DropzoneSettings = Field(default_factory=DropzoneSettings)
     erasure: ErasureSettings = Field(default_factory=ErasureSettings)
     gateway: GatewaySettings = Field(default_factory=GatewaySettings)
+    immutability: ImmutabilitySettings = Field(default_factory=ImmutabilitySettings)
     partners: PartnersSettings = Field(default_factory=PartnersSettings)
     registry: RegistrySettings = Field(default_factory=RegistrySettings)
+    retention: RetentionSettings = Field(default_factory=RetentionSettings)
     stack: StackSettings = Field(default_factory=StackSettings)
     work: WorkSettings = Field(default_factory=WorkSettings)
 

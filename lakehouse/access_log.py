@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -22,13 +22,12 @@ from pyiceberg.expressions import GreaterThan
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table import Table
 from pyiceberg.table.metadata import TableMetadata
-from pyiceberg.table.snapshots import Snapshot
 
-from lakehouse import audit
 from lakehouse.access_chain import NO_ROWS, Access, Broken, Entry, Tail, chained, first_broken
 from lakehouse.definitions import ACCESS_LOG, BY_NAME
+from lakehouse.light_appending import plan_to_append_without_spark
 from lakehouse.patience import Patience
-from lakehouse.publish import Plan, Publisher, Stage
+from lakehouse.publish import Plan, Publisher
 from lakehouse.refs import MAIN, Head, ancestry, snapshot_of, stamp_of
 from lakehouse.tables import ensure_tables
 from lakehouse.turns import drop_abandoned, opened_at
@@ -36,7 +35,6 @@ from lakehouse.turns import drop_abandoned, opened_at
 WRITER = "trail"
 _NOTE = "trail-tail"
 _ABANDONED_SECONDS = 600.0
-_KEY = BY_NAME[ACCESS_LOG].key
 _SCHEMA = schema_to_pyarrow(BY_NAME[ACCESS_LOG].schema(), include_field_ids=False)
 # Many people may ask at once, and each loses only to one that got in; a catalog that is down is told soon.
 PATIENT = Patience(resolve_seconds=60.0, attempts=64)
@@ -109,16 +107,8 @@ class AccessLog:
 
     def _plan(self, head: Head, entry: Entry) -> Plan:
         rows = pa.Table.from_pylist([asdict(entry)], _SCHEMA)
-
-        def write(stage: Stage) -> None:
-            table = self._catalog.load_table(ACCESS_LOG)  # again: the head does not know the branch
-            table.append(rows, snapshot_properties=stage.properties, branch=stage.branch)
-
-        def check(table: Table, staged: Snapshot) -> None:
-            added = audit.added_rows(table, staged, head.snapshot.snapshot_id, _KEY)
-            audit.check_count(added.num_rows, 1, "rows staged", ACCESS_LOG)
-
-        return Plan(write, check, notes={_NOTE: json.dumps([entry.sequence, entry.hash])})
+        note = {_NOTE: json.dumps([entry.sequence, entry.hash])}
+        return replace(plan_to_append_without_spark(self._catalog, head, rows), notes=note)
 
 
 def _tail_of(table: Table) -> Tail:

@@ -9,6 +9,8 @@ LakehouseError
 ├── GateRefused          a gate cannot be overridden, or holds nothing back
 ├── RetentionRefused     days of raw that must not be dropped, or not yet
 │   └── TooYoung             they have not been kept for long enough
+├── HoldRefused          a legal hold that cannot be placed or released
+├── StoreRefused         the bucket cannot be locked as asked, or does not answer
 ├── PublishError
 │   ├── AuditFailed          the staged rows break an invariant: nothing was published
 │   ├── ConcurrentWriter     another writer consumed the same source: this one stops
@@ -60,6 +62,14 @@ class RetentionRefused(LakehouseError):
 
 class TooYoung(RetentionRefused):
     """Days of raw that have not been kept for as long as was promised."""
+
+
+class HoldRefused(LakehouseError):
+    """A legal hold that cannot be placed under this name or scope, or that there is not."""
+
+
+class StoreRefused(LakehouseError):
+    """A bucket that cannot be locked as the settings ask, or that does not answer."""
 
 
 class PublishError(LakehouseError):

@@ -14,18 +14,16 @@ from pyiceberg.catalog.rest import RestCatalog
 from pyiceberg.expressions import And, BooleanExpression, EqualTo, GreaterThanOrEqual, In, Or
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table import Table
-from pyiceberg.table.snapshots import Snapshot
 
-from lakehouse import audit
 from lakehouse.definitions import BY_NAME, PARTNER_FILES
+from lakehouse.light_appending import plan_to_append_without_spark
 from lakehouse.patience import DEFAULT, Patience
-from lakehouse.publish import Plan, Publisher, Stage
+from lakehouse.publish import Plan, Publisher
 from lakehouse.refs import MAIN, Head, snapshot_of
 from lakehouse.turns import drop_abandoned
 
 WRITER = "dropzone"
 _ABANDONED_SECONDS = 600.0
-_KEY = BY_NAME[PARTNER_FILES].key
 _SCHEMA = schema_to_pyarrow(BY_NAME[PARTNER_FILES].schema(), include_field_ids=False)
 Row = dict[str, Any]
 # pydantic hides the signatures of these from the type checker
@@ -79,17 +77,7 @@ class FileLedger:
             if not chosen:
                 return None
             rows = pa.Table.from_pylist(chosen, _SCHEMA)
-
-            def write(stage: Stage) -> None:
-                table = self._catalog.load_table(PARTNER_FILES)  # again: the head does not know the branch
-                table.append(rows, snapshot_properties=stage.properties, branch=stage.branch)
-
-            def check(table: Table, staged: Snapshot) -> None:
-                added = audit.added_rows(table, staged, head.snapshot.snapshot_id, _KEY)
-                audit.check_count(added.num_rows, rows.num_rows, "rows staged", PARTNER_FILES)
-                audit.check_unique(added, _KEY, PARTNER_FILES)
-
-            return Plan(write, check)
+            return plan_to_append_without_spark(self._catalog, head, rows)
 
         self._publisher.publish(PARTNER_FILES, plan)
         return list(chosen)

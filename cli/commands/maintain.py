@@ -1,4 +1,4 @@
-"""`paywave maintain`: compaction, expiry, orphans, manifests, retention.
+"""`paywave maintain`: compaction, expiry, orphans, manifests.
 
 Belongs here: their options, progress and how their results look. Does not: the work
 (`lakehouse/maintenance/`).
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import date, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,19 +19,16 @@ from rich.console import Console
 
 from cli.context import catalog_of, spark_of
 from cli.output import Output, with_output
-from cli.params import Day, Span
+from cli.params import Span
 from cli.progress import progress
 from cli.telemetry import start_telemetry
-from cli.trail import recorded, who_runs
 from config.settings import Settings, load_settings
-from lakehouse.definitions import BY_NAME, RAW, SNAPSHOTS_KEPT
-from lakehouse.maintenance.due import KEPT_MONTHS
+from lakehouse.definitions import BY_NAME, SNAPSHOTS_KEPT
 
 if TYPE_CHECKING:
     from lakehouse.maintenance.compact import Compacted
     from lakehouse.maintenance.expire import Expired
     from lakehouse.maintenance.manifests import Merged
-    from lakehouse.maintenance.retention import Dropped, Due, Retention
 
     _Found = Compacted | Expired | Merged
 
@@ -209,111 +206,6 @@ def manifests(tables: tuple[str, ...], dry_run: bool, at_least: int, out: Output
     merger = ManifestMerger(catalog, lambda: spark_of(settings, "maintain"), at_least)
     found = [merger.run(name, dry_run) for name in names]
     _show(out, found, dry_run, lambda f: f"{f.small:,} small manifests worth merging")
-
-
-@maintain.command()
-@click.option("--before", type=Day(), help="Drop the days (UTC, of Kafka time) before this one, YYYY-MM-DD.")
-@click.option("--reason", help="Why; kept in raw.retention_log.")
-@click.option("--approver", help="Who approved it; kept in raw.retention_log.")
-@click.option(
-    "--keep-months",
-    type=click.IntRange(min=KEPT_MONTHS),
-    default=KEPT_MONTHS,
-    show_default=True,
-    help="Keep raw for so many months: more than the promised, never less.",
-)
-@click.option("--dry-run", is_flag=True, help="Say what would go, and be lost to whom; change nothing.")
-@with_output
-def retention(
-    before: date | None,
-    reason: str | None,
-    approver: str | None,
-    keep_months: int,
-    dry_run: bool,
-    out: Output,
-) -> None:
-    """Drop whole old days from raw. Without --before: say what could go today.
-
-    Nothing goes that a job has still to read. The files are freed when the snapshots and tags expire that
-    need them. It cannot be undone after that: nothing can be judged or folded anew from what was dropped.
-
-    \b
-    paywave maintain retention
-    paywave maintain retention --before 2024-05-01 --reason "30 months are over" --approver "J. Doe"
-    """
-    from lakehouse.errors import TooYoung
-    from lakehouse.maintenance.retention import Retention, RetentionSettings
-
-    is_look = dry_run or before is None
-    named = [text.strip() for text in (reason, approver) if text and text.strip()]
-    if not is_look and len(named) < 2:
-        raise click.UsageError("raw is dropped only with --reason and --approver; --dry-run needs neither")
-    settings, catalog = _begin()
-    keeper = Retention(
-        catalog,
-        lambda: spark_of(settings, "maintain"),
-        settings.catalog_properties(),
-        RetentionSettings(keep_months),
-    )
-    try:
-        if before is None or is_look:
-            _show_due(out, keeper.look(before))
-        else:
-            asked = {"before": before, "reason": reason, "approver": approver}
-            with recorded(settings, catalog, "maintain retention", RAW, asked) as access:
-                done = _drop(keeper, before, *named)
-                access.result = f"{done.due.records:,} records dropped"
-            _show_dropped(out, before, done)
-    except TooYoung as error:
-        raise click.UsageError(f"{error}: {error.hint}") from None
-
-
-def _drop(keeper: Retention, before: date, reason: str, approver: str) -> Dropped:
-    return keeper.drop(before, reason, approver, who_runs())
-
-
-def _show_dropped(out: Output, before: date, done: Dropped) -> None:
-    def show(console: Console) -> None:
-        if done.snapshot_id is None:
-            console.print(f"{RAW}: nothing before {before} is left to drop")
-            return
-        _print_due(console, done.due, "dropped")
-        console.print(f"recorded in raw.retention_log, snapshot {done.snapshot_id}")
-
-    out.result({"dry_run": False, **done.as_json()}, show)
-
-
-def _show_due(out: Output, due: Due) -> None:
-    out.result({"dry_run": True, **due.as_json()}, lambda console: _print_due(console, due, "would go"))
-
-
-def _print_due(console: Console, due: Due, done: str) -> None:
-    sums = f"{len(due.days):,} days, {due.records:,} records, {due.files:,} files, {due.bytes:,} bytes"
-    console.print(f"{RAW}, before {due.before}: {sums} {done}", soft_wrap=True)
-    for day in due.days:
-        console.print(f"  {day.day}: {day.records:,} records, {day.files:,} files, {day.bytes:,} bytes")
-    for said in _said_of(due):
-        console.print(f"  {said}", markup=False, soft_wrap=True)
-
-
-def _said_of(due: Due) -> Iterator[str]:
-    """Say what is lost to whom, what keeps the files, and what stands against it."""
-    if due.loss.versions:
-        yield f"{due.loss.versions:,} versions cannot be proven from raw again; they stay as they stand"
-    for partner, count in due.loss.open_records.items():
-        yield f"{count:,} open records of {partner or 'no partner'} in quarantine can never be redriven then"
-    for partner, count in due.loss.files.items():
-        yield f"{count:,} files of {partner} cannot be held against their totals again"
-    for tag, files in due.held.items():
-        yield f"the tag {tag} keeps {files:,} of these files until it goes"
-    if due.days:
-        yield "all files stay until the snapshots that have them expire (`paywave maintain expire`)"
-    if due.missing:
-        yield f"{due.missing:,} offsets of these days are not in raw: `paywave reconcile` names them, now"
-    for reader, stands in due.behind.items():
-        yield f"not now: {reader} {stands}"
-    if due.strays:
-        yield f"not at this day: {due.strays:,} later records lie before older ones in their partition"
 
 
 def _begin() -> tuple[Settings, RestCatalog]:

@@ -21,7 +21,9 @@ from cli.telemetry import start_telemetry
 from cli.trail import recorded, who_runs
 from config.settings import Settings, load_settings
 from lakehouse.access_log import AccessLog
-from lakehouse.erasure import Eraser, Erasure, Revealed, nothing_held
+from lakehouse.erasure import Eraser, Erasure, Revealed
+from lakehouse.hold_log import HoldLog
+from lakehouse.holds import held_account
 from lakehouse.keyring import Order
 
 _ERASE = "subject erase"
@@ -129,8 +131,14 @@ def check(out: Output) -> None:
 
 
 def _eraser(settings: Settings) -> Eraser:
-    keyring = keyring_of(settings).open()
-    return Eraser(catalog_of(settings), settings.catalog_properties(), keyring, nothing_held)
+    keyring, catalog = keyring_of(settings).open(), catalog_of(settings)
+    holds = HoldLog(catalog)
+    return Eraser(
+        catalog,
+        settings.catalog_properties(),
+        keyring,
+        lambda account: held_account(holds.standing(), account),
+    )
 
 
 def _revealed(one: Revealed) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Belongs here: which tables there are. Does not: creating or evolving them (`tabl
 
 from lakehouse.definitions.access import ACCESS_LOG, ACCESS_TABLES
 from lakehouse.definitions.gates import GATE_LOG, GATE_TABLES
+from lakehouse.definitions.immutability import FILE_DIGESTS, IMMUTABILITY_TABLES, LEGAL_HOLDS
 from lakehouse.definitions.ledgers import DRIFT, LEDGER_TABLES, PARTNER_FILES, PUBLISH_LOG
 from lakehouse.definitions.partner_hours import PARTNER_HOURS, PARTNER_HOURS_TABLE
 from lakehouse.definitions.payments import PAYMENT_TABLES, PAYMENTS, QUARANTINE, RAW, TRANSACTIONS, VERSIONS
@@ -17,8 +18,10 @@ __all__ = [
     "ACCESS_LOG",
     "BY_NAME",
     "DRIFT",
+    "FILE_DIGESTS",
     "FIRST_PARTITION_ID",
     "GATE_LOG",
+    "LEGAL_HOLDS",
     "PARTNER_FILES",
     "PARTNER_HOURS",
     "PAYMENTS",
@@ -43,5 +46,6 @@ TABLES: tuple[Table, ...] = (
     *RECONCILIATION_TABLES,
     *RETENTION_TABLES,
     *ACCESS_TABLES,
+    *IMMUTABILITY_TABLES,
 )
 BY_NAME = {table.name: table for table in TABLES}

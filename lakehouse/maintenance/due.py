@@ -60,6 +60,11 @@ def first_hour_of(day: date) -> int:
     return (day - _EPOCH).days * 24
 
 
+def moment_of(hour: int) -> datetime:
+    """Return the moment at which an hour, counted from 1970-01-01 UTC, begins."""
+    return start_of_day(_EPOCH) + timedelta(hours=hour)
+
+
 def day_of(hour: int) -> date:
     """Return the day that an hour, counted from 1970-01-01 UTC, lies in."""
     return _EPOCH + timedelta(days=hour // 24)

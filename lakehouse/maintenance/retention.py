@@ -34,6 +34,8 @@ from lakehouse.definitions import (
     VERSIONS,
 )
 from lakehouse.errors import RetentionRefused
+from lakehouse.hold_log import HoldLog
+from lakehouse.holds import HeldDays, Hold, first_held_day
 from lakehouse.maintenance.due import (
     KEPT_MONTHS,
     check_age,
@@ -43,6 +45,7 @@ from lakehouse.maintenance.due import (
     start_of_day,
     trusted_now,
 )
+from lakehouse.maintenance.held_days import held_days
 from lakehouse.maintenance.old_files import (
     OldFile,
     check_dropped,
@@ -95,6 +98,7 @@ class Due:
         strays: rows that would stay though others of their partition with higher offsets go.
         behind: readers that are not past these days, and where they stand.
         held: files of these days that tags keep, by tag; the others go once their snapshots expire.
+        holds: legal holds that keep records of these days.
     """
 
     before: date
@@ -104,6 +108,7 @@ class Due:
     strays: int = 0
     behind: Mapping[str, str] = field(default_factory=dict)
     held: Mapping[str, int] = field(default_factory=dict)
+    holds: tuple[HeldDays, ...] = ()
     loss: Loss = field(default_factory=Loss)
 
     @property
@@ -120,6 +125,12 @@ class Due:
 
     def check(self) -> None:
         """Raise `RetentionRefused` if the days must stay for now."""
+        if self.holds:
+            raise RetentionRefused(
+                f"days before {self.before} are held: {'; '.join(map(str, self.holds))}",
+                f"raw goes from the front: before {first_held_day(self.holds)} is the most that can go until "
+                "`paywave retention release`; nothing was dropped",
+            )
         if self.behind:
             listed = "; ".join(f"{name} {stands}" for name, stands in self.behind.items())
             raise RetentionRefused(
@@ -145,6 +156,7 @@ class Due:
             "strays": self.strays,
             "behind": dict(self.behind),
             "held_by_tags": dict(self.held),
+            "legal_holds": [held.as_json() for held in self.holds],
             "lost": asdict(self.loss),
         }
 
@@ -163,10 +175,11 @@ class Dropped:
 
 @dataclass
 class _Measured:
-    """What the last look found, and the files that it is about: the same files hold the same rows."""
+    """What the last look found, and the files and holds that it is about: the same ones give the same."""
 
     files: frozenset[OldFile]
     due: Due
+    holds: tuple[Hold, ...] | None = None
 
 
 class Retention:
@@ -256,10 +269,22 @@ class Retention:
         if self._measured is None or self._measured.files != old or self._measured.due.before != before:
             due = self._measure(head, before, old) if old else Due(before)
             self._measured = _Measured(old, due)
-        due = self._measured.due
-        if not due.days:
-            return due
-        return replace(due, behind=_behind(self._catalog, due.below, start_of_day(before)))
+        if not self._measured.due.days:
+            return self._measured.due
+        self._look_for_holds(head, self._measured)
+        return replace(
+            self._measured.due,
+            behind=_behind(self._catalog, self._measured.due.below, start_of_day(before)),
+        )
+
+    def _look_for_holds(self, head: Head, measured: _Measured) -> None:
+        """Ask for what the holds that stand now keep; not again while they and the files are the same."""
+        holds = HoldLog(self._catalog).standing()
+        if measured.holds != holds:
+            cut, snapshot_id = start_of_day(measured.due.before), head.snapshot.snapshot_id
+            since = head.retired.before
+            held = held_days(self._catalog, self._properties, snapshot_id, since, cut, holds)
+            measured.due, measured.holds = replace(measured.due, holds=held), holds
 
     def _measure(self, head: Head, before: date, old: Iterable[OldFile]) -> Due:
         rows = _raw(self._spark(), head).where(F.col("kafka_ts") < F.lit(start_of_day(before)))

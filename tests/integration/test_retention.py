@@ -328,16 +328,78 @@ def newest(aged: Aged) -> list[Any]:
     return list(ancestry(head.table.metadata, head.snapshot))
 
 
+def test_what_a_hold_covers_stays_until_it_is_released(aged: Aged, monkeypatch: pytest.MonkeyPatch) -> None:
+    aged.pipeline.run_curated()
+    aged.count()
+    catalog, before = aged.catalog, day(THIRD) + timedelta(days=1)
+    pinned = read_head(catalog, RAW).snapshot.snapshot_id
+    held = next(row for row in aged.pipeline.rows(RAW) if row["key"] and row["kafka_ts"] < THIRD + 2 * NOON)
+    for name, value in aged.pipeline.environment().items():
+        monkeypatch.setenv(name, value)
+    why = ("--reason", "court order", "--approver", "J. Doe")
+
+    def run(*arguments: str) -> Any:
+        done = CliRunner().invoke(paywave, ["retention", *arguments, "--output", "json"])
+        assert done.exit_code == 0, done.output
+        return json.loads(done.stdout)
+
+    account = held["key"].decode()
+    assert run("hold", "case", "--account", account, *why, "--dry-run")["pinned"] == {}
+    placed = run("hold", "case", "--account", account, *why)
+    assert placed["pinned"][RAW] == str(pinned)
+    assert run("hold", "case", "--account", account, *why) == placed, "placing it again changes nothing"
+    run("hold", "others", "--from", "1999-01-01T00:00:00Z", "--to", "1999-02-01T00:00:00Z", *why)
+    (keeps,) = aged.retention().look(before).holds
+    old = [row for row in aged.pipeline.rows(RAW) if row["kafka_ts"].date() < before]
+    its = [
+        row for row in old if row["key"] == held["key"] or (not row["key"] and held["key"] in row["value"])
+    ]
+    assert (keeps.hold.name, keeps.records) == ("case", len(its))
+    assert keeps.first == min(row["kafka_ts"] for row in its).date()
+    with pytest.raises(RetentionRefused, match=r"hold case \(account .* approved by J\. Doe"):
+        aged.drop(before)
+    assert aged.drop(keeps.first).snapshot_id is None or read_head(catalog, RAW).retired.before is not None
+
+    # expiry keeps what it pins, and only that
+    Expirer(catalog, lambda: keep_log(catalog, aged.spark), ExpireSettings(1, NO_TIME)).run([RAW])
+    assert any(row["key"] == held["key"] for row in rows_at(aged, pinned))
+
+    # a hold on what came, or happened, in a time
+    span = ("--from", (THIRD - 2 * NOON).isoformat(), "--to", (THIRD + 2 * NOON).isoformat())
+    run("hold", "days", *span, *why)
+    assert {held.hold.name for held in aged.retention().look(before).holds} == {"case", "days"}
+    assert {hold["name"] for hold in run("holds")["holds"]} == {"case", "days", "others"}
+    for name in ("case", "days", "others"):
+        run("release", name, *why)
+    assert not aged.retention().look(before).holds and not run("holds")["holds"]
+    assert [row["event"] for row in run("holds", "--all")["history"]] == ["placed"] * 3 + ["released"] * 3
+    assert not [ref for ref in catalog.load_table(RAW).metadata.refs if ref.startswith("legal-hold")]
+    assert CliRunner().invoke(paywave, ["retention", "hold", "case", "--account", "x", *why]).exit_code == 1
+
+
+def rows_at(aged: Aged, snapshot_id: int) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = (
+        aged.catalog.load_table(RAW).scan(snapshot_id=snapshot_id).to_arrow().to_pylist()
+    )
+    return found
+
+
 def test_the_command_shows_and_refuses(aged: Aged, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in aged.pipeline.environment().items():
         monkeypatch.setenv(name, value)
 
-    def run(*arguments: str) -> Any:
-        return CliRunner().invoke(paywave, ["maintain", "retention", *arguments])
+    def run(*arguments: str, command: str = "apply") -> Any:
+        return CliRunner().invoke(paywave, ["retention", command, *arguments])
 
-    monkeypatch.setattr("cli.commands.maintain.spark_of", lambda *_: aged.spark)
-    shown = run("--output", "json")
-    assert shown.exit_code == 0, shown.output
+    monkeypatch.setattr("cli.commands.retention.spark_of", lambda *_: aged.spark)
+    planned = run("--output", "json", command="plan")
+    assert planned.exit_code == 0, planned.output
+    stores = {store["name"]: store for store in json.loads(planned.stdout)["stores"]}
+    assert stores["raw.payment_events"]["goes"] != "nothing"
+    assert stores["curated tables"]["goes"] == "nothing" and "audit exports" in stores
+    text = run(command="plan").output
+    assert "no legal hold stands" in text and "Kafka topic" in text
+    shown = run("--before", "2020-01-13", "--dry-run", "--output", "json")
     assert json.loads(shown.stdout)["dry_run"] is True
     aged.pipeline.run_curated()
     aged.count()

@@ -12,7 +12,9 @@ from lakehouse.definitions import (
     ACCESS_LOG,
     BY_NAME,
     DRIFT,
+    FILE_DIGESTS,
     GATE_LOG,
+    LEGAL_HOLDS,
     PARTNER_FILES,
     PARTNER_HOURS,
     PAYMENTS,
@@ -27,6 +29,7 @@ from lakehouse.definitions import (
     Table,
 )
 
+WITHOUT_SPARK = {PARTNER_FILES, FILE_DIGESTS, LEGAL_HOLDS, ACCESS_LOG}
 each_table = pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
 
 
@@ -60,6 +63,8 @@ def test_the_tables_of_the_design_are_there() -> None:
         RECONCILIATION,
         RETENTION_LOG,
         ACCESS_LOG,
+        FILE_DIGESTS,
+        LEGAL_HOLDS,
     }
     assert len(BY_NAME) == len(TABLES)
 
@@ -122,14 +127,16 @@ def test_partitions_as_the_design_has_them(table: Table, buckets: int) -> None:
             RETENTION_LOG: [],
             ACCESS_LOG: [],
             PARTNER_HOURS: [],
+            FILE_DIGESTS: [],
+            LEGAL_HOLDS: [],
         }[table.name]
     )
 
 
 @each_table
-def test_every_table_but_two_ledgers_is_v3_and_every_one_zstd_and_cleans_its_metadata(table: Table) -> None:
+def test_every_table_that_spark_writes_is_v3_and_every_one_zstd_and_cleans_its_metadata(table: Table) -> None:
     properties = table.all_properties()
-    assert properties["format-version"] == ("2" if table.name in (PARTNER_FILES, ACCESS_LOG) else "3")
+    assert properties["format-version"] == ("2" if table.name in WITHOUT_SPARK else "3")
     assert properties["write.parquet.compression-codec"] == "zstd"
     assert properties["write.metadata.delete-after-commit.enabled"] == "true"
     assert properties["comment"] == table.meaning

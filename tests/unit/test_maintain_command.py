@@ -19,10 +19,6 @@ from lakehouse.turns import opened_at
         (["manifests", "--at-least", "1"], "x>=2"),
         (["expire", "--keep", "0"], "x>=1"),
         (["expire", "--older-than", "soon"], "6h"),
-        (["retention", "--keep-months", "29"], "x>=30"),
-        (["retention", "--before", "yesterday"], "2026-11-20"),
-        (["retention", "--before", "2020-01-01"], "--reason and --approver"),
-        (["retention", "--before", "2020-01-01", "--reason", " ", "--approver", "me"], "--reason and"),
     ],
 )
 def test_wrong_usage_is_said(arguments: list[str], said: str) -> None:

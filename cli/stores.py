@@ -1,0 +1,53 @@
+"""The stores that keep something, gathered for the retention plan: Kafka, raw, the curated tables, exports.
+
+Belongs here: asking each of them. Does not: what is said of it (`lakehouse/retention_plan.py`), printing it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from pyiceberg.catalog.rest import RestCatalog
+
+from cli.context import topic_of
+from config.settings import Settings
+from lakehouse.definitions import PAYMENTS, RAW
+from lakehouse.maintenance.due import moment_of
+from lakehouse.maintenance.measure import oldest_hour
+from lakehouse.maintenance.old_exports import exports_in
+from lakehouse.refs import read_head
+from lakehouse.retention_plan import Store, curated_store, exports_store, kafka_store, raw_store
+from streaming.topic_state import BRIEF_SECONDS, topic_if_it_answers
+from streaming.topics import check_topic
+
+
+def stores_of(
+    settings: Settings, catalog: RestCatalog, due: Mapping[str, Any], months: int
+) -> Iterator[Store]:
+    """Gather what the plan says of each store."""
+    now, kept = datetime.now(UTC), settings.retention
+    yield kafka_store(settings.kafka.topic, settings.kafka.retention_days, *_kafka(settings, catalog))
+    yield raw_store(due, months)
+    yield curated_store(kept.curated_months, _oldest(catalog), now)
+    exports = exports_in(str(settings.home / "exports"), settings.catalog_properties())
+    yield exports_store(exports, kept.exports_years, now)
+
+
+def _oldest(catalog: RestCatalog) -> datetime | None:
+    """Find the oldest event hour that payments have."""
+    head = read_head(catalog, PAYMENTS)
+    hour = oldest_hour(head.table, head.snapshot)
+    return None if hour is None else moment_of(hour)
+
+
+def _kafka(settings: Settings, catalog: RestCatalog) -> tuple[list[str] | None, int | None]:
+    """Ask what of the topic is not as the settings say, and how many of its records raw lacks."""
+    properties = settings.kafka_properties()
+    state = topic_if_it_answers(properties, settings.kafka.topic)
+    if state is None:
+        return None, None
+    raw = read_head(catalog, RAW).offsets
+    unread = raw.records_to(raw.advanced(state.topic_id, state.latest))
+    return check_topic(properties, topic_of(settings), BRIEF_SECONDS), unread

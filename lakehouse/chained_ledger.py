@@ -1,0 +1,112 @@
+"""Ledgers whose rows are chained: appended to without Spark, by the publish protocol, and followed.
+
+Belongs here: any such table's rows, its tail. Does not: links (`chain.py`), what the rows mean (`integrity/`,
+`hold_log.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+from pyiceberg.catalog.rest import RestCatalog
+from pyiceberg.exceptions import NoSuchTableError
+from pyiceberg.expressions import AlwaysTrue, BooleanExpression, GreaterThan
+from pyiceberg.io.pyarrow import schema_to_pyarrow
+from pyiceberg.table import Table
+
+from lakehouse.chain import EMPTY, LINK, SEQ, Tail, chained
+from lakehouse.definitions import BY_NAME
+from lakehouse.light_appending import plan_to_append_without_spark
+from lakehouse.patience import DEFAULT, Patience
+from lakehouse.publish import Plan, Publisher
+from lakehouse.refs import Head, ancestry, stamp_of
+from lakehouse.tables import ensure_tables
+from lakehouse.turns import drop_abandoned
+
+NOTE = "chain"
+_ABANDONED_SECONDS = 600.0
+Row = dict[str, Any]
+Choose = Callable[["ChainedLedger", Table], list[Row]]
+"""Makes the rows to append, without number and link, of the ledger as it is; again after a lost race."""
+# pyiceberg's plugin for mypy knows no positional arguments
+_after: Any = GreaterThan
+
+
+class ChainedLedger:
+    """One such table. An append is built on the tail that the table has, and published only on that one."""
+
+    def __init__(self, catalog: RestCatalog, name: str, writer: str, patience: Patience = DEFAULT) -> None:
+        self.name = name
+        self._catalog = catalog
+        self._writer = writer
+        self._publisher = Publisher(catalog, writer, patience)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns as Arrow has them."""
+        return schema_to_pyarrow(BY_NAME[self.name].schema(), include_field_ids=False)
+
+    def prepare(self) -> None:
+        """Make the table where a lake is older than it, and drop what a killed writer left behind."""
+        ensure_tables(self._catalog, 1, [BY_NAME[self.name]])
+        drop_abandoned(self._catalog, self.name, self._writer, _ABANDONED_SECONDS)
+
+    def table(self) -> Table | None:
+        """Load the table; None where there is none yet."""
+        try:
+            found: Table = self._catalog.load_table(self.name)
+        except NoSuchTableError:
+            return None
+        return found
+
+    def rows(self, table: Table | None = None, after: int = 0) -> list[Row]:
+        """Read the rows after a number, in their order; none where there is no table."""
+        table = table or self.table()
+        if table is None:
+            return []
+        condition: BooleanExpression = _after(SEQ, after) if after else AlwaysTrue()
+        found: list[Row] = table.scan(condition).to_arrow().to_pylist()
+        return sorted(found, key=lambda row: int(row[SEQ]))
+
+    def batches(self, table: Table) -> Iterator[pa.RecordBatch]:
+        """Read all rows, a few at a time, in no order."""
+        yield from table.scan().to_arrow_batch_reader()
+
+    def append(self, choose: Choose) -> list[Row]:
+        """Append what `choose` makes of the ledger, chained; the stamp says where the chain ends then.
+
+        Returns what was appended. Raises `PublishError`: nothing or all of it was; choosing again tells.
+        """
+        made: list[Row] = []
+
+        def plan(head: Head) -> Plan | None:
+            made[:] = chained(choose(self, head.table), self.tail(head.table))
+            if not made:
+                return None
+            rows = pa.Table.from_pylist(made, self.schema)
+            plan = plan_to_append_without_spark(self._catalog, head, rows)
+            return replace(plan, notes={NOTE: str(Tail(made[-1][SEQ], made[-1][LINK]))})
+
+        self._publisher.publish(self.name, plan)
+        return list(made)
+
+    def tail(self, table: Table) -> Tail:
+        """Find the end of the chain: in the stamp of the last append, else in the rows."""
+        return stamped_tail(table) or self._read_tail(table)
+
+    def _read_tail(self, table: Table) -> Tail:
+        rows = table.scan(selected_fields=(SEQ, LINK)).to_arrow().to_pylist()
+        return max((Tail(row[SEQ], row[LINK]) for row in rows), default=EMPTY)
+
+
+def stamped_tail(table: Table) -> Tail | None:
+    """Read the tail that the last append stamped; None where no kept snapshot of main says one."""
+    main = table.current_snapshot()
+    for snapshot in ancestry(table.metadata, main) if main is not None else ():
+        stamp = stamp_of(snapshot)
+        if stamp is not None and NOTE in stamp.notes:
+            return Tail.parse(stamp.notes[NOTE])
+    return None

@@ -1,0 +1,127 @@
+"""What is wrong with a file of raw, the inventory of what there is, and what the ledger's chain tells."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyiceberg.io.pyarrow import PyArrowFileIO, schema_to_pyarrow
+
+from lakehouse.chain import EMPTY, Tail, chained
+from lakehouse.definitions import BY_NAME, FILE_DIGESTS
+from lakehouse.integrity.check import _follow
+from lakehouse.integrity.inventory import Inventory
+from lakehouse.integrity.look import measure, read
+from lakehouse.integrity.verdict import ALTERED, GROWN, MISSING, TRUNCATED, UNREADABLE, Seen, Wanted, judge
+
+SCHEMA = schema_to_pyarrow(BY_NAME[FILE_DIGESTS].schema(), include_field_ids=False)
+FILE = Wanted("s3://w/raw/a.parquet", "data", 10, 3, 1)
+RECORDED = Seen(10, "aa")
+
+
+@pytest.mark.parametrize(
+    ("seen", "recorded", "problem"),
+    [
+        (Seen(10, "aa"), RECORDED, None),
+        (Seen(10, "aa"), None, None),
+        (Seen(10), RECORDED, None),  # its size alone was asked for
+        (Seen(10, "bb"), RECORDED, ALTERED),
+        (Seen(9, "bb"), RECORDED, TRUNCATED),
+        (Seen(9), None, TRUNCATED),
+        (Seen(11), RECORDED, GROWN),
+        (Seen(gone=True), RECORDED, MISSING),
+        (Seen(gone=True), None, MISSING),
+        (Seen(error="OSError: no"), RECORDED, UNREADABLE),
+        (Seen(9, "bb"), Seen(9, "bb"), TRUNCATED),  # recorded so, but never what the metadata say
+    ],
+)
+def test_what_is_wrong_with_a_file(seen: Seen, recorded: Seen | None, problem: str | None) -> None:
+    found = judge(FILE, seen, recorded)
+    assert (found and found.problem) == problem
+    assert found is None or found.path == FILE.path
+
+
+def test_a_manifest_list_is_held_to_the_ledger_alone() -> None:
+    listing = FILE._replace(kind="manifest-list", bytes=None)
+    assert judge(listing, Seen(7, "x")) is None
+    found = judge(listing, Seen(7, "x"), Seen(8, "x"))
+    assert found is not None and found.problem == TRUNCATED
+
+
+@given(st.binary(max_size=200))
+def test_bytes_are_read_as_they_are(tmp_path_factory: Any, content: bytes) -> None:
+    path = tmp_path_factory.mktemp("look") / "file"
+    path.write_bytes(content)
+    io = PyArrowFileIO()
+    assert read(io, str(path)) == Seen(len(content), hashlib.sha256(content).hexdigest())
+    assert measure(io, str(path)) == Seen(len(content))
+
+
+def test_a_file_that_is_gone_is_told_and_not_raised(tmp_path: Path) -> None:
+    gone = str(tmp_path / "nothing")
+    assert read(PyArrowFileIO(), gone).gone and measure(PyArrowFileIO(), gone).gone
+
+
+def wanted(count: int) -> list[Wanted]:
+    return [FILE._replace(path=f"p{number:03}", bytes=number) for number in range(count)]
+
+
+def digests(files: list[Wanted]) -> list[dict[str, Any]]:
+    at = datetime(2026, 1, 1, 2, 3, 4, 567_891, tzinfo=UTC)
+    rows = [{**f._asdict(), "sha256": f"d{f.path}", "first_seen": at} for f in files]
+    return chained(rows, EMPTY)
+
+
+def filled(files: list[Wanted], rows: list[dict[str, Any]]) -> Inventory:
+    inventory = Inventory()
+    inventory.fill(iter([*files, *files[:2]]), pa.Table.from_pylist(rows, SCHEMA).to_batches(), SCHEMA)
+    return inventory
+
+
+def test_the_inventory_says_what_is_new_and_what_was_recorded() -> None:
+    files = wanted(10)
+    with filled(files, digests(files[:4])) as inventory:
+        assert inventory.unrecorded() == (6, sum(range(4, 10)))
+        assert [file for some in inventory.new() for file in some] == files[4:]
+        assert inventory.choose(1, 5, None) == (10, sum(range(10)))
+        todo = [one for some in inventory.todo() for one in some]
+        assert [one.file for one in todo] == files and all(one.whole for one in todo)
+        assert [one.recorded for one in todo[3:5]] == [Seen(3, "dp003"), None]
+
+
+def test_over_some_days_each_file_is_read_whole_once() -> None:
+    files, due = wanted(60), []
+    for day in range(20_000, 20_007):
+        with filled(files, digests(files)) as inventory:
+            inventory.choose(7, day, None)
+            due += [one.file.path for some in inventory.todo() for one in some if one.whole]
+    assert sorted(due) == [file.path for file in files]
+
+
+def test_a_sample_is_of_the_size_that_was_asked_for() -> None:
+    with filled(wanted(60), []) as inventory:
+        assert inventory.choose(1, 0, 5)[0] == 5
+
+
+def test_the_chain_is_followed_through_the_inventory_and_known_tails_are_looked_for() -> None:
+    rows = digests(wanted(8))
+    middle, end = (Tail(row["seq"], row["link"]) for row in (rows[3], rows[-1]))
+    with filled([], rows) as inventory:
+        assert _follow(inventory, end, middle) == ([], end)
+        assert _follow(inventory, None, EMPTY) == ([], end)
+        other = Tail(4, "f" * 64)
+        breaks, _ = _follow(inventory, end, other)
+        assert [b.said for b in breaks] == ["row 4 as it was noted is not in the ledger"]
+    with filled([], rows[:6]) as inventory:  # cut off at its end: the links alone would not tell
+        breaks, tail = _follow(inventory, end, None)
+        assert [b.said for b in breaks] == ["row 8 as it was stamped is not in the ledger"]
+        assert tail.seq == 6
+    with filled([], [*rows[:2], {**rows[2], "sha256": "forged"}, *rows[3:]]) as inventory:
+        breaks, _ = _follow(inventory, end, None)
+        assert [b.seq for b in breaks] == [3]
