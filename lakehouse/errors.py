@@ -3,6 +3,9 @@
 LakehouseError
 ├── TableMismatch        a table exists with another shape than its definition
 ├── UnknownMoment        a time, snapshot or tag that no table has
+├── ExportError          an audit export cannot be made, read or proven
+│   ├── WrongScope           a scope or range that no export can have
+│   └── SigningFailed        no key to sign with, or it did not
 ├── GateRefused          a gate cannot be overridden, or holds nothing back
 ├── RetentionRefused     days of raw that must not be dropped, or not yet
 │   └── TooYoung             they have not been kept for long enough
@@ -33,6 +36,18 @@ class TableMismatch(LakehouseError):
 
 class UnknownMoment(LakehouseError):
     """A time, snapshot or tag that cannot be read."""
+
+
+class ExportError(LakehouseError):
+    """An audit export that cannot be made, gone on with, read or proven."""
+
+
+class WrongScope(ExportError):
+    """A scope or range of event time that says nothing, or nothing that is known."""
+
+
+class SigningFailed(ExportError):
+    """There is no key to sign with, or signing with it failed."""
 
 
 class GateRefused(LakehouseError):

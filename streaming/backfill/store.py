@@ -18,7 +18,7 @@ from streaming.backfill.errors import AlreadyRunning, EditedPlan, Refused, Unkno
 from streaming.backfill.estimate import measured_factor
 from streaming.backfill.plan import Plan, approved_by, check_name, parse, render
 from streaming.backfill.state import State
-from streaming.whole_file import create_file, replace_file
+from lakehouse.whole_file import create_file, replace_file
 
 _TRIES = 10
 
