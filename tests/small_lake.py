@@ -1,7 +1,7 @@
 """A lake in a folder: the exported tables in a catalog on SQLite, written by pyiceberg, without any server.
 
-Belongs here: filling it by the reference fold. Does not: the publish protocol; tables here are of format v2, as
-pyiceberg writes no v3, and what readers of the real one see is tested on the stack.
+Belongs here: filling it by the reference fold. Does not: the publish protocol. Its tables are of format v2,
+as pyiceberg writes no v3; the real ones are for the tests on the stack.
 """
 
 from __future__ import annotations

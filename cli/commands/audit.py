@@ -150,7 +150,7 @@ def verify(place: str | None, public_key: Path | None, against_lakehouse: bool, 
 @_destination
 @with_output
 def prove(name: str, table: str, key: str, path: Path | None, destination: str | None, out: Output) -> None:
-    """Write a proof that one row is in an export; python verify.py PROOF.json verifies it without the rest."""
+    """Write a proof that one row is in an export: python verify.py PROOF.json verifies it alone."""
     settings = load_settings()
     proof = proof_of(_store(settings, destination, locks=False).under(name), table, key)
     path = path or Path(f"proof-{name}-{proof['index']}.json")
@@ -260,6 +260,8 @@ def _print_list(console: Console, found: list[Listed]) -> None:
         return
     table = Table("no.", "name", "scope", "from", "to", "rows", "bytes", "created", "requested by", "reason")
     for one in found:
-        cells = (one.scope, one.start, one.end, f"{one.rows:,}", f"{one.bytes:,}", one.created)
-        table.add_row(str(one.sequence or one.state), one.name, *cells, one.requested_by, one.reason)
+        asked = [one.request[what] or "" for what in ("scope", "from", "to")]
+        sums = (f"{one.rows:,}", f"{one.bytes:,}", one.created)
+        number = str(one.sequence) if one.state == "done" else f"{one.sequence or ''} {one.state}".strip()
+        table.add_row(number, one.name, *asked, *sums, one.request["requested_by"], one.request["reason"])
     console.print(table)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -172,8 +173,9 @@ class Engine:
         for torn in self._coordinates.glob(f"kafka_hour=*/{name}-*"):  # of a run that was killed
             torn.unlink()
         self._connection.execute(
-            f"COPY (SELECT {_COORDINATES}, {_KAFKA_HOUR} AS kafka_hour FROM {held}) TO {_text(self._coordinates)} "  # noqa: S608
-            f"(FORMAT parquet, PARTITION_BY (kafka_hour), OVERWRITE_OR_IGNORE, FILENAME_PATTERN '{name}-{{i}}')"
+            f"COPY (SELECT {_COORDINATES}, {_KAFKA_HOUR} AS kafka_hour FROM {held}) "  # noqa: S608
+            f"TO {_text(self._coordinates)} (FORMAT parquet, PARTITION_BY (kafka_hour), "
+            f"OVERWRITE_OR_IGNORE, FILENAME_PATTERN '{name}-{{i}}')"
         )
 
 
@@ -183,7 +185,7 @@ def engine(folder: Path, memory_mb: int) -> Iterator[Engine]:
     spill, coordinates = folder / "spill", folder / "coordinates"
     for path in (spill, coordinates):
         path.mkdir(parents=True, exist_ok=True)
-    options = {
+    options: dict[str, Any] = {
         "memory_limit": f"{memory_mb}MB",
         "temp_directory": str(spill),
         "preserve_insertion_order": "false",

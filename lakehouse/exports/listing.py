@@ -17,17 +17,12 @@ from lakehouse.exports.store import FolderStore, S3Store
 
 @dataclass(frozen=True)
 class Listed:
-    """One export in few words; `state` is done, missing or begun."""
+    """One export in few words; `state` is done, missing or begun, `request` as its manifest says it."""
 
     name: str
     state: str
     sequence: int | None
-    scope: str
-    start: str
-    end: str
-    as_of: str
-    reason: str
-    requested_by: str
+    request: Mapping[str, Any]
     created: str
     rows: int = 0
     bytes: int = 0
@@ -52,9 +47,8 @@ def listed_in(store: FolderStore | S3Store) -> list[Listed]:
 def _listed(manifest: Manifest, state: str) -> Listed:
     value, sizes = manifest.value, sum(f.bytes for f in manifest.files.values())
     rows = sum(value["rows"].values())
-    said = _said(value["request"])
     return Listed(
-        manifest.name, state, manifest.sequence, **said, created=value["created"], rows=rows, bytes=sizes
+        manifest.name, state, manifest.sequence, value["request"], value["created"], rows=rows, bytes=sizes
     )
 
 
@@ -64,15 +58,4 @@ def _begun(store: FolderStore | S3Store) -> Iterator[Listed]:
     for path in sorted(store.root.glob(".partial-*/journal.jsonl")):
         about = Journal.look(path)
         if about is not None:
-            yield Listed(about["name"], "begun", None, **_said(about["request"]), created=about["created"])
-
-
-def _said(request: Mapping[str, Any]) -> dict[str, str]:
-    named = {
-        "start": "from",
-        "end": "to",
-        "as_of": "as_of",
-        "reason": "reason",
-        "requested_by": "requested_by",
-    }
-    return {"scope": request["scope"]} | {name: request[key] or "" for name, key in named.items()}
+            yield Listed(about["name"], "begun", None, about["request"], about["created"])

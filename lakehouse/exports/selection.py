@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import reduce
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 from pyiceberg.expressions import (
@@ -93,20 +93,20 @@ class Source:
 def payments_wanted(request: Request) -> BooleanExpression:
     """Write the condition for the payments of a request."""
     scope = request.scope
-    named = EqualTo(scope.column, scope.value) if scope.column and scope.value is not None else AlwaysTrue()
+    named = _that(EqualTo, scope.column, scope.value) if scope.column else AlwaysTrue()
     return And(named, between("event_ts", request.start, request.end))
 
 
 def versions_wanted(request: Request, accounts: Sequence[str] | None) -> BooleanExpression:
     """Write the condition for versions that may be of the payments' events; None: of any account."""
-    of_accounts = AlwaysTrue() if accounts is None else In("account_id", accounts)
+    of_accounts = AlwaysTrue() if accounts is None else _that(In, "account_id", accounts)
     return And(of_accounts, between("event_ts", request.start, request.end))
 
 
 def quarantine_wanted(request: Request) -> BooleanExpression:
     """Write the condition for rows of quarantine: by Kafka time, as an event time that broke is none."""
     scope = request.scope
-    named = EqualTo("source", scope.value) if scope.kind == "partner" else AlwaysTrue()
+    named = _that(EqualTo, "source", scope.value) if scope.kind == "partner" else AlwaysTrue()
     return And(named, between("kafka_ts", request.start, request.end))
 
 
@@ -122,14 +122,11 @@ def records_wanted(
     start, end = (None, None) if hour is None else (start_of(hour), start_of(hour + 1))
     within = between("kafka_ts", start, end)
     if exact:
-        records = (
-            _all(EqualTo("topic_id", t), EqualTo("partition", p), EqualTo("offset", o)) for t, p, o in exact
-        )
-        return And(within, reduce(Or, records))
+        return And(within, reduce(Or, (_record(*record) for record in exact)))
     if len(spans) <= _MOST_NAMED:
         return And(within, reduce(Or, (_span(span) for span in spans)))
     bounds = min(s.first for s in spans), max(s.last for s in spans)
-    return _all(within, GreaterThanOrEqual("offset", bounds[0]), LessThanOrEqual("offset", bounds[1]))
+    return And(within, _offsets(*bounds))
 
 
 def few(spans: Sequence[Span]) -> bool:
@@ -139,8 +136,8 @@ def few(spans: Sequence[Span]) -> bool:
 
 def between(column: str, start: datetime | None, end: datetime | None) -> BooleanExpression:
     """Write the condition for times from `start` (inclusive) to `end` (exclusive); None: without a limit."""
-    after = GreaterThanOrEqual(column, start.isoformat()) if start is not None else AlwaysTrue()
-    before = LessThan(column, end.isoformat()) if end is not None else AlwaysTrue()
+    after = _that(GreaterThanOrEqual, column, start.isoformat()) if start is not None else AlwaysTrue()
+    before = _that(LessThan, column, end.isoformat()) if end is not None else AlwaysTrue()
     return And(after, before)
 
 
@@ -167,13 +164,22 @@ def _planned(tasks: Sequence[FileScanTask]) -> Planned:
 
 
 def _span(span: Span) -> BooleanExpression:
-    return _all(
-        EqualTo("topic_id", span.topic_id),
-        EqualTo("partition", span.partition),
-        GreaterThanOrEqual("offset", span.first),
-        LessThanOrEqual("offset", span.last),
-    )
+    return And(_partition(span.topic_id, span.partition), _offsets(span.first, span.last))
 
 
-def _all(*terms: BooleanExpression) -> BooleanExpression:
-    return reduce(And, terms)
+def _record(topic_id: str, partition: int, offset: int) -> BooleanExpression:
+    return And(_partition(topic_id, partition), _that(EqualTo, "offset", offset))
+
+
+def _partition(topic_id: str, partition: int) -> BooleanExpression:
+    return And(_that(EqualTo, "topic_id", topic_id), _that(EqualTo, "partition", partition))
+
+
+def _offsets(first: int, last: int) -> BooleanExpression:
+    return And(_that(GreaterThanOrEqual, "offset", first), _that(LessThanOrEqual, "offset", last))
+
+
+def _that(kind: Any, column: str, value: Any) -> BooleanExpression:
+    """Compare a column: pyiceberg's types do not know that its predicates take their two values in order."""
+    found: BooleanExpression = kind(column, value)
+    return found

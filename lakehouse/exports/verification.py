@@ -151,7 +151,10 @@ class Verifier:
     def _export(self, store: Store, prefix: str, names: set[str], found: Verified) -> Manifest | None:
         """Verify one export; where its manifest cannot be read there is nothing to hold its files against."""
         found.exports.append(prefix.rstrip("/") or str(store))
-        add = lambda where, what: found.findings.append(Finding(f"{prefix}{where}", what))  # noqa: E731
+
+        def add(where: str, what: str) -> None:
+            found.findings.append(Finding(f"{prefix}{where}", what))
+
         try:
             manifest = Manifest.read(store.read(MANIFEST))
         except FileNotFoundError:
@@ -162,24 +165,24 @@ class Verifier:
             return None
         for where, what in _wrong_signature(store, manifest, self._key, found.remarks, prefix):
             add(where, what)
-        files = manifest.files
-        for name in sorted(set(files) - names):
-            add(name, "missing")
-        for name in sorted(names - set(files) - {MANIFEST, SIGNATURE}):
-            add(name, "not in the manifest: it was put there later")
-        tally = Tally()
-        for number, name in enumerate(sorted(set(files) & names)):
-            for what in _wrong_in_file(store, files[name], tally):
-                add(name, what)
-            found.files += 1
-            found.rows += (files[name].rows or 0) if files[name].root is not None else 0
-            self._report(number + 1, len(files), f"{prefix}{name}")
-        intact = not any(f.where.startswith(prefix) for f in found.findings)
-        for what in _wrong_sums(manifest, tally if intact else None):
-            add(MANIFEST, what)
+        self._files(store, manifest, prefix, names, found)
         if self._lake is not None:
             self._against_lake(manifest, prefix, found)
         return manifest
+
+    def _files(self, store: Store, manifest: Manifest, prefix: str, names: set[str], found: Verified) -> None:
+        """Hold the files of an export against its manifest."""
+        files, tally = manifest.files, Tally()
+        wrong = [(name, "missing") for name in sorted(set(files) - names)]
+        others = sorted(names - set(files) - {MANIFEST, SIGNATURE})
+        wrong += [(name, "not in the manifest: it was put there later") for name in others]
+        for number, name in enumerate(sorted(set(files) & names), start=1):
+            wrong += [(name, what) for what in _wrong_in_file(store, files[name], tally)]
+            found.files += 1
+            found.rows += (files[name].rows or 0) if files[name].root is not None else 0
+            self._report(number, len(files), f"{prefix}{name}")
+        wrong += [(MANIFEST, what) for what in _wrong_sums(manifest, None if wrong else tally)]
+        found.findings += [Finding(f"{prefix}{name}", what) for name, what in wrong]
 
     def _against_lake(self, manifest: Manifest, prefix: str, found: Verified) -> None:
         """Derive every file again from the pinned snapshots."""
