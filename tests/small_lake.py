@@ -23,6 +23,7 @@ from pyiceberg.types import IcebergType
 
 from lakehouse.definitions import BY_NAME, PAYMENTS, PUBLISH_LOG, QUARANTINE, RAW, VERSIONS
 from lakehouse.offsets import OffsetVector
+from lakehouse.retired import NOTHING, Retired
 from lakehouse.stamp import Stamp
 from streaming.message import message_of
 from tests.reference import expected
@@ -86,6 +87,15 @@ class SmallLake:
         if gone:
             table.maintenance.expire_snapshots().by_ids(gone).commit()
 
+    def lose(self, records: int, is_recorded: bool) -> None:
+        """Drop the first records of partition 0 from raw for good, as retention records it or not."""
+        below = OffsetVector({TOPIC_ID: {0: records}})
+        retired = Retired(datetime.now(UTC), below) if is_recorded else NOTHING
+        table, stamp = self.load(RAW), self._stamp(retired)
+        with _writing():
+            table.delete(f'partition = 0 AND "offset" < {records}', snapshot_properties=stamp)
+        self.expire(RAW)
+
     def _append(self, name: str, rows: list[dict[str, Any]]) -> None:
         with _writing():
             self.load(name).append(_arrow(name, rows), snapshot_properties=self._stamp())
@@ -94,9 +104,12 @@ class SmallLake:
         with _writing():
             self.load(name).overwrite(_arrow(name, rows), snapshot_properties=self._stamp())
 
-    def _stamp(self) -> dict[str, str]:
+    def _stamp(self, retired: Retired = NOTHING) -> dict[str, str]:
         totals = {"records": len(self.raw)}
-        return Stamp(uuid.uuid4().hex, "test", self.offsets, contract_version=1, totals=totals).properties()
+        token = uuid.uuid4().hex
+        return Stamp(
+            token, "test", self.offsets, contract_version=1, totals=totals, retired=retired
+        ).properties()
 
 
 def _arrow(name: str, rows: list[dict[str, Any]]) -> pa.Table:

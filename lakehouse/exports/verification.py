@@ -120,14 +120,7 @@ class Verifier:
 
     def _folder(self, names: set[str], found: Verified) -> None:
         """Verify a chain, and each export of it."""
-        links: dict[int, Manifest] = {}
-        for number in links_in(
-            {name.removeprefix(f"{FOLDER}/") for name in names if name.startswith(FOLDER)}
-        ):
-            try:
-                links[number] = Manifest.read(self._store.read(link_of(number)))
-            except ExportError as error:
-                found.findings.append(Finding(link_of(number), str(error)))
+        links = self._links({name for name in names if name.startswith(f"{FOLDER}/")}, found)
         found.findings += [Finding(*wrong) for wrong in wrong_in_chain(links)]
         there = {name.split("/")[0] for name in names if "/" in name} - {FOLDER}
         for number, link in sorted(links.items()):
@@ -138,6 +131,28 @@ class Verifier:
             manifest = self._export(self._store.under(name), f"{name}/", inner, found)
             if manifest is not None:
                 self._chained(name, manifest, links, found)
+
+    def _links(self, names: set[str], found: Verified) -> dict[int, Manifest]:
+        """Read the chain's copies, and hold their signatures against the signer's key where that is given."""
+        links: dict[int, Manifest] = {}
+        numbers = links_in({name.removeprefix(f"{FOLDER}/") for name in names})
+        known = {name for number in numbers for name in (link_of(number), f"{link_of(number)}.sig")}
+        found.findings += [Finding(name, "is no part of the chain") for name in sorted(names - known)]
+        found.findings += [Finding(name, "missing") for name in sorted(known - names)]
+        for number in numbers:
+            name = link_of(number)
+            try:
+                links[number] = Manifest.read(self._store.read(name))
+            except ExportError as error:
+                found.findings.append(Finding(name, str(error)))
+                continue
+            if self._key is None or f"{name}.sig" not in names:
+                continue
+            signature = self._store.read(f"{name}.sig")
+            if not is_signed(self._key, statement_of(links[number].data), signature):
+                what = f"wrong: {name} or its signature was altered, or another key signed"
+                found.findings.append(Finding(f"{name}.sig", what))
+        return links
 
     def _chained(self, name: str, manifest: Manifest, links: Mapping[int, Manifest], found: Verified) -> None:
         link = links.get(manifest.sequence)

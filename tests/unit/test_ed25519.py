@@ -1,4 +1,4 @@
-"""Ed25519: the independent verifier by RFC 8032's vectors and against cryptography; keys in files and in KMS."""
+"""Ed25519: the independent verifier by RFC 8032's vectors and cryptography; keys in files and in KMS."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_wrong_lengths_are_refused() -> None:
     assert not verifier.is_signed(bytes(32), b"m", bytes(63))
 
 
-# -- keys ----------------------------------------------------------------------------------------------------
+# -- keys ---------------------------------------------------------------------------------------------------
 
 
 def test_the_stack_makes_its_own_key_once_and_keeps_it_to_itself(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_a_file_that_is_no_such_key_is_said(content: bytes | None, tmp_path: Pat
         public_key_of(content or b"", "key.pem")
 
 
-# -- AWS KMS: moto has no Ed25519 keys, so botocore's stubber stands in for it --------------------------------
+# -- AWS KMS: moto has no Ed25519 keys, so botocore's stubber stands in for it -------------------------------
 
 
 def kms(key: Ed25519PrivateKey, message: bytes) -> tuple[Any, Stubber]:
