@@ -10,10 +10,11 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from lakehouse.errors import ExportError, WrongScope
+from lakehouse.exports.canonical_rows import plain
 
 # Kind of scope -> the column of curated.payments that it is told by.
 COLUMN_OF = {
@@ -137,7 +138,7 @@ def check_name(name: str) -> str:
 
 def time_text(moment: datetime | None) -> str | None:
     """Write a time in UTC with microseconds; None for none."""
-    return None if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return None if moment is None else str(plain(moment))
 
 
 def _time(text: str | None) -> datetime | None:
