@@ -1,4 +1,4 @@
-"""Audit exports on the real stack: compaction, replay, new data, expiry and a kill change none of their bytes."""
+"""Audit exports on the real stack: compaction, replay, new data, expiry and a kill change no byte."""
 
 from __future__ import annotations
 
