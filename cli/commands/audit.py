@@ -25,7 +25,7 @@ from cli.progress import progress
 from cli.telemetry import start_telemetry
 from config.settings import Settings, load_settings
 from lakehouse.errors import ExportError, SigningFailed
-from lakehouse.exports.export import Done, Exporter
+from lakehouse.exports.export import Done, Exporter, look
 from lakehouse.exports.listing import Listed, listed_in
 from lakehouse.exports.proof import prove as proof_of
 from lakehouse.exports.request import Request, parse_scope
@@ -92,22 +92,19 @@ def export(
     with _usage():
         who = requested_by or f"{getpass.getuser()}@{socket.gethostname()}"
         request = Request(parse_scope(scope), reason, who, start, end, as_of, tag, csv)
-    catalog, store = catalog_of(settings), _store(settings, destination)
+    catalog = catalog_of(settings)
     start_telemetry()
-    with progress(out, "rows", None if dry_run else 1.0) as meter:
+    if dry_run:
+        pins, estimate = look(catalog, request)
+        value = {"dry_run": True, **estimate.as_json(), **pins.as_json()}
+        out.result(value, lambda console: _print_estimate(console, value))
+        return
+    store, signer = _store(settings, destination), _signer(settings)
+    with progress(out, "rows", 1.0) as meter:
+        report = lambda done, total, note: meter(done / max(1.0, total), note)  # noqa: E731
         exporter = Exporter(
-            catalog,
-            store,
-            settings.home / "exports",
-            _signer(settings),
-            settings.audit.memory_mb,
-            lambda done, total, note: meter(done / max(1.0, total), note),
+            catalog, store, settings.home / "exports", signer, settings.audit.memory_mb, report
         )
-        if dry_run:
-            pins, estimate = exporter.look(request)
-            value = {"dry_run": True, **estimate.as_json(), **pins.as_json()}
-            out.result(value, lambda console: _print_estimate(console, value))
-            return
         done = exporter.run(request, name)
     out.result({"dry_run": False, **done.as_json()}, lambda console: _print_done(console, done))
     if done.as_json()["reconciliation"]["exported"]["breaks"]:

@@ -104,13 +104,6 @@ class Exporter:
         self._work = store.root if isinstance(store, FolderStore) else work
         self._memory_mb, self._report = memory_mb, report
 
-    def look(self, request: Request) -> tuple[Pins, Estimate]:
-        """Tell what an export would read and come to at most. Pins and writes nothing."""
-        tables = {name: self._catalog.load_table(name) for name in EXPORTED}
-        pins = choose(self._catalog, tables, request.as_of, request.tag)
-        found = Derivation(self._catalog, pins, request, self._work, self._memory_mb, request.csv)
-        return pins, found.estimate()
-
     def run(self, request: Request, name: str | None = None) -> Done:
         """Make an export, or go on with the one of this name that was begun; a finished one is left as it is.
 
@@ -236,6 +229,13 @@ class Exporter:
 
     def _name_of(self, files: Path) -> str:
         return files.parent.name.removeprefix(".partial-")
+
+
+def look(catalog: RestCatalog, request: Request) -> tuple[Pins, Estimate]:
+    """Tell what an export would read and come to at most, by metadata. Pins and writes nothing."""
+    tables = {name: catalog.load_table(name) for name in EXPORTED}
+    pins = choose(catalog, tables, request.as_of, request.tag)
+    return pins, Derivation(catalog, pins, request, Path(), 0, request.csv).estimate()
 
 
 @dataclass(frozen=True)

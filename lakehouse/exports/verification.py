@@ -21,7 +21,7 @@ from opentelemetry import trace
 from pyiceberg.catalog.rest import RestCatalog
 
 from lakehouse.definitions import BY_NAME, PAYMENTS
-from lakehouse.errors import ExportError
+from lakehouse.errors import ExportError, LakehouseError
 from lakehouse.exports.canonical_rows import encoded
 from lakehouse.exports.chain import FOLDER, link_of, links_in, wrong_in_chain
 from lakehouse.exports.derive import Derivation
@@ -126,7 +126,11 @@ class Verifier:
         for number, link in sorted(links.items()):
             if link.name not in there:
                 found.findings.append(Finding(link.name, f"missing: the export of {link_of(number)} is gone"))
+        linked = {link.name for link in links.values()}
         for name in sorted(there):
+            if f"{name}/{MANIFEST}" not in names and name not in linked:
+                found.remarks.append(f"{name}: begun and not finished: it has no manifest, nor has the chain")
+                continue
             inner = {n.removeprefix(f"{name}/") for n in names if n.startswith(f"{name}/")}
             manifest = self._export(self._store.under(name), f"{name}/", inner, found)
             if manifest is not None:
@@ -182,7 +186,10 @@ class Verifier:
             add(where, what)
         self._files(store, manifest, prefix, names, found)
         if self._lake is not None:
-            self._against_lake(manifest, prefix, found)
+            try:
+                self._against_lake(manifest, prefix, found)
+            except LakehouseError as error:
+                add(MANIFEST, f"cannot be derived from the lake again: {error}")
         return manifest
 
     def _files(self, store: Store, manifest: Manifest, prefix: str, names: set[str], found: Verified) -> None:

@@ -24,7 +24,7 @@ from moto import mock_aws
 from lakehouse.definitions import PAYMENTS, QUARANTINE, RAW, VERSIONS
 from lakehouse.errors import ExportError, UnknownMoment
 from lakehouse.exports.chain import link_of
-from lakehouse.exports.export import Done, Exporter
+from lakehouse.exports.export import Done, Exporter, look
 from lakehouse.exports.listing import listed_in
 from lakehouse.exports.manifest import MANIFEST, SIGNATURE, Manifest, statement_of
 from lakehouse.exports.parts import tables_of
@@ -194,7 +194,7 @@ def test_a_scope_without_rows_is_an_export_too(shared: Office) -> None:
 
 
 def test_a_look_pins_and_writes_nothing(office: Office) -> None:
-    pins, estimate = office.exporter().look(request())
+    pins, estimate = look(office.lake.catalog, request())
     assert estimate.rows[PAYMENTS] >= office.lake.load(PAYMENTS).scan().count()
     assert estimate.bytes > 0
     assert set(pins.snapshots) == set(EXPORTED)

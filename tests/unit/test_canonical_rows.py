@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -58,9 +59,25 @@ def assert_same(table, rows: list[Row]) -> None:
     data = arrow(table, rows)
     by_columns = [encoded(row) for row in plain_rows(data)]
     assert by_columns == [canonical(row) for row in rows]
-    assert [leaf_hash(leaf) for leaf in by_columns] == [verifier.leaf_of(row) for row in rows]
+    leaves = [leaf_hash(leaf) for leaf in by_columns]
+    assert leaves == list(verifier.leaves_in(as_parquet(data)))
     for leaf in by_columns:  # the leaf's text says the same again: proofs carry the row as JSON
         assert verifier.leaf_of(json.loads(leaf)) == hashlib.sha256(b"\x00" + leaf).digest()
+
+
+def as_parquet(data: pa.Table) -> pa.BufferReader:
+    sink = pa.BufferOutputStream()
+    pq.write_table(data, sink)
+    return pa.BufferReader(sink.getvalue())
+
+
+def test_a_time_that_python_does_not_have_is_text_all_the_same() -> None:
+    """A partner may send any time in a header, and must not break whoever verifies an export."""
+    micros = [253_402_300_800_000_000, 9_000_000_000_000_000_000, -9_000_000_000_000_000_000]
+    data = pa.table({"event_ts": pa.array(micros, pa.timestamp("us", "UTC"))})
+    rows = list(plain_rows(data))
+    assert rows[0] == {"event_ts": "10000-01-01T00:00:00.000000Z"}
+    assert [leaf_hash(encoded(row)) for row in rows] == list(verifier.leaves_in(as_parquet(data)))
 
 
 def test_large_types_of_arrow_make_no_difference() -> None:
