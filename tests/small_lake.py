@@ -7,6 +7,7 @@ as pyiceberg writes no v3; the real ones are for the tests on the stack.
 from __future__ import annotations
 
 import uuid
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -125,6 +126,8 @@ def _writing() -> Iterator[None]:
         return lambda column: pa.array([one(value) for value in _plain(column)], pa.int32())
 
     with ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore", UserWarning)  # an overwrite of an empty table deletes nothing
         for kind in (HourTransform, BucketTransform):
             stack.enter_context(patch.object(kind, "pyarrow_transform", transform))
         yield

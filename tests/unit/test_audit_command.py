@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
+from cli.commands import audit
 from cli.commands.audit import _signer
 from cli.main import paywave
 from config.errors import ConfigError
 from config.settings import load_settings
+from lakehouse.definitions import PAYMENTS
 from lakehouse.errors import SigningFailed
-from lakehouse.exports.signing import LocalSigner
+from lakehouse.exports.signing import LocalSigner, pem_of
+from tests.pipeline import dirty
+from tests.small_lake import SmallLake
 
 EXPORT = ["audit", "export", "--reason", "why"]
 
@@ -53,3 +59,50 @@ def test_who_signs_follows_from_the_settings(tmp_path: Path) -> None:
         _signer(load_settings(home=tmp_path, kafka={"bootstrap_servers": "b-1.example.com:9098"}))
     with pytest.raises(ConfigError, match="one of signing_key and kms_key"):
         load_settings(home=tmp_path, audit={"signing_key": key, "kms_key": "alias/audit"})
+
+
+def test_from_a_look_to_a_proof(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lake = SmallLake(tmp_path / "lake")
+    lake.take(list(dirty(60, 3).lines()))
+    monkeypatch.setattr(audit, "catalog_of", lambda _settings: lake.catalog)
+    monkeypatch.setenv("PAYWAVE_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str, code: int = 0) -> str:
+        done = CliRunner().invoke(paywave, ["audit", *arguments])
+        assert done.exit_code == code, (done.output, done.exception)
+        return str(done.stdout)
+
+    def told(*arguments: str, code: int = 0) -> Any:
+        return json.loads(run(*arguments, "--output", "json", code=code))
+
+    order = ("export", "--scope", "all", "--reason", "case 4711", "--name", "it")
+    assert told(*order, "--dry-run")["rows"][PAYMENTS] > 0
+    assert "nothing was pinned or written" in run(*order, "--dry-run")
+    assert not (tmp_path / "home" / "exports").exists()
+    assert "number 1 of the chain: done" in run(*order, "--csv")
+    done = told(*order, "--csv")
+    assert done["was_there"]
+    assert done["reconciliation"]["exported"]["breaks"] == []
+    assert [one["name"] for one in told("list")["exports"]] == ["it"]
+    assert "it" in run("list")
+
+    place = Path(done["place"])
+    assert "--public-key" in run("verify", str(place))
+    key = tmp_path / "public.pem"
+    key.write_bytes(pem_of(_signer(load_settings()).public_key))
+    assert told("verify", "--public-key", str(key), "--against-lakehouse")["whole"]
+    lines = next((place / PAYMENTS).glob("*.csv")).read_text().splitlines()
+    business_key = next(iter(csv.DictReader(lines)))["business_key"]
+    proof = told("prove", "it", "--table", PAYMENTS, "--key", business_key)
+    assert json.loads(Path(proof["file"]).read_text())["row"]["business_key"] == business_key
+    assert (
+        "is there already"
+        in CliRunner()
+        .invoke(paywave, ["audit", "prove", "it", "--table", PAYMENTS, "--key", business_key])
+        .output
+    )
+
+    path = next((place / PAYMENTS).glob("*.leaves"))
+    path.write_bytes(path.read_bytes() + b"x")
+    assert path.name in run("verify", "--public-key", str(key), code=1)
