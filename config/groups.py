@@ -183,7 +183,8 @@ class AuditSettings(Group):
 
     `exports` is a folder or `s3://bucket/prefix`; PAYWAVE_HOME/exports unless given. They are signed by the
     Ed25519 key in the file `signing_key` (PEM), which the embedded stack makes for itself, or by the key
-    `kms_key` of AWS KMS. `object_lock` is for a bucket that has it.
+    `kms_key` of AWS KMS. `object_lock` is for a bucket that has it. `memory_mb` is what
+    joining and sorting take before they spill to disk, beside about 300 MB for all else.
     """
 
     exports: str | None = None
@@ -192,7 +193,7 @@ class AuditSettings(Group):
     kms_region: str = "us-east-1"
     object_lock: Literal["none", "governance", "compliance"] = "none"
     retention_years: int = Field(default=7, ge=1, le=100)
-    memory_mb: int = Field(default=1024, ge=128)
+    memory_mb: int = Field(default=512, ge=256)
 
     @model_validator(mode="after")
     def _has_one_key(self) -> Self:

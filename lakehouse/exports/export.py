@@ -97,7 +97,7 @@ class Exporter:
         store: FolderStore | S3Store,
         work: Path,
         signer: Signer,
-        memory_mb: int = 1024,
+        memory_mb: int = 512,
         report: Report = lambda _done, _total, _note: None,
     ) -> None:
         self._catalog, self._store, self._signer = catalog, store, signer
