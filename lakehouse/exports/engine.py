@@ -188,7 +188,7 @@ def engine(folder: Path, memory_mb: int) -> Iterator[Engine]:
     options: dict[str, Any] = {
         "memory_limit": f"{memory_mb}MB",
         "temp_directory": str(spill),
-        # Each thread wants memory of its own to sort: two were too many for 256 MB. Hashing takes the time anyway.
+        # Each thread wants memory of its own to sort, and two were too many for 256 MB.
         "threads": 1,
         "preserve_insertion_order": "false",
     }
