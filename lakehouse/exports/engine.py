@@ -81,12 +81,15 @@ class Engine:
         return self._hold("quarantined", "SELECT * FROM incoming", rows)
 
     def sorted_payments(self) -> Iterator[pa.RecordBatch]:
+        """Stream the payments that are held, in the order of their file."""
         return self._sorted("SELECT * FROM payments", PAYMENTS)
 
     def sorted_versions(self) -> Iterator[pa.RecordBatch]:
+        """Stream the versions that are held, in the order of their file."""
         return self._sorted("SELECT * EXCLUDE event_of FROM versions", VERSIONS)
 
     def sorted_quarantined(self) -> Iterator[pa.RecordBatch]:
+        """Stream the rows of quarantine that are held, in the order of their file."""
         return self._sorted("SELECT * FROM quarantined", QUARANTINE)
 
     def tally(self) -> Tally:
@@ -144,6 +147,7 @@ class Engine:
         return self._count("SELECT count(*) FROM records")
 
     def sorted_records(self) -> Iterator[pa.RecordBatch]:
+        """Stream the records that are held, in the order of their file."""
         return self._sorted("SELECT * FROM records", RAW)
 
     def missing(self) -> list[tuple[str, int, int]]:

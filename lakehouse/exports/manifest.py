@@ -125,14 +125,17 @@ class Manifest:
 
     @property
     def name(self) -> str:
+        """Name of the export, which is that of its folder."""
         return str(self.value["export"]["name"])
 
     @property
     def id(self) -> str:
+        """What its tag is called by; no other export has it, wherever it lies."""
         return str(self.value["export"]["id"])
 
     @property
     def sequence(self) -> int:
+        """Its number in the chain, from 1."""
         return int(self.value["sequence"])
 
     @property
@@ -143,6 +146,7 @@ class Manifest:
 
     @property
     def root(self) -> str:
+        """Merkle root over its files' roots, in hex."""
         return str(self.value["root"])
 
     @property
@@ -152,6 +156,7 @@ class Manifest:
 
     @property
     def sha256(self) -> str:
+        """Digest of its exact bytes, which the next manifest names."""
         return hashlib.sha256(self.data).hexdigest()
 
 

@@ -37,7 +37,7 @@ from lakehouse.exports.verification import Verified, Verifier
 from lakehouse.fold import fold_events
 from quality.contract import REVERSED
 from tests.pipeline import dirty
-from tests.reference import _copy
+from tests.reference import copy_of
 from tests.small_lake import SmallLake
 
 LINES = list(dirty(240, 9, timedelta(hours=3)).lines())
@@ -153,7 +153,7 @@ def test_a_scope_takes_its_payments_and_the_versions_of_their_events(shared: Off
     wanted = {p["business_key"]: p for p in payments if p[column] == value}
     assert {p["business_key"] for p in shared.rows(done, PAYMENTS)} == set(wanted)
     members = {event_id for p in wanted.values() for event_id in p["event_ids"]}
-    events = fold_events(c for c in map(_copy, shared.lake.raw) if c is not None)
+    events = fold_events(c for c in map(copy_of, shared.lake.raw) if c is not None)
     hashes = {v.content_hash for event in events if event.event_id in members for v in event.versions}
     assert {v["content_hash"] for v in shared.rows(done, VERSIONS)} == hashes
     broken = {(q["partition"], q["offset"]) for q in shared.rows(done, QUARANTINE)}
