@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -31,11 +32,13 @@ from lakehouse.exports.parts import tables_of
 from lakehouse.exports.pins import EXPORTED, tag_of
 from lakehouse.exports.proof import prove
 from lakehouse.exports.request import COLUMN_OF, Request, parse_scope
+from lakehouse.exports.selection import Source
 from lakehouse.exports.signing import LocalSigner, made_signer, pem_of
 from lakehouse.exports.store import FolderStore, Lock, S3Access, S3Store, store_at
 from lakehouse.exports.verification import Verified, Verifier
 from lakehouse.fold import fold_events
 from quality.contract import REVERSED
+from tests.events import wire
 from tests.pipeline import dirty
 from tests.reference import copy_of
 from tests.small_lake import SmallLake
@@ -252,6 +255,39 @@ def test_an_unknown_tag_is_said_with_those_there_are(office: Office) -> None:
         office.export(tag="audit-of-last-year")
     assert tag in unknown.value.hint
     assert not list(office.store.root.glob(".partial-*"))
+
+
+def test_what_is_read_follows_the_export_and_not_the_tables(office: Office) -> None:
+    times = [p["event_ts"] for p in office.lake.load(PAYMENTS).scan().to_arrow().to_pylist()]
+    day = {"start": min(times), "end": max(times) + timedelta(seconds=1)}
+    payment = office.lake.load(PAYMENTS).scan().to_arrow().to_pylist()[0]
+    account = f"account:{payment['account_id']}"
+    with files_read() as before:
+        first = office.export(name="first", **day)
+        office.export(account, name="first-account", **day)
+    for days in range(3, 7):
+        at = min(times) - timedelta(days=days)
+        ids = {"event_ts": at.isoformat(), "ingest_ts": at.isoformat()}
+        office.lake.take((wire(f"other-{days}-{i}", account_id=f"a{i}", **ids) for i in range(20)), "bank")
+    with files_read() as after:
+        second = office.export(name="second", **day)
+        office.export(account, name="second-account", **day)
+    assert after == before
+    assert files_of(second) == files_of(first)
+
+
+@contextmanager
+def files_read() -> Iterator[Counter[str]]:
+    """Count the data files that are opened of each table."""
+    found: Counter[str] = Counter()
+    read = Source.read
+
+    def counting(self: Source, wanted: Any, tasks: Any) -> Any:
+        found[".".join(self.table.name())] += len(tasks)
+        return read(self, wanted, tasks)
+
+    with patch.object(Source, "read", counting):
+        yield found
 
 
 # -- killed and run again ------------------------------------------------------------------------------------
