@@ -11,7 +11,7 @@ UV = $(shell command -v uv || echo $(VENV)-lock/bin/uv)
 # Each of the two has a stack and a Spark session of its own, and mostly waits for one core.
 TWO_AT_A_TIME = --numprocesses 2 --dist worksteal
 
-.PHONY: help setup setup-dev demo test check test-unit test-faults lock lock-python lock-jars bench-fold bench-rules bench-gateway bench-backfill bench-compaction bench-freshness clean
+.PHONY: help setup setup-dev demo test check test-unit test-faults lock lock-python lock-jars bench-fold bench-rules bench-gateway bench-backfill bench-compaction bench-freshness bench-exports clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ bench-compaction: setup ## live batches with compaction beside them, and without
 
 bench-freshness: setup-dev ## from an event's creation until Snowflake's reader sees it, stage by stage; ARGS=--quick
 	@$(BIN)/python -m bench.readers $(ARGS)
+
+bench-exports: setup ## an audit export of a day at two sizes of the tables: time, bytes, memory; ARGS=--quick
+	@$(BIN)/python -m bench.exports $(ARGS)
 
 clean: ## remove what can be made again; data in PAYWAVE_HOME and the jar cache stay
 	@rm -rf $(VENV) $(VENV)-lock .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

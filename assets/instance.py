@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from config.settings import Settings
-from streaming.whole_file import replace_file
+from lakehouse.whole_file import replace_file
 
 POSTGRES_ENV = "DAGSTER_POSTGRES_URL"
 # Beside the streaming jobs there is room for few: what starts Spark waits for its pool besides.

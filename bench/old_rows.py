@@ -1,6 +1,6 @@
-"""Old rows for the benchmark: a table that has been in use for long, filled in without folding anything.
+"""Old rows for benchmarks: tables that have been in use for long, filled in without folding anything.
 
-Belongs here: synthetic rows straight into versions and payments, in hours that no measured batch touches.
+Belongs here: synthetic rows straight into versions, payments and raw, in hours that nothing measured touches.
 """
 
 from __future__ import annotations
@@ -21,13 +21,19 @@ ROWS_PER_HOUR = 20_000
 _HOURS_PER_PUBLISH = 50
 
 
-def fill(spark: SparkSession, catalog: RestCatalog, rows: int, before: datetime) -> None:
-    """Publish that many rows to versions and to payments, `ROWS_PER_HOUR` for each hour before a moment."""
+def fill(
+    spark: SparkSession,
+    catalog: RestCatalog,
+    rows: int,
+    before: datetime,
+    tables: tuple[str, ...] = (VERSIONS, PAYMENTS),
+) -> None:
+    """Publish that many rows to each table, raw too if it is named, `ROWS_PER_HOUR` for each hour before."""
     hours = max(1, rows // ROWS_PER_HOUR)
     for first in range(0, hours, _HOURS_PER_PUBLISH):
         some = min(_HOURS_PER_PUBLISH, hours - first)
         old = _rows(spark, first, some, before)
-        for table in (VERSIONS, PAYMENTS):
+        for table in tables:
             filled = old.select(*(column.name for column in BY_NAME[table].columns))
             Publisher(catalog, "bench").publish(table, _appending(filled))
 
@@ -62,4 +68,10 @@ def _rows(spark: SparkSession, first: int, hours: int, before: datetime) -> Data
         F.col("id").alias("offset"),
         F.array(name).alias("event_ids"),
         F.array().cast("array<string>").alias("flags"),
+        F.lit(None).cast("array<struct<key:string,value:binary>>").alias("headers"),
+        F.encode(name, "UTF-8").alias("key"),
+        F.encode(F.concat(*(F.sha2(F.concat(name, F.lit(i)), 256) for i in range(8))), "UTF-8").alias(
+            "value"
+        ),
+        F.lit(None).cast("string").alias("redrive_of"),
     )

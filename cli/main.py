@@ -16,6 +16,7 @@ from cli.pipes import tell_code, tell_failure, told_to_dagster
 
 # name -> "module:command"; imported only when called, so that `paywave --help` never loads Spark.
 COMMANDS = {
+    "audit": "cli.commands.audit:audit",
     "backfill": "cli.commands.backfill:backfill",
     "changes": "cli.commands.late:changes",
     "complete": "cli.commands.late:complete",

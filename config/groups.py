@@ -221,6 +221,30 @@ class ImmutabilitySettings(Group):
     exempt_role_arn: str | None = None
 
 
+class AuditSettings(Group):
+    """Audit exports: where they go, what signs them, how long the store keeps them from being deleted.
+
+    `exports` is a folder or `s3://bucket/prefix`; PAYWAVE_HOME/exports unless given. They are signed by the
+    Ed25519 key in the file `signing_key` (PEM), which the embedded stack makes for itself, or by the key
+    `kms_key` of AWS KMS. `object_lock` is for a bucket that has it. `memory_mb` is what
+    joining and sorting take before they spill to disk, beside about 300 MB for all else.
+    """
+
+    exports: str | None = None
+    signing_key: Path | None = None
+    kms_key: str | None = None
+    kms_region: str = "us-east-1"
+    object_lock: Literal["none", "governance", "compliance"] = "none"
+    retention_years: int = Field(default=7, ge=1, le=100)
+    memory_mb: int = Field(default=512, ge=256)
+
+    @model_validator(mode="after")
+    def _has_one_key(self) -> Self:
+        if self.signing_key is not None and self.kms_key is not None:
+            raise ValueError("give one of signing_key and kms_key")
+        return self
+
+
 class SnowflakeSettings(Group):
     """Snowflake: who logs in there, how its catalog integration reaches ours, how its objects are called.
 

@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 from config import render, sources
 from config.errors import ConfigError, MissingSetting
 from config.groups import (
+    AuditSettings,
     BackfillSettings,
     CatalogSettings,
     ConductorSettings,
@@ -58,6 +59,7 @@ class Settings(BaseSettings):
     snowflake: SnowflakeSettings = Field(default_factory=SnowflakeSettings)
     spark: SparkSettings = Field(default_factory=SparkSettings)
     tables: TablesSettings = Field(default_factory=TablesSettings)
+    audit: AuditSettings = Field(default_factory=AuditSettings)
     backfill: BackfillSettings = Field(default_factory=BackfillSettings)
     conductor: ConductorSettings = Field(default_factory=ConductorSettings)
     dropzone: DropzoneSettings = Field(default_factory=DropzoneSettings)

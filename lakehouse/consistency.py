@@ -44,9 +44,9 @@ def consistent(tables: Mapping[str, Table]) -> Consistent:
     newest = {name: _newest_by_vector(found) for name, found in folded.items()}
     first = next(iter(folded.values()))
     for _, vector in first:
-        if all(_reached(vector) in by_vector for by_vector in newest.values()):
-            snapshots = {name: by_vector[_reached(vector)] for name, by_vector in newest.items()}
-            raw = {RAW: _covering(standing[RAW], vector)} if RAW in standing and RAW not in folded else {}
+        if all(reached_by(vector) in by_vector for by_vector in newest.values()):
+            snapshots = {name: by_vector[reached_by(vector)] for name, by_vector in newest.items()}
+            raw = {RAW: covering(standing[RAW], vector)} if RAW in standing and RAW not in folded else {}
             return Consistent(vector, snapshots | raw)
     raise UnknownMoment(f"no offset vector is common to {_where(folded)}", _HINT)
 
@@ -80,18 +80,21 @@ def _progress(snapshot: Snapshot | None) -> OffsetVector | None:
 
 
 def _newest_by_vector(found: list[tuple[int, OffsetVector]]) -> dict[_Reached, int]:
-    return {_reached(vector): snapshot_id for snapshot_id, vector in reversed(found)}
+    return {reached_by(vector): snapshot_id for snapshot_id, vector in reversed(found)}
 
 
-def _covering(raw: list[tuple[int, OffsetVector]], vector: OffsetVector) -> int:
-    """Choose the oldest that covers the vector: it holds least beyond it."""
+def covering(raw: list[tuple[int, OffsetVector]], vector: OffsetVector) -> int:
+    """Choose of raw's standings, newest first, the oldest that covers the vector: it holds least beyond it.
+
+    Raises `UnknownMoment` where none does.
+    """
     covering = [snapshot_id for snapshot_id, reached in raw if reached.covers(vector)]
     if not covering:
         raise UnknownMoment(f"table {RAW} does not reach the offsets {vector.to_json()}", _HINT)
     return covering[-1]
 
 
-def _reached(vector: OffsetVector) -> _Reached:
+def reached_by(vector: OffsetVector) -> _Reached:
     """Make vectors comparable: what is missing stands at 0."""
     return frozenset(standing for standing in vector if standing[2] > 0)
 

@@ -6,6 +6,9 @@ LakehouseError
 ├── TrailUnwritable      the access trail cannot be written: what it was to record is not done
 ├── KeyringUnavailable   keys of persons cannot be reached: nothing personal is taken in or shown
 ├── ErasureRefused       an account whose values must be kept
+├── ExportError          an audit export cannot be made, read or proven
+│   ├── WrongScope           a scope or range that no export can have
+│   └── SigningFailed        no key to sign with, or it did not
 ├── GateRefused          a gate cannot be overridden, or holds nothing back
 ├── RetentionRefused     days of raw that must not be dropped, or not yet
 │   └── TooYoung             they have not been kept for long enough
@@ -50,6 +53,18 @@ class KeyringUnavailable(LakehouseError):
 
 class ErasureRefused(LakehouseError):
     """Something stands against destroying an account's keys."""
+
+
+class ExportError(LakehouseError):
+    """An audit export that cannot be made, gone on with, read or proven."""
+
+
+class WrongScope(ExportError):
+    """A scope or range of event time that says nothing, or nothing that is known."""
+
+
+class SigningFailed(ExportError):
+    """There is no key to sign with, or signing with it failed."""
 
 
 class GateRefused(LakehouseError):

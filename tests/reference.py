@@ -83,7 +83,7 @@ def assert_the_law(pipeline: Pipeline, history: tuple[Contract, ...] = HISTORY) 
 
 def assert_transactions(pipeline: Pipeline) -> None:
     """The transactions are the fold of raw, in the table and in the view."""
-    copies = (_copy(row) for row in pipeline.rows(RAW))
+    copies = (copy_of(row) for row in pipeline.rows(RAW))
     wanted = [t._asdict() for t in fold_transactions(fold(c for c in copies if c is not None))]
     assert_same_transactions(pipeline, [{**row, "flags": list(row["flags"])} for row in wanted])
 
@@ -152,7 +152,7 @@ def _is_held(row: Row, where: Coordinates, holds: Iterable[Hold]) -> bool:
     return _mark(row) is None and any(hold.holds(_header(row, "ce_source"), where) for hold in holds)
 
 
-def _copy(row: Row) -> Version | None:
+def copy_of(row: Row) -> Version | None:
     """The version that a row of raw tells; None for one that breaks the contract."""
     verdict = _verdict(row, in_force(row["kafka_ts"]))
     return record(verdict, _where(row)) if isinstance(verdict, Event) else None

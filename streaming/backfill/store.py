@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from lakehouse.whole_file import create_file, replace_file
 from streaming.backfill.errors import AlreadyRunning, EditedPlan, Refused, UnknownBackfill, WrongPlan
 from streaming.backfill.estimate import measured_factor
 from streaming.backfill.plan import Plan, approved_by, check_name, parse, render
 from streaming.backfill.state import State
-from streaming.whole_file import create_file, replace_file
 
 _TRIES = 10
 

@@ -15,7 +15,7 @@ from typing import Any
 import lakehouse
 import quality
 import streaming
-from streaming.whole_file import replace_file
+from lakehouse.whole_file import replace_file
 
 # A replay that goes on with other code than it began with would compare two folds.
 _CODE: tuple[ModuleType, ...] = (quality, lakehouse, streaming)

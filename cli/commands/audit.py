@@ -1,0 +1,267 @@
+"""`paywave audit`: make exports that anyone can verify, verify them, prove one row, list them.
+
+Belongs here: their options, progress and how their results look. Does not: the work (`lakehouse/exports/`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from cli.context import catalog_of
+from cli.output import Output, with_output
+from cli.params import Moment
+from cli.progress import progress
+from cli.telemetry import start_telemetry
+from cli.trail import recorded, who_runs
+from config.settings import Settings, load_settings
+from lakehouse.errors import ExportError, SigningFailed
+from lakehouse.exports.export import Done, Exporter, look
+from lakehouse.exports.listing import Listed, listed_in
+from lakehouse.exports.proof import prove as proof_of
+from lakehouse.exports.request import Request, parse_scope
+from lakehouse.exports.signing import KmsSigner, LocalSigner, Signer, made_signer, public_key_of
+from lakehouse.exports.store import FolderStore, Lock, S3Access, S3Store, store_at
+from lakehouse.exports.verification import Verified, Verifier
+
+
+@click.group()
+def audit() -> None:
+    """Exports for auditors: pinned, signed, chained; anyone can verify them without us."""
+
+
+def _destination(function: Callable[..., None]) -> Callable[..., None]:
+    return click.option(
+        "--destination",
+        "--to-dir",
+        "destination",
+        metavar="FOLDER|s3://…",
+        help="Where exports lie; audit.exports, or PAYWAVE_HOME/exports, unless given.",
+    )(function)
+
+
+@audit.command()
+@click.option(
+    "--scope",
+    required=True,
+    help="all, account:ID, transaction:REF, merchant:ID or partner:NAME.",
+)
+@click.option("--from", "start", type=Moment(), help="First event time, e.g. 2026-11-20T00:00:00Z.")
+@click.option("--to", "end", type=Moment(), help="Event time before which it ends.")
+@click.option("--as-of", type=Moment(), help="As readers saw it then; now, unless given.")
+@click.option("--tag", help="As it was at a tag of the tables, e.g. that of an earlier export.")
+@click.option("--reason", required=True, help="Why, for those who will read it.")
+@click.option("--requested-by", metavar="NAME", help="Who asks for it; user and machine, unless given.")
+@_destination
+@click.option("--name", help="a-z, 0-9 and -; made of the request, unless given. Run again, it goes on.")
+@click.option("--csv", is_flag=True, help="Write each file as CSV too.")
+@click.option("--dry-run", is_flag=True, help="Say what there is to export; pin and write nothing.")
+@with_output
+def export(
+    scope: str,
+    start: datetime | None,
+    end: datetime | None,
+    as_of: datetime | None,
+    tag: str | None,
+    reason: str,
+    requested_by: str | None,
+    destination: str | None,
+    name: str | None,
+    csv: bool,
+    dry_run: bool,
+    out: Output,
+) -> None:
+    """Export payments, their versions, the records these came from, and quarantine, from pinned snapshots.
+
+    The same request goes on where it was killed. The same scope at the same snapshots gives the same bytes.
+
+    \b
+    paywave audit export --scope account:a17 --from 2026-11-01T00:00Z --to 2026-12-01T00:00Z --reason "case 7"
+    paywave audit export --scope all --tag audit-1f2e3d4c5b6a7089 --reason "once more, for the court"
+    """
+    settings = load_settings()
+    with _usage():
+        request = Request(parse_scope(scope), reason, requested_by or who_runs(), start, end, as_of, tag, csv)
+    catalog = catalog_of(settings)
+    start_telemetry()
+    if dry_run:
+        pins, estimate = look(catalog, request)
+        value = {"dry_run": True, **estimate.as_json(), **pins.as_json()}
+        out.result(value, lambda console: _print_estimate(console, value))
+        return
+    store, signer = _store(settings, destination), _signer(settings)
+    asked = {**request.as_json(), "destination": destination, "name": name}
+    with (
+        recorded(settings, catalog, "audit export", str(request.scope), asked) as access,
+        progress(out, "rows", 1.0) as meter,
+    ):
+        report = lambda done, total, note: meter(done / max(1.0, total), note)  # noqa: E731
+        exporter = Exporter(
+            catalog, store, settings.home / "exports", signer, settings.audit.memory_mb, report
+        )
+        done = exporter.run(request, name)
+        access.result = f"export {done.as_json()['name']}, root {done.as_json()['root']}"
+    out.result({"dry_run": False, **done.as_json()}, lambda console: _print_done(console, done))
+    if done.as_json()["reconciliation"]["exported"]["breaks"]:
+        raise SystemExit(1)
+
+
+@audit.command()
+@click.argument("place", metavar="FOLDER|s3://…", required=False)
+@click.option(
+    "--public-key",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The signer's public key (PEM); the one beside the manifest proves less.",
+)
+@click.option("--against-lakehouse", is_flag=True, help="Derive every file again from the pinned snapshots.")
+@with_output
+def verify(place: str | None, public_key: Path | None, against_lakehouse: bool, out: Output) -> None:
+    """Verify an export, or all exports and their chain: name what was altered, is missing or was added.
+
+    Needs the export and the public key only. Each export has a verifier of its own too: python verify.py.
+    """
+    settings = load_settings()
+    key = public_key_of(public_key.read_bytes(), str(public_key)) if public_key else None
+    lake = (catalog_of(settings), settings.audit.memory_mb) if against_lakehouse else None
+    start_telemetry()
+    with progress(out, "files", 1.0) as meter:
+        report = lambda done, total, note: meter(done / max(1.0, total), note)  # noqa: E731
+        found = Verifier(_store(settings, place, locks=False), key, lake, report).run()
+    out.result(found.as_json(), lambda console: _print_verified(console, found))
+    if not found.whole:
+        raise SystemExit(1)
+
+
+@audit.command()
+@click.argument("name", metavar="EXPORT")
+@click.option("--table", required=True, help="Table of the row, e.g. curated.payments.")
+@click.option(
+    "--key", required=True, help="The row's key, its parts joined by /; the last ones may be left out."
+)
+@click.option("--file", "path", type=click.Path(dir_okay=False, path_type=Path), help="Where to write it.")
+@_destination
+@with_output
+def prove(name: str, table: str, key: str, path: Path | None, destination: str | None, out: Output) -> None:
+    """Write a proof that one row is in an export: python verify.py PROOF.json verifies it alone."""
+    settings = load_settings()
+    proof = proof_of(_store(settings, destination, locks=False).under(name), table, key)
+    path = path or Path(f"proof-{name}-{proof['index']}.json")
+    if path.exists():
+        raise click.UsageError(f"the file {path} is there already; choose another --file")
+    path.write_text(json.dumps(proof, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    value = {"file": str(path), "in": proof["file"], "index": proof["index"], "row": proof["row"]}
+
+    def show(console: Console) -> None:
+        console.print(f"written to {path}: row {proof['index']} of {proof['file']}", soft_wrap=True)
+        console.print("verify it: python verify.py PROOF.json PUBLIC_KEY.pem, with the export's verify.py")
+
+    out.result(value, show)
+
+
+@audit.command(name="list")
+@_destination
+@with_output
+def list_exports(destination: str | None, out: Output) -> None:
+    """List the exports there are, in the order of their chain, and those that were begun and not finished."""
+    settings = load_settings()
+    found = listed_in(_store(settings, destination, locks=False))
+    value = {"exports": [one.as_json() for one in found]}
+    out.result(value, lambda console: _print_list(console, found))
+
+
+def _store(settings: Settings, place: str | None, *, locks: bool = True) -> FolderStore | S3Store:
+    ours, s3 = settings.audit, settings.s3
+    access = S3Access(
+        s3.endpoint,
+        s3.region,
+        s3.access_key.get_secret_value() if s3.access_key else None,
+        s3.secret_key.get_secret_value() if s3.secret_key else None,
+        s3.path_style,
+    )
+    lock = Lock(ours.object_lock, ours.retention_years) if locks else Lock()
+    return store_at(place or ours.exports or str(settings.home / "exports"), access, lock)
+
+
+def _signer(settings: Settings) -> Signer:
+    ours = settings.audit
+    if ours.kms_key is not None:
+        return KmsSigner.in_region(ours.kms_region, ours.kms_key)
+    if ours.signing_key is not None:
+        return LocalSigner.from_file(ours.signing_key)
+    if settings.dev_keys is None:
+        raise SigningFailed(
+            "exports are signed, and there is no key to sign with", "set audit.kms_key or audit.signing_key"
+        )
+    return made_signer(settings.dev_keys / "audit-signing.pem")
+
+
+@contextmanager
+def _usage() -> Iterator[None]:
+    """Take a request that says nothing for wrong usage: nothing was done."""
+    try:
+        yield
+    except ExportError as error:
+        raise click.UsageError(f"{error}: {error.hint}") from None
+
+
+# -- as text -------------------------------------------------------------------------------------------------
+
+
+def _print_estimate(console: Console, value: dict[str, Any]) -> None:
+    for table, rows in value["rows"].items():
+        files = value["files"].get(table)
+        console.print(f"{table}: {rows:,} rows at most" + (f", {files:,} files to read" if files else ""))
+    console.print(f"about {value['bytes']:,} bytes; nothing was pinned or written")
+    for remark in value["remarks"]:
+        console.print(f"  {remark}", markup=False, soft_wrap=True)
+
+
+def _print_done(console: Console, done: Done) -> None:
+    value = done.as_json()
+    begun = "was finished before" if done.was_there else "went on and is finished" if done.went_on else "done"
+    console.print(f"export {value['name']}, number {value['sequence']} of the chain: {begun}", soft_wrap=True)
+    for table, rows in value["rows"].items():
+        console.print(f"  {table}: {rows:,} rows")
+    for m in value["money"]:
+        said = f"{m['event_type']} {m['status']}: {m['payments']:,} payments, {m['amount']} {m['currency']}"
+        console.print(f"  {said}")
+    exported = value["reconciliation"]["exported"]
+    for line in (*exported["statement"], *value["remarks"]):
+        console.print(f"  {line}", markup=False, soft_wrap=True)
+    for broken in (*exported["breaks"], *value["reconciliation"]["lake"]["breaks"]):
+        console.print(f"  does not add up: {broken}", markup=False, soft_wrap=True)
+    console.print(f"{value['place']}: {value['files']:,} files, {value['bytes']:,} bytes", soft_wrap=True)
+    console.print(f"root over its rows: {value['root']}")
+    console.print(
+        f"verify it: paywave audit verify {value['place']}, or python verify.py there", soft_wrap=True
+    )
+
+
+def _print_verified(console: Console, found: Verified) -> None:
+    for finding in found.findings:
+        console.print(str(finding), markup=False, soft_wrap=True)
+    for remark in found.remarks:
+        console.print(f"note: {remark}", markup=False, soft_wrap=True)
+    said = f"{len(found.exports):,} exports, {found.files:,} files, {found.rows:,} rows"
+    console.print(f"{said}: {'whole' if found.whole else f'{len(found.findings):,} findings'}")
+
+
+def _print_list(console: Console, found: list[Listed]) -> None:
+    if not found:
+        console.print("no exports; make one: paywave audit export")
+        return
+    table = Table("no.", "name", "scope", "from", "to", "rows", "bytes", "created", "requested by", "reason")
+    for one in found:
+        asked = [one.request[what] or "" for what in ("scope", "from", "to")]
+        sums = (f"{one.rows:,}", f"{one.bytes:,}", one.created)
+        number = str(one.sequence) if one.state == "done" else f"{one.sequence or ''} {one.state}".strip()
+        table.add_row(number, one.name, *asked, *sums, one.request["requested_by"], one.request["reason"])
+    console.print(table)

@@ -1,0 +1,1 @@
+"""Audit exports: what the tables held, pinned, written, signed and chained, so that anyone can verify it."""

@@ -1,0 +1,87 @@
+"""The chain of exports: each manifest has the next number and the digest of the manifest before it.
+
+Belongs here: claiming a number, and what is wrong with a chain. Does not: what else a manifest says.
+
+The folder `chain` holds a copy of every manifest under its number. Creating that copy is what claims the
+number: of two exports at once each gets its own, and one that dies right after finds its manifest there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from lakehouse.errors import ExportError
+from lakehouse.exports.manifest import Manifest
+from lakehouse.exports.store import Store
+
+FOLDER = "chain"
+_DIGITS = 8
+_TRIES = 1000
+
+
+def link_of(sequence: int) -> str:
+    """Name the copy of a manifest in the chain."""
+    return f"{FOLDER}/{sequence:0{_DIGITS}}.json"
+
+
+def links_in(names: set[str]) -> list[int]:
+    """Find the numbers of the copies among the names in the chain's folder."""
+    numbers = (name.removesuffix(".json") for name in names if name.endswith(".json"))
+    return sorted(int(number) for number in numbers if number.isdigit())
+
+
+def claim(
+    store: Store,
+    make: Callable[[int, str | None], Mapping[str, Any]],
+    sign: Callable[[bytes], bytes],
+    export_id: str,
+    after: int = 0,
+) -> tuple[Manifest, bytes]:
+    """Put an export at the end of the chain; done again it finds itself there.
+
+    Args:
+        make: makes the manifest from its number and the digest of the one before.
+        sign: signs a manifest's bytes.
+        after: a number that was taken before this export began: it can only have a later one.
+
+    Returns the manifest and its signature. Raises `ExportError` if others are faster again and again.
+    """
+    links = links_in(store.under(FOLDER).names())
+    found = _own(store, [number for number in links if number > after], export_id)
+    for _ in range(_TRIES):
+        if found is not None:
+            signature = sign(found.data)
+            store.put(f"{link_of(found.sequence)}.sig", signature)
+            return found, signature
+        last = max(links, default=0)
+        previous = Manifest.read(store.read(link_of(last))).sha256 if last else None
+        made = Manifest.made(make(last + 1, previous))
+        if store.create(link_of(last + 1), made.data):
+            found = made
+        links.append(last + 1)
+    raise ExportError("other exports took every next number of the chain", "run it again")
+
+
+def wrong_in_chain(links: Mapping[int, Manifest]) -> Iterator[tuple[str, str]]:
+    """Name the links that are missing or do not follow from the one before, and what is wrong with them."""
+    for number in range(1, max(links, default=0) + 1):
+        if number not in links:
+            yield link_of(number), "missing: the export of this number is gone"
+            continue
+        link, before = links[number], links.get(number - 1)
+        if link.sequence != number:
+            yield link_of(number), f"is the manifest of number {link.sequence}"
+        elif before is not None and link.previous != before.sha256:
+            yield link_of(number), f"does not follow {link_of(number - 1)}: one of the two was altered"
+        elif number == 1 and link.previous is not None:
+            yield link_of(1), "says that there was one before it"
+
+
+def _own(store: Store, links: list[int], export_id: str) -> Manifest | None:
+    """Find the manifest of an export that died after its claim: among the last ones, newest first."""
+    for number in reversed(links):
+        found = Manifest.read(store.read(link_of(number)))
+        if found.id == export_id:
+            return found
+    return None

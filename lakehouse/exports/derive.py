@@ -1,0 +1,217 @@
+"""Deriving the files of an export from its pinned snapshots, hour by hour.
+
+Belongs here: the order of the steps, what each reads and writes. Does not: resuming, signing, chaining
+(`export.py`), SQL (`engine.py`), filters (`selection.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from opentelemetry import trace
+from pyiceberg.catalog.rest import RestCatalog
+
+from lakehouse.definitions import BY_NAME, PAYMENTS, QUARANTINE, RAW, VERSIONS
+from lakehouse.errors import ExportError
+from lakehouse.exports.engine import Engine, engine
+from lakehouse.exports.journal import Part
+from lakehouse.exports.manifest import Tally
+from lakehouse.exports.parts import write_part
+from lakehouse.exports.pins import EXPORTED, Pins, newest_stamp, rows_at, snapshot_in
+from lakehouse.exports.request import Request
+from lakehouse.exports.selection import (
+    Planned,
+    Source,
+    few,
+    name_of,
+    payments_wanted,
+    quarantine_wanted,
+    records_wanted,
+    totals,
+    versions_wanted,
+)
+from lakehouse.offsets import OffsetVector
+from lakehouse.refs import total_of
+
+_tracer = trace.get_tracer(__name__)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What an export comes to at most, by metadata: rows and files read per table, bytes in all."""
+
+    rows: dict[str, int]
+    files: dict[str, int]
+    bytes: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Render for programs."""
+        return {"rows": self.rows, "files": self.files, "bytes": self.bytes}
+
+
+class Derivation:
+    """The files of a request at its pinned snapshots, below `FOLDER/files`.
+
+    Raises `UnknownMoment` where a snapshot is not kept any more.
+    """
+
+    def __init__(
+        self, catalog: RestCatalog, pins: Pins, request: Request, folder: Path, memory_mb: int, as_csv: bool
+    ) -> None:
+        self._request, self._folder, self._memory_mb, self._as_csv = request, folder, memory_mb, as_csv
+        tables = {name: catalog.load_table(name) for name in EXPORTED}
+        self._snapshots = dict(pins.snapshots)
+        for name, table in tables.items():
+            snapshot_in(table, pins.snapshots[name])
+        self._sources = {name: Source(table, pins.snapshots[name]) for name, table in tables.items()}
+        self._payments = self._sources[PAYMENTS].plan(payments_wanted(request))
+        account = [request.scope.value] if request.scope.kind == "account" and request.scope.value else None
+        self._versions = self._sources[VERSIONS].plan(versions_wanted(request, account))
+        tells = request.scope.tells_quarantine
+        self._quarantine = self._sources[QUARANTINE].plan(quarantine_wanted(request)) if tells else {}
+
+    @property
+    def files(self) -> Path:
+        """Folder of the files."""
+        return self._folder / "files"
+
+    def estimate(self) -> Estimate:
+        """Tell by metadata alone what there is to export, at most; bytes as the lake stores them."""
+        versions = {hour: planned for hour, planned in self._versions.items() if hour in self._payments}
+        sums = {
+            PAYMENTS: totals(self._payments),
+            VERSIONS: totals(versions),
+            QUARANTINE: totals(self._quarantine),
+        }
+        rows = {name: found[1] for name, found in sums.items()}
+        rows[RAW] = rows[VERSIONS] + rows[QUARANTINE]
+        raw = snapshot_in(self._sources[RAW].table, self._snapshots[RAW])
+        per_record = total_of(raw, "files-size") / max(1, total_of(raw, "records"))
+        stored = sum(found[2] for found in sums.values())
+        return Estimate(
+            rows, {name: found[0] for name, found in sums.items()}, int(stored + rows[RAW] * per_record)
+        )
+
+    def parts(self, done: Container[str]) -> Iterator[Part]:
+        """Write what is not done, part by part; each part's files are on disk when it is given."""
+        self.files.mkdir(parents=True, exist_ok=True)
+        with engine(self._folder, self._memory_mb) as at_work:
+            for hour, planned in self._payments.items():
+                if (name := f"curated-{name_of(hour)}") not in done:
+                    with _tracer.start_as_current_span("export part", attributes={"part": name}):
+                        yield self._curated(at_work, hour, planned, name)
+            for hour, planned in self._quarantine.items():
+                if (name := f"quarantine-{name_of(hour)}") not in done:
+                    with _tracer.start_as_current_span("export part", attributes={"part": name}):
+                        yield self._quarantined(at_work, hour, planned, name)
+            for noted in at_work.noted_hours():
+                if (name := f"raw-{name_of(noted)}") not in done:
+                    with _tracer.start_as_current_span("export part", attributes={"part": name}):
+                        yield self._records(at_work, noted, name)
+
+    def schemas(self) -> dict[str, Any]:
+        """Say the columns and the key of each table, as at its snapshot."""
+        return {
+            name: {
+                "key": list(BY_NAME[name].key),
+                "columns": [
+                    {
+                        "name": f.name,
+                        "type": str(f.field_type),
+                        "required": f.required,
+                        "meaning": f.doc or "",
+                    }
+                    for f in source.fields
+                ],
+            }
+            for name, source in self._sources.items()
+        }
+
+    def lake(self) -> dict[str, Any]:
+        """State the conservation of the whole lake at these snapshots, by stamps and metadata alone."""
+        counted = {name: self._totals(name) for name in (VERSIONS, QUARANTINE)}
+        versions, quarantined = (self._rows_at(name) for name in (VERSIONS, QUARANTINE))
+        redelivered = counted[VERSIONS].get("redelivered", 0) + counted[QUARANTINE].get("released", 0)
+        records = counted[VERSIONS].get("records", 0)
+        total = redelivered + versions + quarantined
+        return {
+            "records": records,
+            "redelivered": redelivered,
+            "versions": versions,
+            "quarantined": quarantined,
+            "payments": self._rows_at(PAYMENTS),
+            "breaks": [] if records == total else [
+                f"records = redelivered + versions + quarantined: {records} against {total}"
+            ],
+        }  # fmt: skip
+
+    def contract_version(self) -> int | None:
+        """The contract version of the newest record that the snapshots tell of; None for none."""
+        source = self._sources[VERSIONS]
+        stamp = newest_stamp(
+            source.table, self._snapshots[VERSIONS], lambda s: s.contract_version is not None
+        )
+        return None if stamp is None else stamp.contract_version
+
+    def _curated(self, at_work: Engine, hour: int, planned: Planned, name: str) -> Part:
+        """Export the payments of an event hour, and the versions of their events."""
+        request = self._request
+        source = self._sources[PAYMENTS]
+        if not at_work.hold_payments(source.read(payments_wanted(request), planned.tasks)):
+            return Part(name, (), Tally())
+        source = self._sources[VERSIONS]
+        beside = self._versions[hour].tasks if hour in self._versions else ()
+        at_work.hold_versions(source.read(versions_wanted(request, at_work.accounts()), beside))
+        files = self._write(PAYMENTS, hour, at_work.sorted_payments())
+        files += self._write(VERSIONS, hour, at_work.sorted_versions())
+        at_work.note_versions(name)
+        return Part(name, tuple(files), at_work.tally())
+
+    def _quarantined(self, at_work: Engine, hour: int, planned: Planned, name: str) -> Part:
+        """Export the rows of quarantine of an hour of Kafka time."""
+        source, tally = self._sources[QUARANTINE], Tally()
+        rows = source.read(quarantine_wanted(self._request), planned.tasks)
+        tally.counts["quarantined"] = at_work.hold_quarantined(rows)
+        files = self._write(QUARANTINE, hour, at_work.sorted_quarantined())
+        at_work.note_quarantined(name)
+        return Part(name, tuple(files), tally)
+
+    def _records(self, at_work: Engine, hour: int | None, name: str) -> Part:
+        """Export the records of raw that the versions and rows of quarantine were first read from."""
+        spans = at_work.hold_wanted(hour)
+        source, tally = self._sources[RAW], Tally()
+        if not spans:
+            return Part(name, (), tally)
+        wanted = records_wanted(spans, at_work.wanted() if few(spans) else (), hour)
+        tasks = [task for planned in source.plan(wanted).values() for task in planned.tasks]
+        tally.counts["raw"] = at_work.hold_records(source.read(wanted, tasks))
+        if tally.counts["raw"] < sum(span.records for span in spans):
+            tally.counts["not_kept"] = self._not_kept(at_work.missing())
+        return Part(name, tuple(self._write(RAW, hour, at_work.sorted_records())), tally)
+
+    def _not_kept(self, missing: list[tuple[str, int, int]]) -> int:
+        """Count the records that retention dropped from raw. Raises `ExportError` if others are missing."""
+        stamp = newest_stamp(self._sources[RAW].table, self._snapshots[RAW], lambda s: bool(s.retired))
+        below = stamp.retired.below if stamp is not None else OffsetVector()
+        lost = [(t, p, o) for t, p, o in missing if o >= below.next_offset(t, p)]
+        if lost:
+            raise ExportError(
+                f"{RAW} at snapshot {self._snapshots[RAW]} lacks {len(lost):,} records that curated rows "
+                f"were read from; the first is {lost[0][0]}/{lost[0][1]}/{lost[0][2]}",
+                "`paywave reconcile` and `paywave replay verify` tell what happened",
+            )
+        return len(missing)
+
+    def _write(self, table: str, hour: int | None, rows: Iterator[Any]) -> list[Any]:
+        schema = self._sources[table].schema
+        return write_part(self.files, table, name_of(hour), rows, schema, self._as_csv)
+
+    def _totals(self, name: str) -> dict[str, int]:
+        stamp = newest_stamp(self._sources[name].table, self._snapshots[name], lambda s: s.totals)
+        return {} if stamp is None else dict(stamp.totals)
+
+    def _rows_at(self, name: str) -> int:
+        return rows_at(self._sources[name].table, self._snapshots[name])

@@ -1,0 +1,61 @@
+"""Listing exports: those of the chain, whether they are there, and those that were begun and not finished.
+
+Belongs here: that list. Does not: verifying any of them (`verification.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from lakehouse.exports.chain import FOLDER, link_of, links_in
+from lakehouse.exports.journal import Journal
+from lakehouse.exports.manifest import MANIFEST, Manifest
+from lakehouse.exports.store import FolderStore, S3Store
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One export in few words; `state` is done, missing or begun, `request` as its manifest says it."""
+
+    name: str
+    state: str
+    sequence: int | None
+    request: Mapping[str, Any]
+    created: str
+    rows: int = 0
+    bytes: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        """Render for programs."""
+        return asdict(self)
+
+
+def listed_in(store: FolderStore | S3Store) -> list[Listed]:
+    """List the exports of a store, in the order of the chain, then those under way there."""
+    names = store.names()
+    numbers = links_in({n.removeprefix(f"{FOLDER}/") for n in names if n.startswith(f"{FOLDER}/")})
+    found = []
+    for number in numbers:
+        manifest = Manifest.read(store.read(link_of(number)))
+        state = "done" if f"{manifest.name}/{MANIFEST}" in names else "missing"
+        found.append(_listed(manifest, state))
+    return [*found, *_begun(store)]
+
+
+def _listed(manifest: Manifest, state: str) -> Listed:
+    value, sizes = manifest.value, sum(f.bytes for f in manifest.files.values())
+    rows = sum(value["rows"].values())
+    return Listed(
+        manifest.name, state, manifest.sequence, value["request"], value["created"], rows=rows, bytes=sizes
+    )
+
+
+def _begun(store: FolderStore | S3Store) -> Iterator[Listed]:
+    if isinstance(store, S3Store):
+        return
+    for path in sorted(store.root.glob(".partial-*/journal.jsonl")):
+        about = Journal.look(path)
+        if about is not None:
+            yield Listed(about["name"], "begun", None, about["request"], about["created"])

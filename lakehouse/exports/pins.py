@@ -1,0 +1,231 @@
+"""Which snapshots an export reads: those that tell of the same records, pinned by a tag that never expires.
+
+Belongs here: choosing them and setting the tag. Does not: reading rows (`selection.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from pyiceberg.catalog.rest import RestCatalog
+from pyiceberg.exceptions import CommitFailedException, RESTError
+from pyiceberg.table import Table
+from pyiceberg.table.snapshots import Snapshot
+from pyiceberg.table.update import AssertRefSnapshotId, AssertTableUUID
+
+from lakehouse.consistency import covering, reached_by, standings
+from lakehouse.definitions import PAYMENTS, PUBLISH_LOG, QUARANTINE, RAW, VERSIONS
+from lakehouse.errors import UnknownMoment
+from lakehouse.moments import Moment, snapshot_at
+from lakehouse.offsets import OffsetVector
+from lakehouse.refs import ancestry, stamp_of, tag_to, total_of
+from lakehouse.stamp import Stamp
+
+EXPORTED = (PAYMENTS, VERSIONS, QUARANTINE, RAW)
+_FOLDED = (VERSIONS, QUARANTINE)
+_TRIES = 5
+
+
+@dataclass(frozen=True)
+class Pins:
+    """The snapshot of each exported table, and the offset vector that all of them tell of.
+
+    A snapshot of raw may hold more than the vector. `remarks` say where it is not just what was asked for.
+    """
+
+    snapshots: Mapping[str, int]
+    offsets: OffsetVector
+    remarks: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Render for the journal."""
+        ids = {name: str(snapshot_id) for name, snapshot_id in self.snapshots.items()}
+        return {"snapshots": ids, "offsets": self.offsets.to_json(), "remarks": list(self.remarks)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Pins:
+        """Read what `as_json` wrote."""
+        snapshots = {name: int(snapshot_id) for name, snapshot_id in value["snapshots"].items()}
+        return cls(snapshots, OffsetVector.from_json(value["offsets"]), tuple(value["remarks"]))
+
+
+def tag_of(export_id: str) -> str:
+    """Return the tag that keeps an export's snapshots."""
+    return f"audit-{export_id}"
+
+
+def pin(catalog: RestCatalog, as_of: datetime | None, tag: str | None, export_id: str) -> Pins:
+    """Choose snapshots and tag them. Raises `UnknownMoment` as `choose` does.
+
+    Expiry may be at work: a snapshot that went before its tag was set is chosen anew.
+    """
+    for left in reversed(range(_TRIES)):
+        tables = {name: catalog.load_table(name) for name in EXPORTED}
+        found = choose(catalog, tables, as_of, tag)
+        try:
+            for name, snapshot_id in found.snapshots.items():
+                _keep(catalog, name, snapshot_id, tag_of(export_id))
+        except (CommitFailedException, RESTError):
+            if not left:
+                raise
+        else:
+            return found
+    raise AssertionError("the last try returns or raises")
+
+
+def choose(
+    catalog: RestCatalog, tables: Mapping[str, Table], as_of: datetime | None, tag: str | None
+) -> Pins:
+    """Choose the snapshots of a moment: payments as readers saw them, the others at the same offsets.
+
+    Raises `UnknownMoment`, listing what there is, for a time before the kept history, an unknown tag, or
+    a moment whose companions have expired.
+    """
+    payments = tables[PAYMENTS]
+    for number, (snapshot_id, vector) in enumerate(_candidates(catalog, payments, as_of, tag)):
+        until = as_of if tag is None else _published(payments).get(snapshot_id)
+        others = {name: _beside(catalog, tables[name], vector, until, tag) for name in _FOLDED}
+        missing = [name for name, found in others.items() if found is None]
+        if missing:
+            continue
+        raw = _raw_beside(tables[RAW], vector, tag)
+        found = {name: found for name, found in others.items() if found is not None}
+        remarks = (_STEPPED.format(number),) if number else ()
+        return Pins({PAYMENTS: snapshot_id, **found, RAW: raw}, vector, remarks)
+    raise UnknownMoment(
+        f"no snapshots of {', '.join(_FOLDED)} are kept that go with {PAYMENTS} {_said(as_of, tag)}",
+        _there_is(payments),
+    )
+
+
+def newest_stamp(table: Table, snapshot_id: int, has: Callable[[Stamp], object]) -> Stamp | None:
+    """Find the newest stamp at or before a snapshot that has something, as far back as it is kept."""
+    snapshot = table.metadata.snapshot_by_id(snapshot_id)
+    stamps = (stamp_of(s) for s in ancestry(table.metadata, snapshot)) if snapshot else iter(())
+    return next((stamp for stamp in stamps if stamp is not None and has(stamp)), None)
+
+
+def rows_at(table: Table, snapshot_id: int) -> int:
+    """Count the rows of a snapshot by its metadata."""
+    snapshot = snapshot_in(table, snapshot_id)
+    return total_of(snapshot, "records") - total_of(snapshot, "position-deletes")
+
+
+def snapshot_in(table: Table, snapshot_id: int) -> Snapshot:
+    """Return a pinned snapshot. Raises `UnknownMoment` where it has expired."""
+    snapshot = table.metadata.snapshot_by_id(snapshot_id)
+    if snapshot is None:
+        raise UnknownMoment(
+            f"table {'.'.join(table.name())} keeps no snapshot {snapshot_id} any more: its tag was dropped",
+            _there_is(table),
+        )
+    return snapshot
+
+
+def _candidates(
+    catalog: RestCatalog, payments: Table, as_of: datetime | None, tag: str | None
+) -> Iterator[tuple[int, OffsetVector]]:
+    """Walk the snapshots of payments that may be meant, the best first."""
+    if tag is not None:
+        snapshot_id = snapshot_at(payments, Moment(tag=tag))
+        vector = _vector_at(catalog, payments, snapshot_id)
+        if vector is None:
+            raise UnknownMoment(
+                f"what {PAYMENTS} had read at the tag {tag} is not known", _there_is(payments)
+            )
+        yield snapshot_id, vector
+        return
+    if as_of is not None:
+        snapshot_at(payments, Moment(as_of=as_of))  # raises, saying how far back one can look
+    published = _published(payments)
+    for snapshot_id, vector in standings(payments):
+        if as_of is None or published.get(snapshot_id, as_of) <= as_of:
+            yield snapshot_id, vector
+
+
+def _beside(
+    catalog: RestCatalog, table: Table, vector: OffsetVector, until: datetime | None, tag: str | None
+) -> int | None:
+    """Find the snapshot at these offsets: the newest that readers saw by then, else the first after."""
+    ref = table.metadata.refs.get(tag) if tag is not None else None
+    if ref is not None:
+        reached = _vector_at(catalog, table, ref.snapshot_id)
+        if reached is not None and reached_by(reached) == reached_by(vector):
+            return ref.snapshot_id
+    published, later = _published(table), None
+    for snapshot_id, reached in standings(table):
+        if reached_by(reached) != reached_by(vector):
+            continue
+        if until is None or published.get(snapshot_id, until) <= until:
+            return snapshot_id
+        later = snapshot_id
+    return later
+
+
+def _raw_beside(raw: Table, vector: OffsetVector, tag: str | None) -> int:
+    """Take raw at the tag where it has that and reaches the offsets, else the oldest that reaches them."""
+    ref = raw.metadata.refs.get(tag) if tag is not None else None
+    stamp = newest_stamp(raw, ref.snapshot_id, lambda s: s.progress is not None) if ref is not None else None
+    if ref is not None and stamp is not None and stamp.progress and stamp.progress.covers(vector):
+        return ref.snapshot_id
+    return covering(list(standings(raw)), vector)
+
+
+def _vector_at(catalog: RestCatalog, table: Table, snapshot_id: int) -> OffsetVector | None:
+    """Tell how far a table had read at a snapshot: by its stamps, or by what the publish log kept of them."""
+    stamp = newest_stamp(table, snapshot_id, lambda s: s.progress is not None)
+    if stamp is not None:
+        return stamp.progress
+    log = catalog.load_table(PUBLISH_LOG)
+    rows = log.scan(row_filter=f"snapshot_id = {snapshot_id}", selected_fields=("table_name", "offsets"))
+    name = ".".join(table.name())
+    known = [r["offsets"] for r in rows.to_arrow().to_pylist() if r["table_name"] == name and r["offsets"]]
+    return OffsetVector.from_json(known[0]) if known else None
+
+
+def _published(table: Table) -> dict[int, datetime]:
+    """Tell when readers first saw each snapshot."""
+    return {
+        entry.snapshot_id: datetime.fromtimestamp(entry.timestamp_ms / 1000, UTC)
+        for entry in reversed(table.history())
+    }
+
+
+def _keep(catalog: RestCatalog, name: str, snapshot_id: int, tag: str) -> None:
+    """Tag a snapshot, once. Whoever lost an answer finds the tag there."""
+    for left in reversed(range(_TRIES)):
+        table = catalog.load_table(name)
+        ref = table.metadata.refs.get(tag)
+        if ref is not None and ref.snapshot_id == snapshot_id:
+            return
+        requirements = (
+            AssertTableUUID(uuid=table.metadata.table_uuid),
+            AssertRefSnapshotId(ref=tag, snapshot_id=None if ref is None else ref.snapshot_id),
+        )
+        try:
+            catalog.commit_table(table, requirements, (tag_to(tag, snapshot_id),))
+        except (CommitFailedException, RESTError):
+            if not left or table.metadata.snapshot_by_id(snapshot_id) is None:
+                raise
+
+
+def _said(as_of: datetime | None, tag: str | None) -> str:
+    if tag is not None:
+        return f"at the tag {tag}"
+    return "now" if as_of is None else f"as of {as_of.isoformat()}"
+
+
+def _there_is(table: Table) -> str:
+    """List what can be read of a table."""
+    published = sorted(at for id_, at in _published(table).items() if table.snapshot_by_id(id_) is not None)
+    since = f"times from {published[0].isoformat()} on" if published else "no time"
+    return f"it has {since}, and the tags {', '.join(sorted(set(table.metadata.refs) - {'main'}))}"
+
+
+_STEPPED = (
+    "no common offsets at the moment itself: the tables stand {0} publishes of payments before it, "
+    "where they tell of the same records"
+)
