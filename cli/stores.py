@@ -31,8 +31,8 @@ def stores_of(
     yield kafka_store(settings.kafka.topic, settings.kafka.retention_days, *_kafka(settings, catalog))
     yield raw_store(due, months)
     yield curated_store(kept.curated_months, _oldest(catalog), now)
-    exports = exports_in(str(settings.home / "exports"), settings.catalog_properties())
-    yield exports_store(exports, kept.exports_years, now)
+    place = settings.audit.exports or str(settings.home / "exports")
+    yield exports_store(exports_in(place, settings.catalog_properties()), settings.audit.retention_years, now)
 
 
 def _oldest(catalog: RestCatalog) -> datetime | None:

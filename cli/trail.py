@@ -28,7 +28,7 @@ from config.settings import Settings
 from lakehouse.access_chain import Access, Tail, parameters_of, plain
 from lakehouse.access_log import AccessLog
 from lakehouse.errors import TrailUnwritable
-from streaming.whole_file import replace_file
+from lakehouse.whole_file import replace_file
 
 _SEEN = "trail/last-seen.json"
 _log = structlog.get_logger(__name__)

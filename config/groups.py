@@ -198,11 +198,11 @@ class BackfillSettings(Group):
 class RetentionSettings(Group):
     """How long each store keeps what it has: never for less than was promised.
 
-    `curated_months`: None keeps curated rows for good. Kafka's own days are `kafka.retention_days`.
+    `curated_months`: None keeps curated rows for good. Kafka's own days are `kafka.retention_days`,
+    the years of exports `audit.retention_years`.
     """
 
     raw_months: int = Field(default=30, ge=30)
-    exports_years: int = Field(default=7, ge=7)
     curated_months: int | None = Field(default=None, ge=30)
 
 
@@ -226,8 +226,8 @@ class AuditSettings(Group):
 
     `exports` is a folder or `s3://bucket/prefix`; PAYWAVE_HOME/exports unless given. They are signed by the
     Ed25519 key in the file `signing_key` (PEM), which the embedded stack makes for itself, or by the key
-    `kms_key` of AWS KMS. `object_lock` is for a bucket that has it. `memory_mb` is what
-    joining and sorting take before they spill to disk, beside about 300 MB for all else.
+    `kms_key` of AWS KMS. `object_lock` is for a bucket that has it. `memory_mb` is what joining and
+    sorting take before they spill to disk, beside about 300 MB for all else.
     """
 
     exports: str | None = None
@@ -235,7 +235,7 @@ class AuditSettings(Group):
     kms_key: str | None = None
     kms_region: str = "us-east-1"
     object_lock: Literal["none", "governance", "compliance"] = "none"
-    retention_years: int = Field(default=7, ge=1, le=100)
+    retention_years: int = Field(default=7, ge=7, le=100)
     memory_mb: int = Field(default=512, ge=256)
 
     @model_validator(mode="after")

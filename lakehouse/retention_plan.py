@@ -129,7 +129,7 @@ def exports_store(exports: Iterable[Export], years: int, now: datetime) -> Store
 
 def cut_of(asked: date | None, due: Mapping[str, Any]) -> str:
     """Say up to which day raw can be dropped: what was asked for, or the first day that a hold keeps."""
-    held = [hold["first_day"] for hold in due["legal_holds"]]
+    held: list[str] = [hold["first_day"] for hold in due["legal_holds"]]
     return min([str(asked or due["before"]), *held])
 
 

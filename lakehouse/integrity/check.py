@@ -139,7 +139,8 @@ def check(
 
 def _follow(inventory: Inventory, stamped: Tail | None, noted: Tail | None) -> tuple[list[Break], Tail]:
     """Follow the ledger's chain to its end, and see that tails which are known from elsewhere are in it."""
-    follower, breaks = Follower(), []
+    follower = Follower()
+    breaks: list[Break] = []
     known = [(tail, whose) for tail, whose in ((stamped, "stamped"), (noted, "noted")) if tail is not None]
     passed = {EMPTY}
     for rows in inventory.recorded():

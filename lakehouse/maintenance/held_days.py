@@ -88,7 +88,7 @@ def _between(column: str, scope: Scope) -> str:
 
 
 def _variables(scope: Scope, since: datetime, cut: datetime) -> dict[str, Any]:
-    given = {"since": since, "cut": cut, "starts": scope.starts, "ends": scope.ends}
+    given: dict[str, Any] = {"since": since, "cut": cut, "starts": scope.starts, "ends": scope.ends}
     if scope.account_id is not None:
         given |= {"account": scope.account_id, "key": scope.account_id.encode()}
     return {name: value for name, value in given.items() if value is not None}
