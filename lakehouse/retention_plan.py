@@ -119,7 +119,7 @@ def exports_store(exports: Iterable[Export], years: int, now: datetime) -> Store
     undated = sorted(e.name for e in found if e.made_at is None)
     return Store(
         "audit exports",
-        f"{years} years (retention.exports_years) from the date of the manifest",
+        f"{years} years (audit.retention_years) from the date of the manifest",
         f"{len(old):,} of {len(found):,}: {', '.join(old)}" if old else f"nothing, of {len(found):,}",
         f"they were made before {cut}",
         tuple(f"{name}: its manifest does not say when it was made" for name in undated),
