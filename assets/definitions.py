@@ -8,7 +8,7 @@ from typing import Any
 
 import dagster as dg
 
-from assets import backfill, breaks, hours, maintenance, notify, observe, snowflake
+from assets import backfill, breaks, exports, hours, maintenance, notify, observe, snowflake
 from assets.checks import integrity, sample, standing
 from assets.lake import Lake
 from assets.notify import Notifier
@@ -39,7 +39,7 @@ def build_defs(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
             hours.closed_hours_asset(partitions),
             *maintenance.ASSETS,
         ],
-        jobs=[snowflake.snowflake_refresh],
+        jobs=[snowflake.snowflake_refresh, exports.audit_renewal],
         asset_checks=[standing.standing_checks, sample.replay_sample, integrity.files_intact],
         schedules=[standing.every_ten_minutes, sample.daily, integrity.daily, *maintenance.SCHEDULES],
         sensors=[

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import dagster as dg
 
+from assets.exports import audit_renewal, renewal_of
 from assets.lake import Lake
 from assets.notify import Notifier
 from assets.tables import OWNER, key_of
@@ -160,9 +161,11 @@ class _Hour(NamedTuple):
 
 
 @dg.sensor(
+    job=audit_renewal,
     minimum_interval_seconds=30,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Tells the graph which event hours have closed, and again when late data reach one of them.",
+    description="Tells the graph which event hours have closed, and again when late data reach one of them; "
+    "then standing exports of it are made again.",
 )
 def hours_that_close(
     context: dg.SensorEvaluationContext, lake: Lake, notifier: Notifier
@@ -181,10 +184,14 @@ def hours_that_close(
         notifier.tell(
             "late_data",
             f"{sum(late.values()):,} records came for {len(late):,} closed hours: {', '.join([*late][:10])}",
-            next=f"paywave changes --hour {min(late)}:00Z; what was exported of them is to be exported again",
+            next=f"paywave changes --hour {min(late)}:00Z; standing exports of them are made again",
         )
     return dg.SensorResult(
-        asset_events=[_told(hour) for hour in news], cursor=seen.after(news, now.timestamp()).text()
+        run_requests=[renewal_of([f"{key}:00:00Z" for key in late], f"late {now.isoformat()}")]
+        if late
+        else [],
+        asset_events=[_told(hour) for hour in news],
+        cursor=seen.after(news, now.timestamp()).text(),
     )
 
 

@@ -27,6 +27,7 @@ from lakehouse.errors import ExportError, SigningFailed
 from lakehouse.exports.export import Done, Exporter, look
 from lakehouse.exports.listing import Listed, listed_in
 from lakehouse.exports.proof import prove as proof_of
+from lakehouse.exports.renewal import to_renew
 from lakehouse.exports.request import Request, parse_scope
 from lakehouse.exports.signing import KmsSigner, LocalSigner, Signer, made_signer, public_key_of
 from lakehouse.exports.store import FolderStore, Lock, S3Access, S3Store, store_at
@@ -63,6 +64,7 @@ def _destination(function: Callable[..., None]) -> Callable[..., None]:
 @_destination
 @click.option("--name", help="a-z, 0-9 and -; made of the request, unless given. Run again, it goes on.")
 @click.option("--csv", is_flag=True, help="Write each file as CSV too.")
+@click.option("--standing", is_flag=True, help="Have it made again when late data reach it.")
 @click.option("--dry-run", is_flag=True, help="Say what there is to export; pin and write nothing.")
 @with_output
 def export(
@@ -76,6 +78,7 @@ def export(
     destination: str | None,
     name: str | None,
     csv: bool,
+    standing: bool,
     dry_run: bool,
     out: Output,
 ) -> None:
@@ -89,7 +92,8 @@ def export(
     """
     settings = load_settings()
     with _usage():
-        request = Request(parse_scope(scope), reason, requested_by or who_runs(), start, end, as_of, tag, csv)
+        who = requested_by or who_runs()
+        request = Request(parse_scope(scope), reason, who, start, end, as_of, tag, csv, standing)
     catalog = catalog_of(settings)
     start_telemetry()
     if dry_run:
@@ -97,20 +101,52 @@ def export(
         value = {"dry_run": True, **estimate.as_json(), **pins.as_json()}
         out.result(value, lambda console: _print_estimate(console, value))
         return
-    store, signer = _store(settings, destination), _signer(settings)
-    asked = {**request.as_json(), "destination": destination, "name": name}
-    with (
-        recorded(settings, catalog, "audit export", str(request.scope), asked) as access,
-        progress(out, "rows", 1.0) as meter,
-    ):
-        report = lambda done, total, note: meter(done / max(1.0, total), note)  # noqa: E731
-        exporter = Exporter(
-            catalog, store, settings.home / "exports", signer, settings.audit.memory_mb, report
-        )
-        done = exporter.run(request, name)
-        access.result = f"export {done.as_json()['name']}, root {done.as_json()['root']}"
+    done = _made(settings, request, out, destination, name)
     out.result({"dry_run": False, **done.as_json()}, lambda console: _print_done(console, done))
-    if done.as_json()["reconciliation"]["exported"]["breaks"]:
+    if _is_broken(done):
+        raise SystemExit(1)
+
+
+@audit.command()
+@click.option(
+    "--hour",
+    "hours",
+    type=Moment(),
+    multiple=True,
+    required=True,
+    help="An event hour that late data reached.",
+)
+@_destination
+@click.option("--dry-run", is_flag=True, help="Say which exports would be made again; make none.")
+@with_output
+def renew(hours: tuple[datetime, ...], destination: str | None, dry_run: bool, out: Output) -> None:
+    """Make standing exports again that tell of some event hours. The earlier ones stay, and stay true.
+
+    \b
+    paywave audit renew --hour 2026-11-20T12:00:00Z
+    """
+    settings = load_settings()
+    requests = to_renew(listed_in(_store(settings, destination, locks=False)), hours)
+    start_telemetry()
+    done = [] if dry_run else [_made(settings, request, out, destination) for request in requests]
+    value = {
+        "dry_run": dry_run,
+        "standing": [request.as_json() for request in requests],
+        "exports": [one.as_json() for one in done],
+    }
+
+    def show(console: Console) -> None:
+        if not requests:
+            console.print("no standing export tells of these hours")
+        for request in requests if dry_run else ():
+            span = f"{request.start or 'the first'} to {request.end or 'now'}"
+            said = f"would be made again: {request.scope}, {span}: {request.reason}"
+            console.print(said, markup=False, soft_wrap=True)
+        for one in done:
+            _print_done(console, one)
+
+    out.result(value, show)
+    if any(map(_is_broken, done)):
         raise SystemExit(1)
 
 
@@ -175,6 +211,30 @@ def list_exports(destination: str | None, out: Output) -> None:
     found = listed_in(_store(settings, destination, locks=False))
     value = {"exports": [one.as_json() for one in found]}
     out.result(value, lambda console: _print_list(console, found))
+
+
+def _made(
+    settings: Settings, request: Request, out: Output, destination: str | None, name: str | None = None
+) -> Done:
+    """Make an export, recorded in the access trail."""
+    catalog = catalog_of(settings)
+    store, signer = _store(settings, destination), _signer(settings)
+    asked = {**request.as_json(), "destination": destination, "name": name}
+    with (
+        recorded(settings, catalog, "audit export", str(request.scope), asked) as access,
+        progress(out, "rows", 1.0) as meter,
+    ):
+        report = lambda done, total, note: meter(done / max(1.0, total), note)  # noqa: E731
+        exporter = Exporter(
+            catalog, store, settings.home / "exports", signer, settings.audit.memory_mb, report
+        )
+        done = exporter.run(request, name)
+        access.result = f"export {done.manifest.name}, root {done.manifest.root}"
+    return done
+
+
+def _is_broken(done: Done) -> bool:
+    return bool(done.as_json()["reconciliation"]["exported"]["breaks"])
 
 
 def _store(settings: Settings, place: str | None, *, locks: bool = True) -> FolderStore | S3Store:

@@ -69,6 +69,7 @@ class Request:
     Args:
         as_of: what readers saw then; with `tag`, at that tag; with neither, now.
         csv: write each file as CSV too.
+        standing: made again when late data reach it, so it is of what readers see now.
     """
 
     scope: Scope
@@ -79,6 +80,7 @@ class Request:
     as_of: datetime | None = None
     tag: str | None = None
     csv: bool = False
+    standing: bool = False
 
     def __post_init__(self) -> None:
         if not self.reason.strip():
@@ -92,6 +94,10 @@ class Request:
             )
         if self.as_of is not None and self.tag is not None:
             raise ExportError("a time and a tag name two moments", "give one of --as-of and --tag")
+        if self.standing and (self.as_of is not None or self.tag is not None):
+            raise ExportError(
+                "what is of one moment never changes, so it cannot stand", "leave out --as-of and --tag"
+            )
 
     @property
     def default_name(self) -> str:
@@ -110,6 +116,7 @@ class Request:
             "reason": self.reason,
             "requested_by": self.requested_by,
             "csv": self.csv,
+            "standing": self.standing,
         }
 
     @classmethod
@@ -124,6 +131,7 @@ class Request:
             as_of=_time(value["as_of"]),
             tag=value["tag"],
             csv=value["csv"],
+            standing=value["standing"],
         )
 
 

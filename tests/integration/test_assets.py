@@ -168,7 +168,12 @@ def test_late_data_make_a_closed_hour_due_again_however_old(
     conductor.pipeline.run()
     assert isinstance(conductor.tick(hours.hours_that_close), dg.SkipReason), "not again within minutes"
     monkeypatch.setattr(hours, "QUIET", timedelta(0))
-    conductor.tick(hours.hours_that_close)
+    (renewal,) = conductor.tick(hours.hours_that_close).run_requests
+    assert renewal.run_config["ops"]["renew_exports"]["config"]["hours"] == [f"{OLD_KEY}:00:00Z"]
+    renewed = conductor.defs.resolve_job_def(renewal.job_name).execute_in_process(
+        run_config=renewal.run_config, instance=conductor.instance
+    )
+    assert renewed.success
     late = [text for what, text, _ in TOLD if what == "late_data"]
     assert late == [f"1 records came for 1 closed hours: {OLD_KEY}"]
     due = dg.evaluate_automation_conditions(conductor.defs, conductor.instance, cursor=due.cursor)

@@ -1,0 +1,34 @@
+"""Audit exports that stand: made again where late data reached what they tell of.
+
+Belongs here: the job that makes them. Does not: noticing late data (`hours.py`), choosing or making exports
+(`lakehouse/exports/`).
+"""
+
+import dagster as dg
+
+from assets.work import FIRST, Work
+
+
+class LateHours(dg.Config):
+    """Event hours that late data reached, as ISO 8601 times."""
+
+    hours: list[str]
+
+
+@dg.op(description="Makes those standing exports again that tell of hours which late data reached.")
+def renew_exports(context: dg.OpExecutionContext, config: LateHours, work: Work) -> None:
+    told = work.run(
+        context, ["audit", "renew", *(word for hour in config.hours for word in ("--hour", hour))]
+    )
+    context.log.info(f"{len(told['exports'])} exports made again")
+
+
+@dg.job(description="`paywave audit renew`: asked for by late data; the earlier exports stay.")
+def audit_renewal() -> None:
+    renew_exports()
+
+
+def renewal_of(hours: list[str], run_key: str) -> dg.RunRequest:
+    """Ask for the job for some event hours."""
+    config = {"ops": {renew_exports.name: {"config": {"hours": hours}}}}
+    return dg.RunRequest(run_key, run_config=config, tags=FIRST, job_name=audit_renewal.name)
