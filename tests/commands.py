@@ -54,7 +54,7 @@ class Running:
     """A command that runs in a session of its own, so that all it starts can be found: JVM and workers."""
 
     def __init__(self, *arguments: str, folder: Path, environment: Mapping[str, str]) -> None:
-        name = f"{'-'.join(arguments)}-{time.monotonic_ns()}"
+        name = f"{re.sub(r'[^A-Za-z0-9-]', '_', '-'.join(arguments))[:80]}-{time.monotonic_ns()}"
         self._stdout, self._stderr = folder / f"{name}.out", folder / f"{name}.err"
         with self._stdout.open("wb") as stdout, self._stderr.open("wb") as stderr:
             self._process = subprocess.Popen(

@@ -94,7 +94,9 @@ class Place:
         self.root.mkdir(exist_ok=True)
         keys = made_token_keys(self.folder / "card-tokens.toml")
         kafka = self.stack.kafka_properties()
-        settings = ReaderSettings(self.topic, kafka, keys, lease_s, delivery_s, quiet_s=self.quiet_s)
+        settings = ReaderSettings(
+            self.topic, kafka, keys, lease_s=lease_s, delivery_s=delivery_s, quiet_s=self.quiet_s
+        )
         zone = Dropzone(
             self.landing or LocalLanding(self.root), Book(FileLedger(self.catalog)), self.registry, settings
         )
