@@ -17,8 +17,8 @@ from datetime import datetime, timedelta
 from functools import reduce
 from operator import add
 from pathlib import Path
-from types import TracebackType
 
+from bench.background import Background
 from bench.compaction_plot import Sample, plot
 from bench.compactor import Compacting
 from bench.lake import Lake, running_lake
@@ -61,18 +61,17 @@ FULL = Scale(30_000, 60, 1_000, 5)
 QUICK = Scale(3_000, 20, 300, 4)
 
 
-class Queries:
+class Queries(Background):
     """Asks for the content hash of payments again and again, and holds it against the plain fold.
 
     A thread of its own; a context manager.
     """
 
     def __init__(self, lake: Lake, reference: Reference) -> None:
+        super().__init__()
         self._lake = lake
         self._reference = reference
-        self._stopping = threading.Event()
         self._turn = threading.Lock()
-        self._thread = threading.Thread(target=self._run, daemon=True)
         self.asked = 0
         self.wrong: list[str] = []
 
@@ -99,16 +98,6 @@ class Queries:
             return
         if held != wanted:
             self.wrong.append(f"{held.rows:,} rows, wanted {wanted.rows:,}, at {vector.to_json()}")
-
-    def __enter__(self) -> Queries:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stopping.set()
-        self._thread.join()
 
 
 @dataclass(frozen=True)

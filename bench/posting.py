@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import http.client
 import json
-import threading
 import time
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import count
-from types import TracebackType
+from typing import Self
 
+from bench.background import Background
 from config.settings import Settings
 from streaming.gateway.signature import signed_headers
 from streaming.simulate import Plan, Simulation
@@ -26,15 +26,14 @@ _SEED = 8
 _READY_SECONDS = 60.0
 
 
-class Requests:
+class Requests(Background):
     """Sends from a thread of its own; a context manager. `refused` counts requests that were not taken."""
 
     def __init__(self, settings: Settings, port: int, rate: int) -> None:
+        super().__init__()
         assert settings.dev_keys
         self._secret = (settings.dev_keys / f"{_KEY_ID}.key").read_bytes().strip()
         self._port, self._batch = port, max(1, rate // _PER_SECOND)
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
         self.refused, self.last = 0, ""
 
     def _run(self) -> None:
@@ -57,7 +56,7 @@ class Requests:
             self.refused, self.last = self.refused + 1, answer.read()[:300].decode(errors="replace")
         connection.close()
 
-    def __enter__(self) -> Requests:
+    def __enter__(self) -> Self:
         deadline = time.monotonic() + _READY_SECONDS
         while True:
             try:
@@ -69,14 +68,7 @@ class Requests:
                 if time.monotonic() > deadline:
                     raise
             time.sleep(0.2)
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stopping.set()
-        self._thread.join()
+        return super().__enter__()
 
 
 def _events() -> Iterator[dict[str, object]]:

@@ -6,12 +6,11 @@ Belongs here: that. Does not: what events look like (`streaming/simulate/`), how
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import count
-from types import TracebackType
 
+from bench.background import Background
 from bench.lake import SOURCE
 from config.settings import Settings
 from streaming.message import Message, message_of
@@ -22,23 +21,21 @@ _HOUR = timedelta(hours=1)
 _SECONDS_AT_ONCE = 60
 
 
-class Sender:
+class Sender(Background):
     """Sends events of the last hour in a thread of its own; a context manager."""
 
     def __init__(self, settings: Settings, rate: int, seed: int) -> None:
+        super().__init__()
         self._settings = settings
         self._rate = rate
         self._seed = seed
-        self._stopping = threading.Event()
         self.acknowledged = 0
         self._report: SendReport | None = None
         self._error: Exception | None = None
-        self._thread = threading.Thread(target=self._run, daemon=True)
 
     def stop(self) -> SendReport:
         """Stop sending, wait for the acknowledgements, and say how it went."""
-        self._stopping.set()
-        self._thread.join()
+        self._end()
         if self._report is None:
             raise RuntimeError(f"the sender ended: {self._error}")
         return self._report
@@ -66,13 +63,3 @@ class Sender:
                 if self._stopping.is_set():
                     return
                 yield message_of(line, SOURCE)
-
-    def __enter__(self) -> Sender:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stopping.set()
-        self._thread.join()

@@ -39,11 +39,6 @@ _SEALED = (
 )
 
 
-def nothing_held(_account_id: str) -> str | None:
-    """Hold nothing: for a lake without legal holds."""
-    return None
-
-
 @dataclass(frozen=True)
 class Erasure:
     """What becomes unreadable with an account's keys, or has: rows by table, and what is against it."""
@@ -93,7 +88,7 @@ class Eraser:
         catalog: RestCatalog,
         properties: Mapping[str, str],
         keyring: Keyring,
-        held: Held = nothing_held,
+        held: Held,
     ) -> None:
         self._catalog, self._properties = catalog, properties
         self._keyring, self._held = keyring, held

@@ -234,7 +234,7 @@ def _made(
 
 
 def _is_broken(done: Done) -> bool:
-    return bool(done.as_json()["reconciliation"]["exported"]["breaks"])
+    return bool(done.manifest.value["reconciliation"]["exported"]["breaks"])
 
 
 def _store(settings: Settings, place: str | None, *, locks: bool = True) -> FolderStore | S3Store:
