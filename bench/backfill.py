@@ -87,10 +87,14 @@ class Past:
 
 @dataclass(frozen=True)
 class Beside:
-    """What was seen while the live jobs ran: both windows, the backfill's result, records acknowledged."""
+    """What was seen while the live jobs ran: the windows, the backfill's result, records acknowledged.
 
-    alone: Freshness
+    A batch reads its partitions, and the hour at hand grows: the same is measured before and after.
+    """
+
+    before: Freshness
     beside: Freshness
+    after: Freshness
     result: dict[str, Any]
     seconds: float
     acknowledged: int
@@ -177,27 +181,37 @@ def _beside_live(lake: Lake, jobs: Jobs, past: Past, scale: Scale) -> Beside:
         jobs.serve("stream", "raw")
         jobs.serve("stream", "curated")
         _warm(jobs, scale, behind)
-        remark(f"live jobs alone, {scale.alone_s:g} s")
-        alone = _window(lambda: jobs.pause(scale.alone_s))
+        before = _alone(jobs, scale)
         _plan(jobs, past)
         job = jobs.start("backfill", "run", _NAME)
         beside = _window(lambda: _watch(lake, jobs, job, behind))
         result = job.result()
+        remark("the backfill is done")
+        _keep_up(jobs, scale, behind)
+        after = _alone(jobs, scale)
         report = sender.stop()
-    remark(f"the backfill is done; {report.acknowledged:,} live events sent, draining")
+    remark(f"{report.acknowledged:,} live events sent, draining")
     _drain(lake, jobs, past.records + report.acknowledged)
     jobs.stop()
     seconds = (beside.until - beside.since).total_seconds()
-    return Beside(
-        freshness(lake, alone), freshness(lake, beside), result, seconds, report.acknowledged, report.failed
-    )
+    first, second, third = (freshness(lake, window) for window in (before, beside, after))
+    return Beside(first, second, third, result, seconds, report.acknowledged, report.failed)
 
 
 def _warm(jobs: Jobs, scale: Scale, behind: Callable[[], int]) -> None:
-    """Let the jobs run until they keep up with the stream."""
     remark(f"warming up the live jobs: {scale.warm_s:g} s, and until they keep up")
-    started = time.monotonic()
     jobs.pause(scale.warm_s)
+    _keep_up(jobs, scale, behind)
+
+
+def _alone(jobs: Jobs, scale: Scale) -> Window:
+    remark(f"live jobs alone, {scale.alone_s:g} s")
+    return _window(lambda: jobs.pause(scale.alone_s))
+
+
+def _keep_up(jobs: Jobs, scale: Scale, behind: Callable[[], int]) -> None:
+    """Wait until the jobs keep up with the stream."""
+    started = time.monotonic()
     while (lacking := behind()) > scale.rate * _KEEPS_UP:
         if time.monotonic() - started > _WARM_SECONDS:
             remark(
@@ -254,14 +268,24 @@ def _drain(lake: Lake, jobs: Jobs, records: int) -> None:
 def _tell(seen: Beside) -> None:
     print()
     print("| live jobs | records | P50 s | P95 s | worst s |\n|---|---|---|---|---|")
-    for name, one in (("alone", seen.alone), ("beside the backfill", seen.beside)):
+    windows = (
+        ("alone, before", seen.before),
+        ("beside the backfill", seen.beside),
+        ("alone, after", seen.after),
+    )
+    for name, one in windows:
         print(f"| {name} | {one.records:,} | {one.p50:.1f} | {one.p95:.1f} | {one.worst:.1f} |")
     print()
     changed = ", ".join(f"{what} {count:,}" for what, count in sorted(seen.result["changed"].items()))
     print(f"backfill: {len(seen.result['hours'])} hours in {seen.seconds:.0f} s; {changed}")
-    ratio = seen.beside.p95 / seen.alone.p95
-    verdict = "within" if ratio <= MOST_RATIO else "NOT within"
-    print(f"P95 beside the backfill / alone: {ratio:.2f}, {verdict} {MOST_RATIO:g}", flush=True)
+    before, after = (seen.beside.p95 / alone.p95 for alone in (seen.before, seen.after))
+    between = 2 * seen.beside.p95 / (seen.before.p95 + seen.after.p95)
+    verdict = "within" if between <= MOST_RATIO else "NOT within"
+    print(
+        f"P95 beside the backfill / alone: {before:.2f} of before, {after:.2f} of after; "
+        f"{between:.2f} of what lies between, {verdict} {MOST_RATIO:g}",
+        flush=True,
+    )
 
 
 def _wrong(lake: Lake, jobs: Jobs, past: Past, seen: Beside) -> Iterator[str]:

@@ -33,6 +33,7 @@ from config.groups import (
     SnowflakeSettings,
     SparkSettings,
     StackSettings,
+    StreamingSettings,
     TablesSettings,
     WorkSettings,
 )
@@ -66,6 +67,7 @@ class Settings(BaseSettings):
     erasure: ErasureSettings = Field(default_factory=ErasureSettings)
     gateway: GatewaySettings = Field(default_factory=GatewaySettings)
     immutability: ImmutabilitySettings = Field(default_factory=ImmutabilitySettings)
+    streaming: StreamingSettings = Field(default_factory=StreamingSettings)
     partners: PartnersSettings = Field(default_factory=PartnersSettings)
     registry: RegistrySettings = Field(default_factory=RegistrySettings)
     retention: RetentionSettings = Field(default_factory=RetentionSettings)

@@ -1,7 +1,7 @@
 """Staging again, on a newer head, what an attempt had staged that lost its race: its files, not its rows.
 
 Belongs here: carrying files from one stage to another. Does not: telling whether they still fit there
-(`streaming/replay/apply.py`), writing rows (`staging.py`).
+(`streaming/curated_batch.py`, `streaming/replay/apply.py`), writing rows (`staging.py`).
 
 To write the rows takes many times longer than to name the files. Iceberg does the same when a commit meets
 another one; the publish protocol's swap leaves that to whoever staged.
@@ -9,7 +9,7 @@ another one; the publish protocol's swap leaves that to whoever staged.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pyiceberg.table import Table
@@ -18,8 +18,8 @@ from pyspark.sql import SparkSession
 
 from lakehouse import audit
 from lakehouse.maintenance.rewrite import java_table
-from lakehouse.publish import Stage
-from lakehouse.refs import total_of
+from lakehouse.publish import Plan, Stage
+from lakehouse.refs import Head, total_of
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,37 @@ class Staged:
         audit.check_count(len(again.files & self.files), len(self.files), "files staged again", name)
         audit.check_count(len(again.files), len(self.files), "files staged", name)
         audit.check_count(again.deletes, self.deletes, "rows deleted", name)
+
+
+class Attempts:
+    """The attempts to publish the same rows: the first one writes them, the others name its files."""
+
+    def __init__(self, spark: SparkSession) -> None:
+        self._spark = spark
+        self._first: Staged | None = None
+
+    def plan(self, plan: Plan, head: Head) -> Plan:
+        """Return a plan that stages the first attempt's files, where that came as far as its audit.
+
+        The partitions must be at `head` as they were at the first attempt's head.
+        """
+        earlier: Staged | None = None
+
+        def write(stage: Stage) -> None:
+            nonlocal earlier
+            earlier = self._first
+            if earlier is None or not stage_again(stage, self._spark, earlier):
+                earlier = self._first = None
+                plan.write(stage)
+
+        def check(table: Table, staged: Snapshot) -> None:
+            if earlier is not None:
+                earlier.check(table, staged, head.snapshot)
+                return
+            plan.audit(table, staged)
+            self._first = Staged.of(table, staged, head.snapshot)
+
+        return replace(plan, write=write, audit=check)
 
 
 def stage_again(stage: Stage, spark: SparkSession, earlier: Staged) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from types import TracebackType
 from typing import cast
@@ -22,12 +22,14 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse import audit
+from lakehouse.changed_partitions import changed_partitions
 from lakehouse.definitions import BY_NAME, PAYMENTS, QUARANTINE, RAW, VERSIONS
 from lakehouse.fold import Coordinates
 from lakehouse.gates import Hold
 from lakehouse.offsets import OffsetVector
 from lakehouse.publish import Plan, Stage
-from lakehouse.refs import Head, read_head, stamp_of
+from lakehouse.refs import Head, ancestry, read_head, stamp_of
+from lakehouse.restaging import Attempts
 from lakehouse.staged_rows import check_added
 from lakehouse.staging import append, append_nothing, delete
 from quality.policy import OFFSET_GAP
@@ -52,11 +54,16 @@ _Check = Callable[[Table, Snapshot], None]
 
 @dataclass
 class _Decided:
-    """Decisions, and the state of the tables that they are right for."""
+    """Decisions, what the tables were that they are right for, and the attempts to publish what they say.
+
+    `token` is that of the stage on which event_versions were brought to them last.
+    """
 
     decisions: pa.Table
     offsets: OffsetVector
-    payments: int
+    versions: Head
+    payments: Head
+    attempts: dict[str, Attempts]
     token: str | None = None
 
     def count(self, column: str, *values: str) -> int:
@@ -118,7 +125,7 @@ class CuratedBatch:
             return None
         # The same decisions say what becomes of payments, unless somebody publishes in between.
         payments = _head_beside(head, PAYMENTS)
-        decided = self._decided = self._decide(head, head, payments)
+        decided = self._decided_at(head, head, payments)
         copies, count = self._copies(head)
         lowered = decided.having("becomes", LOWER)
         redelivered = decided.count("becomes", COPY, LOWER)
@@ -127,7 +134,6 @@ class CuratedBatch:
         rows = copies.join(nothing, same_record(copies, nothing), "left_anti").select(*_COLUMNS[VERSIONS])
 
         def write(stage: Stage) -> None:
-            decided.token = stage.stamp.token
             self._delete(stage, lowered, VERSION_KEY)
             self._append(stage, rows, inserts)
 
@@ -136,7 +142,14 @@ class CuratedBatch:
             audit.check_deleted(head.snapshot, staged, lowered.num_rows, VERSIONS)
 
         records = head.offsets.records_to(self._batch.end)
-        return self._plan(head, write, check, {"records": records, "redelivered": redelivered})
+        plan = self._plan(head, write, check, {"records": records, "redelivered": redelivered})
+        plan = decided.attempts[VERSIONS].plan(plan, head)
+
+        def write_known(stage: Stage) -> None:
+            decided.token = stage.stamp.token
+            plan.write(stage)
+
+        return replace(plan, write=write_known)
 
     # -- payments --------------------------------------------------------------------------------------------
 
@@ -147,7 +160,7 @@ class CuratedBatch:
         """
         if head.offsets.covers(self._batch.end):
             return None
-        decided = self._decided_for(head)
+        decided = self._decided_at(head, _head_beside(head, VERSIONS), head)
         copies, count = self._copies(head)
         crowded = decided.decisions.num_rows - decided.decisions["becomes"].null_count
         changed = decided.count("change", INSERT, REPLACE)
@@ -163,7 +176,8 @@ class CuratedBatch:
             check_added(table, staged, head, added)
             audit.check_deleted(head.snapshot, staged, gone.num_rows, PAYMENTS)
 
-        return self._plan(head, write, check, {"records": head.offsets.records_to(self._batch.end)})
+        plan = self._plan(head, write, check, {"records": head.offsets.records_to(self._batch.end)})
+        return decided.attempts[PAYMENTS].plan(plan, head)
 
     def _payment_rows(self, copies: DataFrame, decided: _Decided) -> DataFrame:
         """Build rows of payments: what they show is in the batch for nearly all, else in event_versions."""
@@ -236,24 +250,36 @@ class CuratedBatch:
             totals=totals,
         )
 
-    def _decided_for(self, payments: Head) -> _Decided:
-        """Return the decisions that the versions were planned with, if they still hold; else decide anew."""
-        versions = _head_beside(payments, VERSIONS)
-        decided, stamp = self._decided, stamp_of(versions.snapshot)
-        if (
-            decided is not None
-            and (decided.offsets, decided.payments) == (payments.offsets, payments.snapshot.snapshot_id)
-            and stamp is not None
-            and stamp.token == decided.token
-        ):
-            return decided
-        return self._decide(payments, versions, payments)
+    def _decided_at(self, consumed: Head, versions: Head, payments: Head) -> _Decided:
+        """Return the decisions that were made before, as long as they hold; else decide anew.
 
-    def _decide(self, consumed: Head, versions: Head, payments: Head) -> _Decided:
+        They hold while nobody touched the partitions of this batch but our own publish of event_versions. So
+        an attempt that lost its race to a backfill of other hours, or to compaction, does not decide again.
+        """
+        decided = self._decided
+        if (
+            decided is None
+            or decided.offsets != consumed.offsets
+            or not self._is_untouched(_as_published(decided, versions), versions)
+            or not self._is_untouched(decided.payments.snapshot, payments)
+        ):
+            decisions = self._decide(consumed, versions, payments)
+            attempts = {table: Attempts(self._spark) for table in (VERSIONS, PAYMENTS)}
+            decided = _Decided(decisions, consumed.offsets, versions, payments, attempts)
+            self._decided = decided
+        return decided
+
+    def _is_untouched(self, before: Snapshot, after: Head) -> bool:
+        """Tell whether the partitions of this batch hold the same files at both."""
+        if before.snapshot_id == after.snapshot.snapshot_id:
+            return True
+        changed = changed_partitions(after.table, before, after.snapshot)
+        return changed.isdisjoint(self._found.partitions)
+
+    def _decide(self, consumed: Head, versions: Head, payments: Head) -> pa.Table:
         stored = self._table(VERSIONS, self._found.partitions, versions.snapshot.snapshot_id)
         shown = self._table(PAYMENTS, self._found.partitions, payments.snapshot.snapshot_id)
-        decisions = decide(self._copies(consumed)[0], stored, shown)
-        return _Decided(decisions, consumed.offsets, payments.snapshot.snapshot_id)
+        return decide(self._copies(consumed)[0], stored, shown)
 
     def _copies(self, head: Head) -> tuple[DataFrame, int]:
         return self._from(self._valid, self._found.valid, head)
@@ -286,6 +312,17 @@ class CuratedBatch:
 
 def _head_beside(head: Head, table: str) -> Head:
     return read_head(cast(RestCatalog, head.table.catalog), table)
+
+
+def _as_published(decided: _Decided, versions: Head) -> Snapshot:
+    """Find event_versions as our own publish left them, or else as they were when it was decided."""
+    for snapshot in ancestry(versions.table.metadata, versions.snapshot):
+        if snapshot.snapshot_id == decided.versions.snapshot.snapshot_id:
+            break
+        stamp = stamp_of(snapshot)
+        if stamp is not None and stamp.token == decided.token:
+            return snapshot
+    return decided.versions.snapshot
 
 
 def _latest(*moments: datetime | None) -> datetime | None:

@@ -58,7 +58,7 @@ class RawSettings:
     kafka_properties: Mapping[str, str]
     source_options: Mapping[str, str]
     max_records: int = 100_000
-    trigger_seconds: float = 5.0
+    trigger_seconds: float = 10.0
     needs_durable: bool = False
 
 

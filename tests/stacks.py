@@ -18,15 +18,18 @@ from local.stack import find
 
 TOPIC = "survivors"
 # Short jobs on few records: the time goes into starting, and into compiling what then runs once.
-_QUICK_SPARK = """
+_QUICK = """
+[streaming]
+trigger_s = 1
+
 [spark.conf]
 "spark.driver.extraJavaOptions" = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 """
 
 
 def quick_home(home: Path) -> Path:
-    """Prepare a home whose Spark is set for tests; returns it."""
-    (home / "paywave.toml").write_text(_QUICK_SPARK)
+    """Prepare a home whose jobs are set for tests; returns it."""
+    (home / "paywave.toml").write_text(_QUICK)
     return home
 
 

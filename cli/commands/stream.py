@@ -119,6 +119,7 @@ def raw_settings(settings: Settings) -> RawSettings:
         settings.kafka.topic,
         settings.kafka_properties(),
         settings.kafka_source_options(),
+        trigger_seconds=settings.streaming.trigger_s,
         needs_durable=not settings.is_embedded,
     )
 

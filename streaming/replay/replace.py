@@ -17,7 +17,7 @@ from pyspark.sql import functions as F
 from lakehouse.definitions import BY_NAME
 from lakehouse.publish import Plan, Stage
 from lakehouse.refs import Head
-from lakehouse.restaging import Staged, stage_again
+from lakehouse.restaging import Attempts
 from lakehouse.staged_rows import check_added
 from lakehouse.staging import append, delete
 from streaming.fold_groups import GROUP
@@ -43,16 +43,13 @@ class Replacement:
 
 @dataclass
 class Difference:
-    """The groups of some partitions that differ, the rows they should have, and counts by event hour.
-
-    Once it was staged, its files are known: an attempt that lost its race does not write them again.
-    """
+    """The groups of some partitions that differ, the rows they should have, and counts by event hour."""
 
     groups: DataFrame
     added: DataFrame
     added_in: Counter[int]
     removed_in: Counter[int]
-    staged: Staged | None = None
+    attempts: Attempts  # to publish it
 
 
 def difference_of(table: str, want: DataFrame, have: DataFrame, keep: Frames) -> Difference | None:
@@ -64,7 +61,7 @@ def difference_of(table: str, want: DataFrame, have: DataFrame, keep: Frames) ->
         return None
     added = keep(want.join(F.broadcast(groups), list(GROUP), "left_semi").select(*columns))
     removed_in = rows_by_hour(have.join(F.broadcast(groups), list(GROUP), "left_semi"))
-    return Difference(groups, added, rows_by_hour(added), removed_in)
+    return Difference(groups, added, rows_by_hour(added), removed_in, Attempts(added.sparkSession))
 
 
 def replacement(
@@ -81,22 +78,13 @@ def replacement(
     added, removed = difference.added_in.total(), difference.removed_in.total()
     touched = predicate(partitions, buckets, "t")
 
-    earlier = difference.staged
-
     def write(stage: Stage) -> None:
-        if earlier is not None and stage_again(stage, difference.added.sparkSession, earlier):
-            return
-        difference.staged = None
         if removed:
             delete(stage, difference.groups, GROUP, touched)
         append(stage, difference.added)
 
     def check(table: IcebergTable, staged: Snapshot) -> None:
-        if difference.staged is not None:
-            difference.staged.check(table, staged, head.snapshot)
-            return
         check_added(table, staged, head, added)
-        difference.staged = Staged.of(table, staged, head.snapshot)
 
     plan = Plan(
         write,
@@ -104,4 +92,6 @@ def replacement(
         contract_version=head.progress.contract_version,
         totals=totals(head, added - removed) if totals else {},
     )
-    return Replacement(plan, added, removed, difference.added_in, difference.removed_in)
+    return Replacement(
+        difference.attempts.plan(plan, head), added, removed, difference.added_in, difference.removed_in
+    )
