@@ -38,7 +38,7 @@ class Catalog(SqlCatalog):
 @pytest.fixture
 def catalog(tmp_path: Path) -> Any:
     """Raw with two snapshots."""
-    made = Catalog("lake", uri=f"sqlite:///{tmp_path}/catalog.db", warehouse=f"file://{tmp_path}")
+    made: Any = Catalog("lake", uri=f"sqlite:///{tmp_path}/catalog.db", warehouse=f"file://{tmp_path}")
     ensure_tables(made, 4, [replace(BY_NAME[RAW], properties={"format-version": "2"}, hour_of=None)])
     table = made.load_table(RAW)
     table.append(table.scan().to_arrow())
