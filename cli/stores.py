@@ -12,13 +12,14 @@ from typing import Any
 from pyiceberg.catalog.rest import RestCatalog
 
 from cli.context import topic_of
+from cli.export_store import export_store
 from config.settings import Settings
 from lakehouse.definitions import PAYMENTS, RAW
+from lakehouse.exports.listing import DONE, UNREADABLE, listed_in
 from lakehouse.maintenance.due import moment_of
 from lakehouse.maintenance.measure import oldest_hour
-from lakehouse.maintenance.old_exports import exports_in
 from lakehouse.refs import read_head
-from lakehouse.retention_plan import Store, curated_store, exports_store, kafka_store, raw_store
+from lakehouse.retention_plan import Export, Store, curated_store, exports_store, kafka_store, raw_store
 from streaming.topic_state import BRIEF_SECONDS, topic_if_it_answers
 from streaming.topics import check_topic
 
@@ -31,8 +32,7 @@ def stores_of(
     yield kafka_store(settings.kafka.topic, settings.kafka.retention_days, *_kafka(settings, catalog))
     yield raw_store(due, months)
     yield curated_store(kept.curated_months, _oldest(catalog), now)
-    place = settings.audit.exports or str(settings.home / "exports")
-    yield exports_store(exports_in(place, settings.catalog_properties()), settings.audit.retention_years, now)
+    yield exports_store(_exports(settings), settings.audit.retention_years, now)
 
 
 def _oldest(catalog: RestCatalog) -> datetime | None:
@@ -40,6 +40,13 @@ def _oldest(catalog: RestCatalog) -> datetime | None:
     head = read_head(catalog, PAYMENTS)
     hour = oldest_hour(head.table, head.snapshot)
     return None if hour is None else moment_of(hour)
+
+
+def _exports(settings: Settings) -> Iterator[Export]:
+    """List the exports that are there, also those of which nobody can tell."""
+    for one in listed_in(export_store(settings)):
+        if one.state in (DONE, UNREADABLE):
+            yield Export(one.name, one.made_at)
 
 
 def _kafka(settings: Settings, catalog: RestCatalog) -> tuple[list[str] | None, int | None]:

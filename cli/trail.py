@@ -25,9 +25,10 @@ import structlog
 from pyiceberg.catalog.rest import RestCatalog
 
 from config.settings import Settings
-from lakehouse.access_chain import Access, Tail, parameters_of, plain
-from lakehouse.access_log import AccessLog
+from lakehouse.access_log import Access, AccessLog
+from lakehouse.chain import Tail
 from lakehouse.errors import TrailUnwritable
+from lakehouse.masking import parameters_of, plain
 from lakehouse.whole_file import replace_file
 
 _SEEN = "trail/last-seen.json"
@@ -96,10 +97,10 @@ def recorded(
 def last_seen(settings: Settings) -> list[Tail]:
     """Read which row was the trail's last one when this home recorded last; none if it never did."""
     try:
-        sequence, value = json.loads((settings.home / _SEEN).read_text("utf-8"))
+        seq, link = json.loads((settings.home / _SEEN).read_text("utf-8"))
     except FileNotFoundError:
         return []
-    return [Tail(int(sequence), str(value))]
+    return [Tail(int(seq), str(link))]
 
 
 def _append(settings: Settings, catalog: RestCatalog, access: Access) -> None:
@@ -110,7 +111,7 @@ def _append(settings: Settings, catalog: RestCatalog, access: Access) -> None:
             f"{access.action}: the access trail cannot be written ({type(error).__name__}: {error})",
             "nothing is begun or shown unrecorded: see whether the catalog is up: `paywave status`",
         ) from error
-    _remember(settings.home / _SEEN, Tail(entry.sequence, entry.hash))
+    _remember(settings.home / _SEEN, Tail(entry.seq, entry.link))
 
 
 def _remember(path: Path, tail: Tail) -> None:

@@ -2,8 +2,9 @@
 
 Belongs here: making and following links. Pure. Does not: tables (`chained_ledger.py`), what rows mean.
 
-Whoever changes, removes, adds or swaps a row breaks the links from there on. Rows cut off at the end leave a
-chain that holds: a tail noted elsewhere tells (the stamp of the last append, Dagster's runs, a person).
+Whoever changes, removes, adds or swaps a row breaks the links from there on. Rows cut off at the end, or all
+of them written anew, leave a chain that holds: tails noted elsewhere tell (stamps of appends, Dagster's runs,
+a person).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 from quality.canonical import sha256_of
 
 SEQ, LINK = "seq", "link"
+ALTERED, REMOVED, REORDERED = "altered", "removed", "reordered"
 Row = Mapping[str, Any]
 
 
@@ -31,7 +33,7 @@ class Tail(NamedTuple):
     def parse(cls, text: str) -> Tail:
         """Read `SEQ:LINK` back. Raises ValueError."""
         seq, _, link = text.partition(":")
-        if len(link) != len(EMPTY.link) or set(link) - set("0123456789abcdef"):
+        if not seq.isdecimal() or len(link) != len(EMPTY.link) or set(link) - set("0123456789abcdef"):
             raise ValueError(f"{text!r} is no tail of a chain; it is a number, a colon, and 64 hex digits")
         return cls(int(seq), link)
 
@@ -40,9 +42,10 @@ EMPTY = Tail(0, "0" * 64)
 
 
 class Break(NamedTuple):
-    """Where a chain does not hold, and how."""
+    """Where a chain does not hold: the row's number, what is wrong (`ALTERED` and so on), and in words."""
 
     seq: int
+    what: str
     said: str
 
 
@@ -66,22 +69,55 @@ def chained(rows: Iterable[Row], tail: Tail) -> list[dict[str, Any]]:
 
 
 class Follower:
-    """Follows a chain row by row, in the order of their numbers, and keeps where it is."""
+    """Follows a chain row by row, in the order of their numbers, and keeps where it is.
 
-    def __init__(self) -> None:
+    Args:
+        known: tails that this chain had at earlier times, in no order.
+    """
+
+    def __init__(self, known: Iterable[Tail] = ()) -> None:
         self.tail = EMPTY
+        self._known = dict[int, set[str]]()
+        for tail in known:
+            self._known.setdefault(tail.seq, set()).add(tail.link)
 
     def follow(self, rows: Iterable[Row]) -> Iterator[Break]:
         """Take the next rows and say where they break the chain; then go on from what stands there."""
         for row in rows:
-            seq, expected = row[SEQ], self.tail.seq + 1
-            if seq > expected:
-                yield Break(expected, f"rows {expected} to {seq - 1} are missing")
-            elif seq < expected:
-                yield Break(seq, f"row {seq} stands twice")
-            elif row[LINK] != link_of(self.tail.link, row):
-                yield Break(seq, f"row {seq} is not the row that was appended, or the one before it is not")
-            self.tail = Tail(max(seq, self.tail.seq), row[LINK])
+            found = self._unlinked(row) or self._rewritten(row)
+            if found is not None:
+                yield found
+            self.tail = Tail(max(row[SEQ], self.tail.seq), row[LINK])
+
+    def end(self) -> Iterator[Break]:
+        """Say, after the last row, whether rows are gone that were known."""
+        first, last = self.tail.seq + 1, max(self._known, default=0)
+        if last >= first:
+            yield Break(first, REMOVED, f"{_span(first, last)} missing at the end, and was there once")
+
+    def _unlinked(self, row: Row) -> Break | None:
+        seq, expected = row[SEQ], self.tail.seq + 1
+        if seq > expected:
+            return Break(expected, REMOVED, f"{_span(expected, seq - 1)} missing before row {seq}")
+        if seq == self.tail.seq:
+            return Break(seq, REORDERED, f"row {seq} stands twice")
+        if seq < expected:
+            return Break(seq, REORDERED, f"row {seq} stands after row {self.tail.seq}")
+        if row[LINK] != link_of(self.tail.link, row):
+            said = f"row {seq} is not the row that was appended, or the one before it is not"
+            return Break(seq, ALTERED, said)
+        return None
+
+    def _rewritten(self, row: Row) -> Break | None:
+        """Hold a row to what was known of it: a forger can make all links anew, but not what was noted."""
+        if self._known.get(row[SEQ], set()) <= {row[LINK]}:
+            return None
+        said = f"row {row[SEQ]} had another link once: it, or one before it, was written anew"
+        return Break(row[SEQ], ALTERED, said)
+
+
+def _span(first: int, last: int) -> str:
+    return f"row {first} is" if first == last else f"everything from row {first} to {last} is"
 
 
 def _text(value: Any) -> str:

@@ -1,13 +1,14 @@
 """Ledgers whose rows are chained: appended to without Spark, by the publish protocol, and followed.
 
-Belongs here: any such table's rows, its tail. Does not: links (`chain.py`), what the rows mean (`integrity/`,
-`hold_log.py`).
+Belongs here: any such table's rows, its tails. Does not: links (`chain.py`), what the rows mean
+(`integrity/`, `hold_log.py`, `access_log.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -24,10 +25,10 @@ from lakehouse.patience import DEFAULT, Patience
 from lakehouse.publish import Plan, Publisher
 from lakehouse.refs import Head, ancestry, stamp_of
 from lakehouse.tables import ensure_tables
-from lakehouse.turns import drop_abandoned
+from lakehouse.turns import drop_abandoned, opened_at
 
 NOTE = "chain"
-_ABANDONED_SECONDS = 600.0
+_ABANDONED = timedelta(minutes=10)
 Row = dict[str, Any]
 Choose = Callable[["ChainedLedger", Table], list[Row]]
 """Makes the rows to append, without number and link, of the ledger as it is; again after a lost race."""
@@ -50,9 +51,8 @@ class ChainedLedger:
         return schema_to_pyarrow(BY_NAME[self.name].schema(), include_field_ids=False)
 
     def prepare(self) -> None:
-        """Make the table where a lake is older than it, and drop what a killed writer left behind."""
+        """Make the table where a lake is older than it, or give it columns that it lacks."""
         ensure_tables(self._catalog, 1, [BY_NAME[self.name]])
-        drop_abandoned(self._catalog, self.name, self._writer, _ABANDONED_SECONDS)
 
     def table(self) -> Table | None:
         """Load the table; None where there is none yet."""
@@ -78,11 +78,14 @@ class ChainedLedger:
     def append(self, choose: Choose) -> list[Row]:
         """Append what `choose` makes of the ledger, chained; the stamp says where the chain ends then.
 
-        Returns what was appended. Raises `PublishError`: nothing or all of it was; choosing again tells.
+        Makes the table where there is none, and drops what killed writers left behind; where there is nothing
+        to do of either, neither takes a request. Returns what was appended. Raises `PublishError`: nothing or
+        all of it was; choosing again tells.
         """
         made: list[Row] = []
 
         def plan(head: Head) -> Plan | None:
+            self._tidy(head)
             made[:] = chained(choose(self, head.table), self.tail(head.table))
             if not made:
                 return None
@@ -90,23 +93,32 @@ class ChainedLedger:
             plan = plan_to_append_without_spark(self._catalog, head, rows)
             return replace(plan, notes={NOTE: str(Tail(made[-1][SEQ], made[-1][LINK]))})
 
-        self._publisher.publish(self.name, plan)
+        try:
+            self._publisher.publish(self.name, plan)
+        except NoSuchTableError:  # a lake from before there was this ledger
+            self.prepare()
+            self._publisher.publish(self.name, plan)
         return list(made)
 
     def tail(self, table: Table) -> Tail:
         """Find the end of the chain: in the stamp of the last append, else in the rows."""
-        return stamped_tail(table) or self._read_tail(table)
+        return next(stamped_tails(table), None) or self._read_tail(table)
+
+    def _tidy(self, head: Head) -> None:
+        stages = map(opened_at, head.table.metadata.refs)
+        oldest = datetime.now(UTC) - _ABANDONED
+        if any(opened is not None and opened < oldest for opened in stages):
+            drop_abandoned(self._catalog, self.name, self._writer, _ABANDONED.total_seconds())
 
     def _read_tail(self, table: Table) -> Tail:
         rows = table.scan(selected_fields=(SEQ, LINK)).to_arrow().to_pylist()
         return max((Tail(row[SEQ], row[LINK]) for row in rows), default=EMPTY)
 
 
-def stamped_tail(table: Table) -> Tail | None:
-    """Read the tail that the last append stamped; None where no kept snapshot of main says one."""
+def stamped_tails(table: Table) -> Iterator[Tail]:
+    """Read the tails that appends stamped, the newest first, as far back as main's snapshots are kept."""
     main = table.current_snapshot()
     for snapshot in ancestry(table.metadata, main) if main is not None else ():
         stamp = stamp_of(snapshot)
         if stamp is not None and NOTE in stamp.notes:
-            return Tail.parse(stamp.notes[NOTE])
-    return None
+            yield Tail.parse(stamp.notes[NOTE])

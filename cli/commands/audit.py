@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.context import catalog_of
+from cli.export_store import export_store
 from cli.output import Output, with_output
 from cli.params import Moment
 from cli.progress import progress
@@ -25,12 +26,11 @@ from cli.trail import recorded, who_runs
 from config.settings import Settings, load_settings
 from lakehouse.errors import ExportError, SigningFailed
 from lakehouse.exports.export import Done, Exporter, look
-from lakehouse.exports.listing import Listed, listed_in
+from lakehouse.exports.listing import DONE, Listed, listed_in
 from lakehouse.exports.proof import prove as proof_of
 from lakehouse.exports.renewal import to_renew
 from lakehouse.exports.request import Request, parse_scope
 from lakehouse.exports.signing import KmsSigner, LocalSigner, Signer, made_signer, public_key_of
-from lakehouse.exports.store import FolderStore, Lock, S3Access, S3Store, store_at
 from lakehouse.exports.verification import Verified, Verifier
 
 
@@ -126,7 +126,7 @@ def renew(hours: tuple[datetime, ...], destination: str | None, dry_run: bool, o
     paywave audit renew --hour 2026-11-20T12:00:00Z
     """
     settings = load_settings()
-    requests = to_renew(listed_in(_store(settings, destination, locks=False)), hours)
+    requests = to_renew(listed_in(export_store(settings, destination)), hours)
     start_telemetry()
     done = [] if dry_run else [_made(settings, request, out, destination) for request in requests]
     value = {
@@ -170,7 +170,7 @@ def verify(place: str | None, public_key: Path | None, against_lakehouse: bool, 
     start_telemetry()
     with progress(out, "files", 1.0) as meter:
         report = lambda done, total, note: meter(done / max(1.0, total), note)  # noqa: E731
-        found = Verifier(_store(settings, place, locks=False), key, lake, report).run()
+        found = Verifier(export_store(settings, place), key, lake, report).run()
     out.result(found.as_json(), lambda console: _print_verified(console, found))
     if not found.whole:
         raise SystemExit(1)
@@ -188,7 +188,7 @@ def verify(place: str | None, public_key: Path | None, against_lakehouse: bool, 
 def prove(name: str, table: str, key: str, path: Path | None, destination: str | None, out: Output) -> None:
     """Write a proof that one row is in an export: python verify.py PROOF.json verifies it alone."""
     settings = load_settings()
-    proof = proof_of(_store(settings, destination, locks=False).under(name), table, key)
+    proof = proof_of(export_store(settings, destination).under(name), table, key)
     path = path or Path(f"proof-{name}-{proof['index']}.json")
     if path.exists():
         raise click.UsageError(f"the file {path} is there already; choose another --file")
@@ -208,7 +208,7 @@ def prove(name: str, table: str, key: str, path: Path | None, destination: str |
 def list_exports(destination: str | None, out: Output) -> None:
     """List the exports there are, in the order of their chain, and those that were begun and not finished."""
     settings = load_settings()
-    found = listed_in(_store(settings, destination, locks=False))
+    found = listed_in(export_store(settings, destination))
     value = {"exports": [one.as_json() for one in found]}
     out.result(value, lambda console: _print_list(console, found))
 
@@ -218,7 +218,7 @@ def _made(
 ) -> Done:
     """Make an export, recorded in the access trail."""
     catalog = catalog_of(settings)
-    store, signer = _store(settings, destination), _signer(settings)
+    store, signer = export_store(settings, destination, locks=True), _signer(settings)
     asked = {**request.as_json(), "destination": destination, "name": name}
     with (
         recorded(settings, catalog, "audit export", str(request.scope), asked) as access,
@@ -235,19 +235,6 @@ def _made(
 
 def _is_broken(done: Done) -> bool:
     return bool(done.manifest.value["reconciliation"]["exported"]["breaks"])
-
-
-def _store(settings: Settings, place: str | None, *, locks: bool = True) -> FolderStore | S3Store:
-    ours, s3 = settings.audit, settings.s3
-    access = S3Access(
-        s3.endpoint,
-        s3.region,
-        s3.access_key.get_secret_value() if s3.access_key else None,
-        s3.secret_key.get_secret_value() if s3.secret_key else None,
-        s3.path_style,
-    )
-    lock = Lock(ours.object_lock, ours.retention_years) if locks else Lock()
-    return store_at(place or ours.exports or str(settings.home / "exports"), access, lock)
 
 
 def _signer(settings: Settings) -> Signer:
@@ -320,8 +307,8 @@ def _print_list(console: Console, found: list[Listed]) -> None:
         return
     table = Table("no.", "name", "scope", "from", "to", "rows", "bytes", "created", "requested by", "reason")
     for one in found:
-        asked = [one.request[what] or "" for what in ("scope", "from", "to")]
+        asked = [one.request.get(what) or "" for what in ("scope", "from", "to", "requested_by", "reason")]
         sums = (f"{one.rows:,}", f"{one.bytes:,}", one.created)
-        number = str(one.sequence) if one.state == "done" else f"{one.sequence or ''} {one.state}".strip()
-        table.add_row(number, one.name, *asked, *sums, one.request["requested_by"], one.request["reason"])
+        number = str(one.sequence) if one.state == DONE else f"{one.sequence or ''} {one.state}".strip()
+        table.add_row(number, one.name, *asked[:3], *sums, *asked[3:])
     console.print(table)

@@ -1,7 +1,7 @@
 """`paywave trail`: who read, exported, replayed, overrode or dropped what; and whether the trail is whole.
 
 Belongs here: options and how it looks. Does not: recording (`cli/trail.py`), the chain
-(`lakehouse/access_chain.py`).
+(`lakehouse/chain.py`).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from cli.context import catalog_of
 from cli.output import Output, with_output
 from cli.trail import last_seen
 from config.settings import load_settings
-from lakehouse.access_chain import Broken, Entry, Tail
-from lakehouse.access_log import AccessLog
+from lakehouse.access_log import AccessLog, Entry
+from lakehouse.chain import Break, Tail
 
 
 @click.group()
@@ -69,8 +69,8 @@ def verify(known: tuple[str, ...], out: Output) -> None:
     value = {
         "rows": rows,
         "whole": broken is None,
-        "broken": None if broken is None else broken._asdict(),
-        "known": f"{last.sequence}:{last.hash}",
+        "broken": broken and {"sequence": broken.seq, "what": broken.what, "said": broken.said},
+        "known": str(last),
     }
     out.result(value, lambda console: _show_verified(console, rows, broken, last))
     if broken is not None:
@@ -78,24 +78,24 @@ def verify(known: tuple[str, ...], out: Output) -> None:
 
 
 def _tail(text: str) -> Tail:
-    sequence, _, value = text.partition(":")
-    if not sequence.isdecimal() or len(value) != 64:
-        raise click.UsageError(f"--known {text}: SEQUENCE:HASH is wanted, as `paywave trail verify` tells it")
-    return Tail(int(sequence), value)
+    try:
+        return Tail.parse(text)
+    except ValueError as error:
+        raise click.UsageError(f"--known: {error}, as `paywave trail verify` tells it") from None
 
 
 def _show_entries(console: Console, entries: Sequence[Entry]) -> None:
     table = Table("no.", "at", "who", "what", "on", "how", "result", box=None)
     for e in entries:
         told = map(escape, (e.actor, e.action, e.target, e.parameters, e.result))
-        table.add_row(str(e.sequence), f"{e.at:%Y-%m-%d %H:%M:%S}", *told)
+        table.add_row(str(e.seq), f"{e.at:%Y-%m-%d %H:%M:%S}", *told)
     console.print(table)
 
 
-def _show_verified(console: Console, rows: int, broken: Broken | None, last: Tail) -> None:
+def _show_verified(console: Console, rows: int, broken: Break | None, last: Tail) -> None:
     if broken is None:
         console.print(f"{rows:,} rows, the chain is whole; to hold a later verify to it:")
-        console.print(f"  --known {last.sequence}:{last.hash}", markup=False, soft_wrap=True)
+        console.print(f"  --known {last}", markup=False, soft_wrap=True)
     else:
-        console.print(f"{broken.what} at row {broken.sequence}: {broken.said}", markup=False, soft_wrap=True)
+        console.print(f"{broken.what} at row {broken.seq}: {broken.said}", markup=False, soft_wrap=True)
         console.print("all rows before it are as they were written")

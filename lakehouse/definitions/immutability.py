@@ -6,17 +6,10 @@ Belongs here: what the tables are. Does not: making their rows (`lakehouse/integ
 
 from __future__ import annotations
 
-from lakehouse.definitions.table import LONG, TEXT, TIME, Column, Table
+from lakehouse.definitions.table import CHAIN, LONG, TEXT, TIME, WITHOUT_SPARK, Column, Table
 
 FILE_DIGESTS = "raw.file_digests"
 LEGAL_HOLDS = "raw.legal_holds"
-
-_CHAIN = (
-    Column("seq", LONG, "Counts the rows, from 1, without a gap"),
-    Column("link", TEXT, "sha256 of this row and the link before it, in hex: the chain"),
-)
-# Written by pyiceberg, which cannot append to v3; internal, so no refresh depends on it (ADR 0017).
-_WITHOUT_SPARK = {"format-version": "2", "commit.manifest-merge.enabled": "true"}
 
 IMMUTABILITY_TABLES: tuple[Table, ...] = (
     Table(
@@ -24,7 +17,7 @@ IMMUTABILITY_TABLES: tuple[Table, ...] = (
         meaning="One row per file of raw, as it was when it was first seen: what integrity is held to. "
         "Append only, chained.",
         columns=(
-            *_CHAIN,
+            *CHAIN,
             Column("path", TEXT, "Where the file is"),
             Column("kind", TEXT, "data, manifest or manifest-list"),
             Column("sha256", TEXT, "sha256 of its bytes, in hex"),
@@ -35,14 +28,14 @@ IMMUTABILITY_TABLES: tuple[Table, ...] = (
         ),
         key=("path",),
         sort_by=("seq",),
-        properties=_WITHOUT_SPARK,
+        properties=WITHOUT_SPARK,
     ),
     Table(
         name=LEGAL_HOLDS,
         meaning="One row per hold that was placed or released; nothing expires that a standing hold covers. "
         "Append only, chained.",
         columns=(
-            *_CHAIN,
+            *CHAIN,
             Column("name", TEXT, "What the hold is called; of its tags too"),
             Column("event", TEXT, "placed or released"),
             Column("at", TIME, "When"),
@@ -55,6 +48,6 @@ IMMUTABILITY_TABLES: tuple[Table, ...] = (
         ),
         key=("seq",),
         sort_by=("seq",),
-        properties=_WITHOUT_SPARK,
+        properties=WITHOUT_SPARK,
     ),
 )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pyiceberg.types import ListType, NestedField, StructType
 
-from lakehouse.definitions.table import INT, LONG, TEXT, TIME, Column, Table
+from lakehouse.definitions.table import INT, LONG, TEXT, TIME, WITHOUT_SPARK, Column, Table
 
 PUBLISH_LOG = "curated.publish_log"
 PARTNER_FILES = "dropzone.partner_files"
@@ -49,9 +49,7 @@ LEDGER_TABLES: tuple[Table, ...] = (
         ),
         key=("partner", "name", "seq"),
         sort_by=("partner", "name", "seq"),
-        # Written by pyiceberg, which cannot append to v3; internal, so no refresh depends on it (ADR 0017).
-        # A small append at a time: the manifests are merged, or each read would open one per append.
-        properties={"format-version": "2", "commit.manifest-merge.enabled": "true"},
+        properties=WITHOUT_SPARK,
     ),
     Table(
         name=PUBLISH_LOG,

@@ -93,6 +93,15 @@ class Table:
         return {**_EVERY_TABLE, **self.properties, "comment": self.meaning}
 
 
+# Of a ledger whose rows are chained (`lakehouse/chain.py`).
+CHAIN = (
+    Column("seq", LONG, "Counts the rows, from 1, without a gap"),
+    Column("link", TEXT, "sha256 of this row and the link before it, in hex: the chain"),
+)
+# Of a ledger that pyiceberg writes, in a moment and without Spark: it cannot append to v3. Internal, so no
+# refresh depends on it (ADR 0017). The manifests are merged, or each read would open one per append.
+WITHOUT_SPARK = {"format-version": "2", "commit.manifest-merge.enabled": "true"}
+
 _EVERY_TABLE = {
     # v3 from the first day: an upgrade by another engine stops Snowflake's refresh (ADR 0003)
     "format-version": "3",

@@ -7,17 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
+from lakehouse.errors import ExportError
 from lakehouse.exports.chain import FOLDER, link_of, links_in
 from lakehouse.exports.journal import Journal
 from lakehouse.exports.manifest import MANIFEST, Manifest
 from lakehouse.exports.store import FolderStore, S3Store
 
+DONE, MISSING, BEGUN, UNREADABLE = "done", "missing", "begun", "unreadable"
+
 
 @dataclass(frozen=True)
 class Listed:
-    """One export in few words; `state` is done, missing or begun, `request` as its manifest says it."""
+    """One export in few words; `state` is done, missing or begun, `request` as its manifest says it.
+
+    Where the chain's copy of a manifest is none, it is unreadable: it has that copy's name, and no request.
+    """
 
     name: str
     state: str
@@ -26,6 +33,15 @@ class Listed:
     created: str
     rows: int = 0
     bytes: int = 0
+
+    @property
+    def made_at(self) -> datetime | None:
+        """When it was made; None where its manifest does not say."""
+        try:
+            at = datetime.fromisoformat(self.created)
+        except ValueError:
+            return None
+        return at if at.tzinfo is not None else None
 
     def as_json(self) -> dict[str, Any]:
         """Render for programs."""
@@ -36,15 +52,16 @@ def listed_in(store: FolderStore | S3Store) -> list[Listed]:
     """List the exports of a store, in the order of the chain, then those under way there."""
     names = store.names()
     numbers = links_in({n.removeprefix(f"{FOLDER}/") for n in names if n.startswith(f"{FOLDER}/")})
-    found = []
-    for number in numbers:
-        manifest = Manifest.read(store.read(link_of(number)))
-        state = "done" if f"{manifest.name}/{MANIFEST}" in names else "missing"
-        found.append(_listed(manifest, state))
-    return [*found, *_begun(store)]
+    return [*(_linked(store, number, names) for number in numbers), *_begun(store)]
 
 
-def _listed(manifest: Manifest, state: str) -> Listed:
+def _linked(store: FolderStore | S3Store, number: int, names: set[str]) -> Listed:
+    link = link_of(number)
+    try:
+        manifest = Manifest.read(store.read(link))
+    except ExportError:
+        return Listed(link, UNREADABLE, number, {}, "")
+    state = DONE if f"{manifest.name}/{MANIFEST}" in names else MISSING
     value, sizes = manifest.value, sum(f.bytes for f in manifest.files.values())
     rows = sum(value["rows"].values())
     return Listed(
@@ -58,4 +75,4 @@ def _begun(store: FolderStore | S3Store) -> Iterator[Listed]:
     for path in sorted(store.root.glob(".partial-*/journal.jsonl")):
         about = Journal.look(path)
         if about is not None:
-            yield Listed(about["name"], "begun", None, about["request"], about["created"])
+            yield Listed(about["name"], BEGUN, None, about["request"], about["created"])

@@ -1,6 +1,7 @@
 """Which snapshots an export reads: those that tell of the same records, pinned by a tag that never expires.
 
-Belongs here: choosing them and setting the tag. Does not: reading rows (`selection.py`).
+Belongs here: choosing them, and again if they expired meanwhile. Does not: setting a tag
+(`lakehouse/pins.py`), reading rows (`selection.py`).
 """
 
 from __future__ import annotations
@@ -11,17 +12,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pyiceberg.catalog.rest import RestCatalog
-from pyiceberg.exceptions import CommitFailedException, RESTError
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
-from pyiceberg.table.update import AssertRefSnapshotId, AssertTableUUID
 
+from lakehouse import pins
 from lakehouse.consistency import covering, reached_by, standings
 from lakehouse.definitions import PAYMENTS, PUBLISH_LOG, QUARANTINE, RAW, VERSIONS
-from lakehouse.errors import UnknownMoment
+from lakehouse.errors import LostRace, UnknownMoment
 from lakehouse.moments import Moment, snapshot_at
 from lakehouse.offsets import OffsetVector
-from lakehouse.refs import ancestry, stamp_of, tag_to, total_of
+from lakehouse.refs import ancestry, stamp_of, total_of
 from lakehouse.stamp import Stamp
 
 EXPORTED = (PAYMENTS, VERSIONS, QUARANTINE, RAW)
@@ -58,7 +58,7 @@ def tag_of(export_id: str) -> str:
 
 
 def pin(catalog: RestCatalog, as_of: datetime | None, tag: str | None, export_id: str) -> Pins:
-    """Choose snapshots and tag them. Raises `UnknownMoment` as `choose` does.
+    """Choose snapshots and tag them. Raises `UnknownMoment` as `choose` does, `LostRace`.
 
     Expiry may be at work: a snapshot that went before its tag was set is chosen anew.
     """
@@ -67,8 +67,8 @@ def pin(catalog: RestCatalog, as_of: datetime | None, tag: str | None, export_id
         found = choose(catalog, tables, as_of, tag)
         try:
             for name, snapshot_id in found.snapshots.items():
-                _keep(catalog, name, snapshot_id, tag_of(export_id))
-        except (CommitFailedException, RESTError):
+                pins.pin(catalog, name, tag_of(export_id), snapshot_id)
+        except LostRace:
             if not left:
                 raise
         else:
@@ -192,24 +192,6 @@ def _published(table: Table) -> dict[int, datetime]:
         entry.snapshot_id: datetime.fromtimestamp(entry.timestamp_ms / 1000, UTC)
         for entry in reversed(table.history())
     }
-
-
-def _keep(catalog: RestCatalog, name: str, snapshot_id: int, tag: str) -> None:
-    """Tag a snapshot, once. Whoever lost an answer finds the tag there."""
-    for left in reversed(range(_TRIES)):
-        table = catalog.load_table(name)
-        ref = table.metadata.refs.get(tag)
-        if ref is not None and ref.snapshot_id == snapshot_id:
-            return
-        requirements = (
-            AssertTableUUID(uuid=table.metadata.table_uuid),
-            AssertRefSnapshotId(ref=tag, snapshot_id=None if ref is None else ref.snapshot_id),
-        )
-        try:
-            catalog.commit_table(table, requirements, (tag_to(tag, snapshot_id),))
-        except (CommitFailedException, RESTError):
-            if not left or table.metadata.snapshot_by_id(snapshot_id) is None:
-                raise
 
 
 def _said(as_of: datetime | None, tag: str | None) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from lakehouse.exports.listing import Listed
+from lakehouse.exports.listing import DONE, Listed
 from lakehouse.exports.request import Request
 
 HOUR = timedelta(hours=1)
@@ -19,7 +19,7 @@ def to_renew(exports: Iterable[Listed], hours: Iterable[datetime]) -> list[Reque
 
     An export that was made again is asked for by the same request: that one is made once more, not twice.
     """
-    asked = [Request.from_json(one.request) for one in exports if one.state == "done"]
+    asked = [Request.from_json(one.request) for one in exports if one.state == DONE]
     standing = dict.fromkeys(request for request in asked if request.standing)
     wanted = list(hours)
     return [request for request in standing if any(_covers(request, hour) for hour in wanted)]

@@ -18,7 +18,7 @@ from pyiceberg.catalog.rest import RestCatalog
 from pyiceberg.io import FileIO
 
 from lakehouse.chain import EMPTY, Break, Follower, Tail
-from lakehouse.chained_ledger import ChainedLedger, stamped_tail
+from lakehouse.chained_ledger import ChainedLedger, stamped_tails
 from lakehouse.definitions import FILE_DIGESTS, RAW
 from lakehouse.errors import LakehouseError
 from lakehouse.integrity.findings import Findings
@@ -115,7 +115,8 @@ def check(
     findings = Findings(raw)
     with _tracer.start_as_current_span("integrity.check") as span, Inventory() as inventory:
         inventory.fill(wanted_files(raw, findings.unreadable), ledger.batches(recorded), ledger.schema)
-        breaks, tail = _follow(inventory, stamped_tail(recorded), selection.noted)
+        noted = () if selection.noted is None else (selection.noted,)
+        breaks, tail = _follow(inventory, [*stamped_tails(recorded), *noted])
         day = (now() - datetime(1970, 1, 1, tzinfo=UTC)).days
         total = inventory.choose(selection.one_in, day, selection.sample)
         looked = _look(raw.io, inventory.todo(), findings, total, report)
@@ -137,22 +138,11 @@ def check(
     )
 
 
-def _follow(inventory: Inventory, stamped: Tail | None, noted: Tail | None) -> tuple[list[Break], Tail]:
+def _follow(inventory: Inventory, known: Iterable[Tail]) -> tuple[list[Break], Tail]:
     """Follow the ledger's chain to its end, and see that tails which are known from elsewhere are in it."""
-    follower = Follower()
-    breaks: list[Break] = []
-    known = [(tail, whose) for tail, whose in ((stamped, "stamped"), (noted, "noted")) if tail is not None]
-    passed = {EMPTY}
-    for rows in inventory.recorded():
-        for row in rows:
-            breaks += follower.follow([row])
-            passed |= {tail for tail, _ in known if tail == follower.tail}
-    breaks += [
-        Break(tail.seq, f"row {tail.seq} as it was {whose} is not in the ledger")
-        for tail, whose in known
-        if tail not in passed
-    ]
-    return breaks, follower.tail
+    follower = Follower(known)
+    breaks = [found for rows in inventory.recorded() for found in follower.follow(rows)]
+    return [*breaks, *follower.end()], follower.tail
 
 
 @dataclass

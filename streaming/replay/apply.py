@@ -20,16 +20,16 @@ from typing import Any
 import structlog
 from opentelemetry import trace
 from pyiceberg.catalog.rest import RestCatalog
-from pyiceberg.table.update import AssertRefSnapshotId, AssertTableUUID
 from pyspark.sql import DataFrame, SparkSession
 
+from lakehouse import pins
 from lakehouse.consistency import standings
 from lakehouse.definitions import PAYMENTS, QUARANTINE, RAW, TRANSACTIONS, VERSIONS
 from lakehouse.errors import LostRace
 from lakehouse.offsets import OffsetVector
 from lakehouse.patience import Patience
 from lakehouse.publish import Plan, Publisher
-from lakehouse.refs import Head, read_head, tag_to
+from lakehouse.refs import Head, read_head
 from lakehouse.turns import wait_for_turn
 from streaming.curated_job import CURATED_TABLES, CuratedJob, CuratedSettings
 from streaming.errors import StreamingError
@@ -477,14 +477,7 @@ class Applier:
         if state.is_tagged:
             return
         for table in CURATED_TABLES:
-            head = read_head(self._catalog, table)
-            requirements = (
-                AssertTableUUID(uuid=head.table.metadata.table_uuid),
-                AssertRefSnapshotId(ref=state.tag, snapshot_id=None),
-            )
-            if state.tag not in head.table.metadata.refs:
-                update = tag_to(state.tag, head.snapshot.snapshot_id)
-                self._catalog.commit_table(head.table, requirements, (update,))
+            pins.pin(self._catalog, table, state.tag)
         state.is_tagged = True
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,9 @@ from cli.commands.query import query
 from cli.commands.trail import trail
 from cli.trail import recorded
 from config.settings import Settings
-from lakehouse.access_chain import Access, Entry, Tail
-from lakehouse.access_log import AccessLog
+from lakehouse.access_log import Access, AccessLog, Entry
 from lakehouse.catalog import connect
+from lakehouse.chain import Tail, link_of
 from lakehouse.definitions import ACCESS_LOG, BY_NAME, PAYMENTS
 from lakehouse.errors import OutcomeUnknown, TrailUnwritable
 from lakehouse.refs import MAIN
@@ -62,31 +63,29 @@ def test_rows_of_many_writers_are_one_chain(stack: Settings, log: AccessLog) -> 
     with ThreadPoolExecutor(2) as pool:
         written = [entry for entries in pool.map(write, (1, 2)) for entry in entries]
     entries = log.entries()
-    assert [e.sequence for e in entries] == list(range(1, 8))
-    assert {e.hash for e in written} == {e.hash for e in entries[1:]}
-    assert log.verify() == (7, Tail(7, entries[-1].hash), None)
-    assert [e.sequence for e in log.entries(after=5)] == [6, 7]
+    assert [e.seq for e in entries] == list(range(1, 8))
+    assert {e.link for e in written} == {e.link for e in entries[1:]}
+    assert log.verify() == (7, Tail(7, entries[-1].link), None)
+    assert [e.seq for e in log.entries(after=5)] == [6, 7]
 
 
 def test_a_row_that_was_altered_removed_or_cut_off_is_named(catalog: RestCatalog, log: AccessLog) -> None:
     for number in range(4):
         log.append(access(number))
     table = catalog.load_table(ACCESS_LOG)
-    rows = table.scan(_equal("sequence", 2)).to_arrow()
+    rows = table.scan(_equal("seq", 2)).to_arrow()
     actor = rows.schema.field("actor")
     forged = pa.array(["nobody@nowhere"], actor.type)
-    table.overwrite(
-        rows.set_column(rows.schema.get_field_index("actor"), actor, forged), _equal("sequence", 2)
-    )
+    table.overwrite(rows.set_column(rows.schema.get_field_index("actor"), actor, forged), _equal("seq", 2))
     broken = log.verify().broken
     assert broken is not None
-    assert (broken.sequence, broken.what) == (2, "altered")
-    table.refresh().overwrite(rows, _equal("sequence", 2))
+    assert (broken.seq, broken.what) == (2, "altered")
+    table.refresh().overwrite(rows, _equal("seq", 2))
     assert log.verify().broken is None
-    table.refresh().delete(_above("sequence", 3))  # the chain of what is left is whole
+    table.refresh().delete(_above("seq", 3))  # the chain of what is left is whole
     broken = log.verify().broken
     assert broken is not None
-    assert (broken.sequence, broken.what) == (4, "removed")
+    assert (broken.seq, broken.what) == (4, "removed")
 
 
 def test_a_trail_whose_snapshots_say_nothing_goes_on_behind_its_last_row(
@@ -99,7 +98,8 @@ def test_a_trail_whose_snapshots_say_nothing_goes_on_behind_its_last_row(
     ensure_tables(catalog, 4, [BY_NAME[ACCESS_LOG]])
     catalog.load_table(ACCESS_LOG).append(rows)  # as after the expiry of every snapshot but a compaction's
     second = log.append(access(1))
-    assert (second.sequence, second.previous_hash) == (2, first.hash)
+    assert (second.seq, second.link) == (2, link_of(first.link, asdict(second)))
+    assert log.verify() == (2, Tail(2, second.link), None)
 
 
 def test_a_query_is_recorded_before_its_result_is_shown(

@@ -113,15 +113,14 @@ def test_the_chain_is_followed_through_the_inventory_and_known_tails_are_looked_
     rows = digests(wanted(8))
     middle, end = (Tail(row["seq"], row["link"]) for row in (rows[3], rows[-1]))
     with filled([], rows) as inventory:
-        assert _follow(inventory, end, middle) == ([], end)
-        assert _follow(inventory, None, EMPTY) == ([], end)
-        other = Tail(4, "f" * 64)
-        breaks, _ = _follow(inventory, end, other)
-        assert [b.said for b in breaks] == ["row 4 as it was noted is not in the ledger"]
+        assert _follow(inventory, [end, middle]) == ([], end)
+        assert _follow(inventory, [EMPTY]) == ([], end)
+        breaks, _ = _follow(inventory, [end, Tail(4, "f" * 64)])
+        assert [(b.seq, b.what) for b in breaks] == [(4, "altered")]
     with filled([], rows[:6]) as inventory:  # cut off at its end: the links alone would not tell
-        breaks, tail = _follow(inventory, end, None)
-        assert [b.said for b in breaks] == ["row 8 as it was stamped is not in the ledger"]
+        breaks, tail = _follow(inventory, [end])
+        assert [(b.seq, b.what) for b in breaks] == [(7, "removed")]
         assert tail.seq == 6
     with filled([], [*rows[:2], {**rows[2], "sha256": "forged"}, *rows[3:]]) as inventory:
-        breaks, _ = _follow(inventory, end, None)
+        breaks, _ = _follow(inventory, [end])
         assert [b.seq for b in breaks] == [3]
