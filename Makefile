@@ -33,7 +33,10 @@ check: setup-dev ## lint, formatting, types, the arrows between the rooms, the s
 	@$(BIN)/paywave schemas check
 
 test: check ## everything that must pass before a change is merged
-	@$(BIN)/pytest $(TWO_AT_A_TIME)
+	@$(BIN)/pytest $(TWO_AT_A_TIME) -m "not slow"
+
+test-slow: setup-dev ## the tests that go the same ways at more length; CI runs them too
+	@$(BIN)/pytest $(TWO_AT_A_TIME) -m slow
 
 test-unit: setup-dev ## the fast tests alone: no servers, no Spark
 	@$(BIN)/pytest tests/unit

@@ -75,6 +75,7 @@ class Damage:
         assert contents(self._pipeline) == self.right
 
 
+@pytest.mark.slow
 def test_a_killed_daemon_is_started_again_and_launches_what_waits(
     served: Conductor, pipeline: Pipeline
 ) -> None:

@@ -217,6 +217,7 @@ def test_a_command_that_ends_without_a_result_is_a_failed_run(conductor: Conduct
         dg.materialize([silent], instance=conductor.instance)
 
 
+@pytest.mark.slow
 def test_an_hour_is_folded_again_from_its_page(conductor: Conductor, spark: SparkSession) -> None:
     old = {"event_ts": (OLD - timedelta(hours=5)).isoformat(), "ingest_ts": OLD.isoformat()}
     key = (OLD - timedelta(hours=5)).strftime(hours.KEY_FORMAT)

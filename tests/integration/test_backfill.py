@@ -109,6 +109,7 @@ def is_of(table: str, publisher: Publisher, stage: Stage) -> bool:
     return publisher.writer == WRITER and stage.head.name == table
 
 
+@pytest.mark.slow
 def test_planned_hours_are_put_right_and_one_that_failed_is_done_again_alone(
     pipeline: Pipeline, backfills: Backfills, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -131,6 +131,7 @@ def test_files_that_cannot_be_sent(pipeline: Pipeline, tmp_path: Path) -> None:
     assert_refused(done, 1, "absent.jsonl")
 
 
+@pytest.mark.slow
 def test_sending_and_both_jobs_give_one_json_object_each(pipeline: Pipeline, tmp_path: Path) -> None:
     environment, file, wanted = pipeline.environment(), tmp_path / "events.jsonl", tmp_path / "wanted.json"
     generated = paywave(

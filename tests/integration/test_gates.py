@@ -171,6 +171,7 @@ def test_a_partner_that_turns_malformed_is_held_alone_until_it_is_good_again(
     assert len(holds_of(pipeline.catalog)) == 1
 
 
+@pytest.mark.slow
 def test_all_partners_at_once_are_blocked_until_a_person_says_otherwise_or_it_is_over(
     pipeline: Pipeline, command: Callable[..., Any]
 ) -> None:
@@ -220,6 +221,7 @@ def test_all_partners_at_once_are_blocked_until_a_person_says_otherwise_or_it_is
     assert_the_law(pipeline)
 
 
+@pytest.mark.slow
 def test_a_hold_is_ended_by_a_person_and_the_next_one_is_not_prevented(
     pipeline: Pipeline, command: Callable[..., Any]
 ) -> None:
@@ -242,6 +244,7 @@ def test_a_hold_is_ended_by_a_person_and_the_next_one_is_not_prevented(
     assert_the_law(pipeline)
 
 
+@pytest.mark.slow
 def test_a_rebuild_by_the_job_decides_nothing_anew(pipeline: Pipeline) -> None:
     for nth in range(5):  # each run is a new job: it never knows enough of the shop
         pipeline.send([*good("bank", f"b{nth}-", 40), *good("shop", f"s{nth}-", 20), *broken("shop", 40)])
@@ -280,6 +283,7 @@ def await_that(holds: Callable[[], object], seconds: float = 90) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_a_spoilt_stage_stays_unpublished_and_the_job_goes_on_once_it_is_right(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,6 +55,7 @@ def test_a_crash_between_tables_heals_on_the_next_run(
     assert_the_law(pipeline)
 
 
+@pytest.mark.slow
 def test_a_crash_between_staging_and_publishing_leaves_nothing(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -83,6 +83,7 @@ def test_any_seed_with_every_kind_of_dirt_is_exact(pipeline: Pipeline, seed: int
     assert_readers_agree(pipeline)
 
 
+@pytest.mark.slow
 def test_many_small_batches_give_the_same_tables_as_one(pipeline: Pipeline) -> None:
     lines, outcome = simulated(400, 7)
     random.Random(7).shuffle(lines)  # far beyond the order that partners keep
@@ -101,6 +102,7 @@ def test_many_small_batches_give_the_same_tables_as_one(pipeline: Pipeline) -> N
     assert_outcome(pipeline, outcome)
 
 
+@pytest.mark.slow
 def test_jobs_that_start_again_go_on_exactly_where_the_tables_end(pipeline: Pipeline) -> None:
     lines, outcome = simulated(450, 8)
     for start in range(0, 450, 150):

@@ -185,6 +185,7 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch, owner: type, method: str, do: Cal
     monkeypatch.setattr(owner, method, calling)
 
 
+@pytest.mark.slow
 def test_a_compaction_that_lost_to_the_live_job_is_done_again_on_what_that_left(
     pipeline: Pipeline, upkeep: Upkeep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,6 +198,7 @@ def test_a_compaction_that_lost_to_the_live_job_is_done_again_on_what_that_left(
     assert_every_state_was_exact(pipeline, upkeep)
 
 
+@pytest.mark.slow
 def test_what_is_hot_is_left_what_changes_rows_is_not_published_and_of_two_at_once_one_wins(
     pipeline: Pipeline, upkeep: Upkeep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -229,6 +231,7 @@ def test_what_is_hot_is_left_what_changes_rows_is_not_published_and_of_two_at_on
 # -- manifests ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_manifests_are_merged_and_the_same_files_and_rows_stay(pipeline: Pipeline, upkeep: Upkeep) -> None:
     feed(pipeline, 9, batches=2)
     lineage, rows = upkeep.lineage(VERSIONS), contents(pipeline)
@@ -287,6 +290,7 @@ def test_expiry_keeps_what_tags_stages_and_jobs_need_and_writes_down_what_goes(
 
 
 @pytest.mark.usefixtures("clean")
+@pytest.mark.slow
 def test_an_expiry_that_dies_before_it_removes_files_leaves_orphans_and_nothing_else(
     pipeline: Pipeline, upkeep: Upkeep, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -211,6 +211,7 @@ def test_a_version_that_is_removed_is_named_by_its_record(books: Books) -> None:
     assert broken(counted[-1]).keys() == {"records"}, "the count sees it too, and not which one it is"
 
 
+@pytest.mark.slow
 def test_amounts_that_are_changed_are_named(books: Books) -> None:
     paid = in_order(books, PAYMENTS, lambda row: row["status"] == "APPROVED")[0]
     told = in_order(books, VERSIONS, lambda row: row["account_id"] != paid["account_id"])[0]
@@ -296,6 +297,7 @@ def test_the_command_exits_with_0_or_1_and_keeps_its_result(
 # Tests with tables of their own come last: there is one set of tables, and `books` is filled once.
 
 
+@pytest.mark.slow
 def test_an_hour_is_counted_once_it_has_passed_and_never_stops_the_fold(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -379,6 +381,7 @@ def test_partners_files_are_held_against_what_stands_in_the_tables(
     assert next(a for a in right.accounts if a.formula.name == "file_records").total == (40, (40, 0))
 
 
+@pytest.mark.slow
 def test_a_row_that_is_mended_on_its_way_back_stays_one_row_of_its_file(
     pipeline: Pipeline, tmp_path: Path
 ) -> None:
@@ -404,6 +407,7 @@ def header(row: Row, name: str) -> bytes:
     return next(bytes(h["value"]) for h in row["headers"] if h["key"] == name)
 
 
+@pytest.mark.slow
 def test_identity_conflicts_are_listed_and_left_out(pipeline: Pipeline, tmp_path: Path) -> None:
     begun = datetime.now(UTC) - timedelta(hours=5)
     early, late = ({"event_ts": t.isoformat(), "ingest_ts": t.isoformat()} for t in (begun, begun + 3 * HOUR))

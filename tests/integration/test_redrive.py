@@ -94,6 +94,7 @@ def replayed(pipeline: Pipeline, folder: Path) -> Applied:
     return Applier(pipeline.catalog, pipeline.spark, settings, lambda *_: None).run(ALL)
 
 
+@pytest.mark.slow
 def test_what_a_loosened_rule_would_have_taken_comes_back_once(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -170,6 +171,7 @@ def dying_after(count: int, messages: Iterator[Message]) -> Iterator[Message]:
         yield message
 
 
+@pytest.mark.slow
 def test_whatever_headers_say_and_however_raw_is_cut_the_state_is_the_fold(
     pipeline: Pipeline, tmp_path: Path
 ) -> None:

@@ -86,6 +86,7 @@ REPEAT = f"""
 """
 
 
+@pytest.mark.slow
 def test_what_is_damaged_is_named_and_put_right_through_crashes(
     pipeline: Pipeline, replay: Replay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,6 +174,7 @@ def noting(read: list[int]) -> Any:
     return gather
 
 
+@pytest.mark.slow
 def test_a_scope_covers_what_it_says(pipeline: Pipeline, replay: Replay) -> None:
     fill(pipeline, 100, seed=5)
     first = read_head(pipeline.catalog, RAW).snapshot.snapshot_id
@@ -237,6 +239,7 @@ def test_replay_beside_the_live_job(
     assert replay.verify().is_equal
 
 
+@pytest.mark.slow
 def test_identity_conflicts_are_listed_and_repaired(pipeline: Pipeline, replay: Replay) -> None:
     assert replay.verify().is_equal, "nothing is equal to nothing"
     later = (YESTERDAY + timedelta(hours=3)).isoformat()

@@ -118,6 +118,7 @@ def day(of: datetime) -> date:
     return of.date()
 
 
+@pytest.mark.slow
 def test_nothing_goes_that_is_young_or_that_a_job_has_still_to_read(aged: Aged) -> None:
     main = read_head(aged.catalog, RAW).snapshot
     latest = latest_cut(NOW, KEPT_MONTHS)

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.integration
 SOILED = Mix(duplicates=0.1, business_duplicates=0.1, reversals=0.1, corrections=0.1)
 
 
+@pytest.mark.slow
 def test_a_batch_reads_no_file_of_a_partition_that_it_does_not_touch(pipeline: Pipeline) -> None:
     start = default_start(SPAN)
     run(pipeline, Plan(200, 1, start - timedelta(hours=48), timedelta(hours=8), SOILED))

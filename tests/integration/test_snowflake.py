@@ -67,6 +67,7 @@ def snowflake(filled: Pipeline) -> Iterator[OnStandIn]:
         yield OnStandIn(account.environment, stand_in)
 
 
+@pytest.mark.slow
 def test_a_refresh_that_stalls_is_seen_asked_for_by_hand_and_over_when_it_is_over(
     snowflake: OnStandIn, filled: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -184,6 +184,7 @@ def test_two_ups_at_once_start_one_stack(tmp_path: Path) -> None:
         down(load_settings(home=tmp_path))
 
 
+@pytest.mark.slow
 def test_three_brokers_acknowledge_while_one_is_dead(tmp_path: Path) -> None:
     try:
         settings = start(tmp_path, brokers=3)

@@ -70,6 +70,7 @@ def fails(stand_in: StandIn, sql: str) -> ProgrammingError:
     return caught.value
 
 
+@pytest.mark.slow
 def test_it_follows_the_catalog_fails_as_snowflake_does_and_outlives_a_kill(
     stand_in: StandIn, pipeline: Pipeline
 ) -> None:

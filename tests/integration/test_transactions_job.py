@@ -158,6 +158,7 @@ def assert_it_stands_where_payments_stand(pipeline: Pipeline) -> None:
     assert transactions.progress.complete_to == payments.progress.complete_to
 
 
+@pytest.mark.slow
 def test_every_case_and_random_histories_step_by_step(pipeline: Pipeline) -> None:
     lines = list(dirty(200, 31).lines())
     done = []
