@@ -250,7 +250,8 @@ class SnowflakeSettings(Group):
 
     A service user logs in by `private_key_file` (PEM, with a passphrase or without); `host` and `password`
     are for the stand-in. `catalog_uri` and `volume_url` are the lake's own unless given. `catalog_auth` says
-    which of the credentials below it counts.
+    which of the credentials below it counts. Expiry keeps snapshots for `hold_days` that Snowflake has not
+    gone past.
     """
 
     account: str | None = None
@@ -268,6 +269,7 @@ class SnowflakeSettings(Group):
     linked: bool = False
     refresh_s: int = Field(default=30, ge=30, le=86_400)
     credits_per_month: int = Field(default=100, ge=1)
+    hold_days: int = Field(default=1, ge=0, le=30)
 
     volume_url: str | None = None
     volume_role_arn: str | None = None

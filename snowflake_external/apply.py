@@ -15,8 +15,9 @@ from typing import Any
 
 from snowflake_external.errors import Missing, SnowflakeError
 from snowflake_external.existing import Account, Ask
-from snowflake_external.plan import Change, plan
-from snowflake_external.resources import Estate
+from snowflake_external.plan import Action, Change, plan
+from snowflake_external.resources import Estate, Kind
+from snowflake_external.watch import take_newest
 
 OnChange = Callable[[Change, int, int], None]
 
@@ -56,20 +57,26 @@ def apply(
     on_change: OnChange | None = None,
     pauses: Sequence[float] = (),
     sleep: Callable[[float], None] = time.sleep,
+    tables: Sequence[Sequence[str]] = (),
 ) -> Applied:
     """Make changes in their order; each is written to `log` (JSON lines) when it is done.
 
     A change that finds something missing is made again after each of the pauses (seconds): a database that
     follows the catalog is made before it has found the tables.
 
+    Args:
+        tables: Iceberg tables that views stand on, refreshed before the first view is made or altered: an
+            automated refresh does not take a column that was added if no row was written since.
+
     Raises NotAll, which names the change that failed and how many stand.
     """
     asked = split(changes, allow_destroy)
+    first_view = next((change for change in asked.done if _shapes_view(change)), None)
     for number, change in enumerate(asked.done):
         if on_change is not None:
             on_change(change, number, len(asked.done))
         try:
-            _make(change, ask, pauses, sleep)
+            _make(change, ask, pauses, sleep, tables if change is first_view else ())
         except SnowflakeError as error:
             message = (
                 f"{change.action} {change.what} failed: {error} ({number} of {len(asked.done)} changes stand)"
@@ -79,9 +86,17 @@ def apply(
     return asked
 
 
-def _make(change: Change, ask: Ask, pauses: Sequence[float], sleep: Callable[[float], None]) -> None:
+def _make(
+    change: Change,
+    ask: Ask,
+    pauses: Sequence[float],
+    sleep: Callable[[float], None],
+    tables: Sequence[Sequence[str]],
+) -> None:
     for pause in (*pauses, None):
         try:
+            for table in tables:
+                take_newest(ask, table)
             for statement in change.statements:
                 ask(statement.text)
             return
@@ -89,6 +104,10 @@ def _make(change: Change, ask: Ask, pauses: Sequence[float], sleep: Callable[[fl
             if pause is None:
                 raise
             sleep(pause)
+
+
+def _shapes_view(change: Change) -> bool:
+    return change.action in (Action.CREATE, Action.ALTER) and change.what.startswith(f"{Kind.VIEW} ")
 
 
 def recorded(log: Path) -> Iterator[dict[str, Any]]:

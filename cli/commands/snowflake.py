@@ -24,7 +24,7 @@ from config.settings import load_settings
 from lakehouse.moments import Moment
 from snowflake_external.apply import Applied, apply, planned, split
 from snowflake_external.cost import Estimate, Rates, billed, estimate, most_per_month
-from snowflake_external.estate import estate_of
+from snowflake_external.estate import EXPOSED, Names, estate_of
 from snowflake_external.freshness import RUNBOOK, Freshness
 from snowflake_external.plan import Change
 from snowflake_external.session import Session
@@ -82,7 +82,10 @@ def apply_command(allow_destroy: bool, dry_run: bool, out: Output) -> None:
             account = login_of(settings).account
             wanted = {"allow_destroy": allow_destroy, "changes": [f"{c.action} {c.what}" for c in changes]}
             with recorded(settings, catalog_of(settings), "snowflake apply", account, wanted):
-                done = apply(changes, session.ask, settings.home / _LOG, allow_destroy, say, pauses)
+                names = Names(deployment)
+                tables = [names.table(table) for table in EXPOSED]
+                log = settings.home / _LOG
+                done = apply(changes, session.ask, log, allow_destroy, say, pauses, tables=tables)
     value = {
         "dry_run": dry_run,
         "done": [change.to_json() for change in done.done],
@@ -100,7 +103,7 @@ def status(out: Output) -> None:
     """
     settings = load_settings()
     with Session(login_of(settings), "snowflake status") as session:
-        found = freshness_of(deployment_of(settings), catalog_of(settings), session.ask)
+        found = freshness_of(deployment_of(settings), catalog_of(settings), session.ask, with_delays=True)
     out.result({"tables": [_as_json(one) for one in found]}, lambda console: _print_status(console, found))
     if any(one.needs_refresh for one in found):
         raise SystemExit(1)
@@ -113,16 +116,18 @@ def status(out: Output) -> None:
 def refresh_command(all_of_them: bool, dry_run: bool, out: Output) -> None:
     """Refresh by hand the tables that are late, or whose automated refresh has stalled or stopped.
 
-    Exits 1 where one goes on failing: the runbook says what to look at.
+    One that has stopped is switched off and on again. Exits 1 where a table does not show the lake's newest
+    commit then, or does not refresh by itself: the runbook says what to look at. Takes no warehouse.
     """
     settings = load_settings()
-    deployment = deployment_of(settings)
+    deployment, catalog = deployment_of(settings), catalog_of(settings)
     with Session(login_of(settings), "snowflake refresh") as session:
-        found = freshness_of(deployment, catalog_of(settings), session.ask)
-        due = [one.table for one in found if all_of_them or one.needs_refresh]
-        done = [] if dry_run else refresh(deployment, session.ask, due)
-    value = {"dry_run": dry_run, "due": due, "refreshed": [asdict(one) for one in done]}
-    out.result(value, lambda console: _print_refreshed(console, due, done))
+        found = freshness_of(deployment, catalog, session.ask)
+        due = [one for one in found if all_of_them or one.needs_refresh]
+        done = [] if dry_run else refresh(deployment, catalog, session.ask, due)
+    names = [one.table for one in due]
+    value = {"dry_run": dry_run, "due": names, "refreshed": [asdict(one) for one in done]}
+    out.result(value, lambda console: _print_refreshed(console, names, done))
     if any(one.error for one in done):
         raise SystemExit(1)
 
@@ -187,7 +192,8 @@ def cost(days: int, out: Output) -> None:
 
 def _as_json(one: Freshness) -> dict[str, Any]:
     told = {name: value for name, value in asdict(one).items() if name != "delays_s"}
-    delays = {"p50_s": one.delay_s(0.5), "p95_s": one.delay_s(0.95), "refreshes": len(one.delays_s)}
+    count = None if one.delays_s is None else len(one.delays_s)
+    delays = {"p50_s": one.delay_s(0.5), "p95_s": one.delay_s(0.95), "commits": count}
     return {**told, "snapshot_id": one.snapshot_id and str(one.snapshot_id), "late": one.is_late, **delays}
 
 
@@ -220,6 +226,8 @@ def _print_status(console: Console, found: Sequence[Freshness]) -> None:
         delays = ["-" if delay is None else f"{delay:.0f}" for delay in (one.delay_s(0.5), one.delay_s(0.95))]
         table.add_row(one.table, one.state, str(one.behind), f"{one.lag_s:.0f}", *delays)
     console.print(table)
+    if any(one.delays_s is None for one in found):
+        console.print("how long each commit took is not to be seen: no warehouse runs")
     for one in found:
         if one.needs_refresh:
             console.print(f"{one.says()}: `paywave snowflake refresh`, or see {RUNBOOK}")
