@@ -86,6 +86,11 @@ class Snowflake:
         return Snowflake({**self.environment, **{f"{_SETTING}{name}": one for name, one in settings.items()}})
 
     @property
+    def is_stand_in(self) -> bool:
+        """Whether it has a password: Snowflake itself lets no service user in by one."""
+        return self.settings().snowflake.password is not None
+
+    @property
     def prefix(self) -> str:
         return self.settings().snowflake.prefix
 

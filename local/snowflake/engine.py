@@ -70,9 +70,9 @@ class Engine:
             inside.cursor().execute(f"CREATE OR REPLACE VIEW {quoted(name)}{listed} AS {body}")
             inside.close()
 
-    def show_table(self, name: Name, metadata: Path, snapshot: int | None) -> None:
-        """Let the table be what its metadata file says of one snapshot."""
-        self._run(f"CREATE OR REPLACE VIEW {quoted(name)} AS {self._scan(metadata, snapshot)}")
+    def show_table(self, name: Name, metadata: Path) -> None:
+        """Let the table be what its metadata file says: the columns of now, which a snapshot may not have."""
+        self._run(f"CREATE OR REPLACE VIEW {quoted(name)} AS {self._scan(metadata)}")
 
     def show_version(self, name: Name, metadata: Path, snapshot: int) -> Name:
         """The name under which an older snapshot of a table can be read."""
@@ -101,7 +101,7 @@ class Engine:
             found = self.connection.execute(f"DESCRIBE {quoted(name)}").fetchall()
         return [(str(row[0]), str(row[1])) for row in found]
 
-    def _scan(self, metadata: Path, snapshot: int | None) -> str:
+    def _scan(self, metadata: Path, snapshot: int | None = None) -> str:
         """Write the SELECT of a snapshot: names in capitals, nested values as JSON, as fakesnow has them."""
         pinned = f", snapshot_from_id => {snapshot}" if snapshot is not None else ""
         source = f"iceberg_scan({text(str(metadata))}{pinned})"

@@ -53,16 +53,19 @@ def rewritten(query: exp.Expr, account: Account, session: Session) -> exp.Expr:
     ]
     for table in relations:
         _relation(table, account, session)
-    if relations:
-        account.need_warehouse(session)
+    if relations or any(_calls(rows) & _TABLES.keys() for rows in query.find_all(exp.TableFromRows)):
+        account.need_warehouse(session)  # SYSTEM$ functions alone take none
     return with_arrays(query.transform(_replaced, account, session))
 
 
 def has_ours(query: exp.Expr) -> bool:
     """Whether anything in it depends on the moment or the session, so that it cannot stand in a view."""
-    called = {one.name.upper() for one in query.find_all(exp.Anonymous)}
     historical = any(table.args.get("when") for table in query.find_all(exp.Table))
-    return historical or bool(called & {*_SCALARS, *_TABLES}) or query.find(*_SESSION) is not None
+    return historical or bool(_calls(query) & {*_SCALARS, *_TABLES}) or query.find(*_SESSION) is not None
+
+
+def _calls(expression: exp.Expr) -> set[str]:
+    return {one.name.upper() for one in expression.find_all(exp.Anonymous)}
 
 
 def _relation(table: exp.Table, account: Account, session: Session) -> None:

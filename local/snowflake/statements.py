@@ -201,6 +201,8 @@ def _set(words: Words, entry: Entry) -> None:
             entry.options = {key: value for key, value in entry.options.items() if key not in ACTIONS}
         if not found:
             raise words.wrong()
+        if found.get("AUTO_REFRESH") and not entry.options["AUTO_REFRESH"]:
+            entry.state |= {"auto": "RUNNING", "reason": None}
         entry.options |= found
     elif words.take("UNSET"):
         key = words.one_of(settable)

@@ -10,8 +10,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.types import StringType
 
 from local.snowflake import linked
+from local.snowflake.refresh import AUTOMATED
 from local.snowflake.trouble import Trouble, make_trouble
 from tests.stand_in import until
 from tests.unit.test_snowflake_stand_in import INTEGRATION, VOLUME, Snowflake
@@ -182,6 +184,44 @@ def test_a_format_version_that_another_engine_changed_stops_the_refresh(lake: La
     lake.ask("ALTER ICEBERG TABLE payments SET AUTO_REFRESH = TRUE")
     lake.account.refresher.start()
     until(lambda: lake.status()["executionState"] == "STOPPED")
+    entry.state["format"] = 2
+
+
+def test_what_has_stopped_stays_so_until_it_is_switched_off_and_on_again(lake: Lake) -> None:
+    lake.ask("ALTER CATALOG INTEGRATION lake SET REFRESH_INTERVAL_SECONDS = 0")
+    lake.ask("ALTER ICEBERG TABLE payments SET AUTO_REFRESH = TRUE")
+    make_trouble(lake.home, Trouble(stopped=("D.S.PAYMENTS",)))
+    lake.account.refresher.start()
+    lake.publish("b")
+    until(lambda: lake.status()["executionState"] == "STOPPED")
+    make_trouble(lake.home, Trouble())
+    for sql in (REFRESH, "ALTER ICEBERG TABLE payments SET AUTO_REFRESH = TRUE"):
+        lake.ask(sql)
+        assert lake.status()["executionState"] == "STOPPED"
+    assert lake.names() == ["a", "b"], "a refresh by hand goes through"
+    lake.publish("c")
+    lake.ask("ALTER ICEBERG TABLE payments SET AUTO_REFRESH = FALSE")
+    lake.ask("ALTER ICEBERG TABLE payments SET AUTO_REFRESH = TRUE")
+    until(lambda: lake.names() == ["a", "b", "c"])
+    assert lake.status()["executionState"] == "RUNNING"
+
+
+def test_a_column_without_a_row_is_taken_by_hand_only(lake: Lake) -> None:
+    entry = lake.account.registry.need("ICEBERG TABLE", ("D", "S", "PAYMENTS"))
+    lake.ask("ALTER ICEBERG TABLE payments SET AUTO_REFRESH = TRUE")
+    with lake.catalog.load_table("curated.payments").update_schema() as update:
+        update.add_column("more", StringType())
+    assert not lake.account.refresher.refresh(entry, AUTOMATED)
+    assert lake.fails("SELECT more FROM payments")
+    lake.ask(REFRESH)
+    assert lake.ask("SELECT more FROM payments") == [{"MORE": None}]
+
+
+def test_an_account_may_refuse_a_refresh_by_hand_while_the_automated_one_is_on(lake: Lake) -> None:
+    make_trouble(lake.home, Trouble(lacks=("REFRESH",)))
+    lake.ask(REFRESH)
+    lake.ask("ALTER ICEBERG TABLE payments SET AUTO_REFRESH = TRUE")
+    assert lake.fails(REFRESH).sqlstate == "0A000"
 
 
 def test_a_table_that_was_created_again_is_not_taken_for_the_old_one(lake: Lake) -> None:
@@ -223,10 +263,14 @@ def test_a_privilege_that_is_lost_stalls_the_refresh_and_nothing_is_needed_once_
 def test_a_suspended_warehouse_fails_queries_and_nothing_else(lake: Lake) -> None:
     make_trouble(lake.home, Trouble(suspended=("WH",)))
     assert lake.fails(NAMES).errno == 608
+    history = "ICEBERG_TABLE_SNAPSHOT_REFRESH_HISTORY(TABLE_NAME => 'd.s.payments')"
+    assert lake.fails(f"SELECT * FROM TABLE(INFORMATION_SCHEMA.{history})").errno == 608
+    assert lake.fails("SELECT * FROM TABLE(GET_TABLE_VERSION_REFS('d.s.payments'))").errno == 608
     lake.ask("CREATE RESOURCE MONITOR rm WITH CREDIT_QUOTA = 1")
     lake.ask("ALTER WAREHOUSE wh SET RESOURCE_MONITOR = rm")
     assert lake.fails(NAMES).errno == 90073
     lake.ask(REFRESH)
+    lake.ask(STATUS)
 
 
 def test_what_was_refreshed_is_there_after_a_restart_without_the_catalog(lake: Lake) -> None:
