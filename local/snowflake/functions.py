@@ -16,7 +16,6 @@ from sqlglot import exp
 from local.snowflake import answers
 from local.snowflake.account import Account, Session
 from local.snowflake.answers import Answer
-from local.snowflake.arrays import with_arrays
 from local.snowflake.kinds import ALIASES
 from local.snowflake.refresh import AUTOMATED, status_of
 from local.snowflake.registry import Attached
@@ -55,7 +54,7 @@ def rewritten(query: exp.Expr, account: Account, session: Session) -> exp.Expr:
         _relation(table, account, session)
     if relations or any(_calls(rows) & _TABLES.keys() for rows in query.find_all(exp.TableFromRows)):
         account.need_warehouse(session)  # SYSTEM$ functions alone take none
-    return with_arrays(query.transform(_replaced, account, session))
+    return query.transform(_replaced, account, session)
 
 
 def has_ours(query: exp.Expr) -> bool:
@@ -153,16 +152,6 @@ def _link(arguments: _Arguments, account: Account, session: Session) -> str:
     return json.dumps({**said, **link})
 
 
-def _ddl(arguments: _Arguments, account: Account, session: Session) -> str:
-    """The statement that made a view or policy, which no ALTER changes but for comments."""
-    kind, name = _argument(arguments, "0").upper(), Words(_argument(arguments, "1")).name()
-    kinds = {"VIEW": ("VIEW",), "POLICY": ("MASKING POLICY", "ROW ACCESS POLICY")}.get(kind)
-    if kinds is None:
-        raise answers.unsupported(f"GET_DDL of a {kind}")
-    found = [one for one in kinds if account.registry.find(one, account.full(one, name, session))]
-    return account.need((found or kinds)[0], name, session).text
-
-
 def _history(arguments: _Arguments, account: Account, session: Session) -> Answer:
     entry = account.named("ICEBERG TABLE", _argument(arguments, "TABLE_NAME"), session)
     rows = [
@@ -222,7 +211,6 @@ _SCALARS: dict[str, Callable[[_Arguments, Account, Session], str | None]] = {
     "SYSTEM$AUTO_REFRESH_STATUS": _status,
     "SYSTEM$VERIFY_CATALOG_INTEGRATION": _verify,
     "SYSTEM$GET_CATALOG_LINKED_DATABASE_CONFIG": _link,
-    "GET_DDL": _ddl,
 }
 _TABLES: dict[str, Callable[[_Arguments, Account, Session], Answer]] = {
     "ICEBERG_TABLE_SNAPSHOT_REFRESH_HISTORY": _history,

@@ -21,13 +21,10 @@ _LOCATION = {
     "STORAGE_BASE_URL": _TEXT,
     "STORAGE_AWS_ROLE_ARN": _TEXT,
     "STORAGE_AWS_EXTERNAL_ID": _TEXT,
-    "ENCRYPTION": {"TYPE": ("AWS_SSE_S3", "AWS_SSE_KMS", "NONE"), "KMS_KEY_ID": _TEXT},
 }
 _REST_CONFIG = {
     "CATALOG_URI": _TEXT,
     "CATALOG_NAME": _TEXT,
-    "WAREHOUSE": _TEXT,  # what CATALOG_NAME was called before
-    "PREFIX": _TEXT,
     "CATALOG_API_TYPE": (
         *("PUBLIC", "PRIVATE", "AWS_API_GATEWAY", "AWS_PRIVATE_API_GATEWAY"),
         *("AWS_GLUE", "AWS_PRIVATE_GLUE"),
@@ -152,11 +149,9 @@ _ALL = (
     Kind(
         "ROLE",
         1,
-        "created_on name is_default:N is_current:N is_inherited:N assigned_to_users granted_to_roles "
-        "granted_roles owner comment",
+        "created_on name is_default:N is_current:N is_inherited:N owner comment",
         privileges="USAGE",
     ),
-    Kind("DATABASE ROLE", 2, "created_on name database_name owner comment", privileges="USAGE"),
     Kind(
         "USER",
         1,
@@ -195,13 +190,12 @@ _ALL = (
         1,
         "name credit_quota used_credits:0.00 remaining_credits=CREDIT_QUOTA level=LEVEL_ frequency "
         "start_time=START_TIMESTAMP end_time=END_TIMESTAMP notify_at=NOTIFY suspend_at=SUSPEND "
-        "suspend_immediately_at=SUSPEND_IMMEDIATE created_on owner comment notify_users",
+        "suspend_immediately_at=SUSPEND_IMMEDIATE created_on owner comment",
         {
             "CREDIT_QUOTA": _INT,
             "FREQUENCY": ("MONTHLY", "DAILY", "WEEKLY", "YEARLY", "NEVER"),
             "START_TIMESTAMP": _TEXT,
             "END_TIMESTAMP": _TEXT,
-            "NOTIFY_USERS": list,
         },
         privileges="MONITOR MODIFY",
     ),

@@ -199,7 +199,6 @@ def _facts(table: Table) -> dict[str, Any]:
         "uuid": str(table.metadata.table_uuid),
         "format": table.format_version,
         "snapshot": snapshot.snapshot_id if snapshot else None,
-        "types": {one.name.upper(): (str(one.field_type), one.required) for one in table.schema().fields},
     }
 
 

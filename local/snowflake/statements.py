@@ -16,7 +16,7 @@ from local.snowflake.answers import Answer, status
 from local.snowflake.definitions import ACTIONS, read_definition, read_triggers
 from local.snowflake.kinds import ALIASES, KINDS
 from local.snowflake.registry import Entry
-from local.snowflake.words import Name, Words
+from local.snowflake.words import Words
 
 _DONE = status("Statement executed successfully.")
 _CONTAINERS = ("DATABASE", "SCHEMA")
@@ -149,12 +149,10 @@ def _remove(entry: Entry, account: Account) -> None:
 
 
 def _alter(words: Words, account: Account, session: Session) -> Answer:
-    kind, exists = _object(words), words.take("IF EXISTS")
-    name = account.full(kind, words.name(), session)
-    if exists and not account.registry.find(kind, name):
-        words.rest()
-        return _DONE
-    entry = account.need(kind, name, session)
+    kind = _object(words)
+    if words.peek() == "IF":
+        raise answers.unsupported("ALTER … IF EXISTS")
+    entry = account.need(kind, words.name(), session)
     if not (_acted(words, entry, account) or attaching.altered(words, entry, account, session)):
         _set(words, entry)
     words.end()
@@ -216,20 +214,11 @@ def _set(words: Words, entry: Entry) -> None:
 
 
 def _comment(words: Words, account: Account, session: Session) -> Answer:
-    exists = words.take("IF EXISTS")
     words.need("ON")
-    column = words.take("COLUMN")
-    kind = "" if column else _object(words)
-    name: Name = words.name()
+    entry = account.need(_object(words), words.name(), session)
     words.need("IS")
-    text = words.text()
+    entry.options["COMMENT"] = words.text()
     words.end()
-    if column:
-        attaching.comment_column(account.need_relation(name[:-1], session), name[-1], text, account)
-    elif exists and not account.registry.find(kind, account.full(kind, name, session)):
-        return _DONE
-    else:
-        account.need(kind, name, session).options["COMMENT"] = text
     account.registry.save()
     return _DONE
 
