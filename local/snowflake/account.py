@@ -140,7 +140,7 @@ class Account:
     def _roles(self, session: Session) -> set[Name]:
         """The session's role with all that was granted to it, directly or not."""
         found: set[Name] = set()
-        waiting = {(session.role,), ("PUBLIC",)}
+        waiting: set[Name] = {(session.role,), ("PUBLIC",)}
         while waiting:
             found |= waiting
             kinds = ("ROLE", "ROLE")

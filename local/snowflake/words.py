@@ -11,7 +11,7 @@ from typing import Any
 import sqlglot
 from snowflake.connector.errors import ProgrammingError
 from sqlglot.errors import TokenError
-from sqlglot.tokens import Token, TokenType
+from sqlglot.tokenizer_core import Token, TokenType
 
 from local.snowflake.answers import syntax_error
 
