@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any, Protocol
 
 from snowflake_external.errors import Missing
-from snowflake_external.resources import MARK, Grant, Key, Kind, normal
+from snowflake_external.resources import MARK, Grant, Key, Kind, listed, normal
 from snowflake_external.sql import identifier, literal
 
 Row = Mapping[str, Any]
@@ -161,7 +161,7 @@ def _database(account: Account, key: Key, row: Row) -> dict[str, str]:
 
 def _tag(_account: Account, _key: Key, row: Row) -> dict[str, str]:
     allowed = json.loads(row["allowed_values"] or "[]")
-    return {f"ALLOWED_VALUES.{number}": value for number, value in enumerate(allowed, start=1)}
+    return {"ALLOWED_VALUES": listed(allowed)}
 
 
 def _iceberg_table(_account: Account, _key: Key, row: Row) -> dict[str, str]:
@@ -190,8 +190,15 @@ def _object(text: str) -> dict[str, str]:
     try:
         found = json.loads(text)
     except ValueError:
-        return {name.upper(): value.strip() for name, value in _PAIR.findall(text)}
-    return {str(name).upper(): str(value) for name, value in found.items()} if isinstance(found, dict) else {}
+        told = {name.upper(): value.strip() for name, value in _PAIR.findall(text)}
+        return {name: value for name, value in told.items() if value[:1] not in "[("}  # no lists
+    if not isinstance(found, dict):
+        return {}
+    return {str(name).upper(): _value(value) for name, value in found.items()}
+
+
+def _value(value: object) -> str:
+    return listed(map(str, value)) if isinstance(value, list) else str(value)
 
 
 _READ: Mapping[Kind, Callable[[Account, Key, Row], dict[str, str]]] = {

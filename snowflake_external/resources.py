@@ -5,7 +5,7 @@ Belongs here: the types. Does not: which objects there are (`estate.py`), their 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -98,6 +98,16 @@ class Estate:
         return tuple(r.key.name[0] for r in self.resources if r.key.kind is Kind.ROLE)
 
 
+def listed(texts: Iterable[str]) -> str:
+    """Several values as one fact, in whichever order they come: so one too many differs too."""
+    return ", ".join(sorted(texts))
+
+
+def unlisted(text: str) -> list[str]:
+    """The values of such a fact."""
+    return text.split(", ") if text else []
+
+
 def normal(text: str) -> str:
     """A statement's text without the freedom of spaces and of a last semicolon."""
     return " ".join(text.split()).rstrip("; ")
@@ -113,6 +123,8 @@ def _facts_of(name: str, value: Value) -> Iterator[tuple[str, str]]:
         return
     if isinstance(value, Group):
         yield from _flat(value.items, f"{name}.")
+    elif isinstance(value, tuple) and all(type(one) is str for one in value):
+        yield name, listed(str(one) for one in value)
     elif isinstance(value, tuple):
         for number, one in enumerate(value, start=1):
             yield from _facts_of(f"{name}.{number}", one)

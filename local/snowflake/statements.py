@@ -196,12 +196,12 @@ def _set(words: Words, entry: Entry) -> None:
     settable = {key: shape for key, shape in kind.options.items() if key not in kind.fixed}
     if words.take("SET"):
         found = words.options(settable)
-        if kind.name == "RESOURCE MONITOR" and words.take("TRIGGERS"):
-            found |= read_triggers(words)
-            entry.options = {key: value for key, value in entry.options.items() if key not in ACTIONS}
         if not found:
             raise words.wrong()
         entry.options |= found
+        _set_triggers(words, entry)
+    elif _set_triggers(words, entry):
+        return
     elif words.take("UNSET"):
         key = words.one_of(settable)
         if not key or key in kind.required:
@@ -211,6 +211,17 @@ def _set(words: Words, entry: Entry) -> None:
             entry.options[key] = kind.defaults[key]
     else:
         raise words.wrong()
+
+
+def _set_triggers(words: Words, entry: Entry) -> bool:
+    """`TRIGGERS …` of a resource monitor, which stands after SET or alone: they replace those before."""
+    if entry.kind != "RESOURCE MONITOR" or not words.take("TRIGGERS"):
+        return False
+    found = read_triggers(words)
+    if not found:
+        raise words.wrong()
+    entry.options = {key: value for key, value in entry.options.items() if key not in ACTIONS} | found
+    return True
 
 
 def _comment(words: Words, account: Account, session: Session) -> Answer:

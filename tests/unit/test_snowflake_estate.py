@@ -85,8 +85,8 @@ def test_snowflakes_grammar_takes_every_statement(name: str) -> None:
     statements = [s for change in from_nothing(DEPLOYMENTS[name]) for s in change.statements]
     for resource in estate.resources:
         statements.append(ddl.drop(resource.key))
-        for fact in resource.facts():
-            statements += ddl.alter(resource, [fact]) or []
+        for fact, value in resource.facts().items():
+            statements += ddl.alter(resource, {fact: ("another", value)}) or []
     statements += [ddl.revoke(one) for one in estate.grants]
     for text in {s.text for s in statements if not s.text.startswith(NOT_PARSED)}:
         parsed = linter.parse_string(f"{text};\n")
@@ -150,6 +150,21 @@ def test_what_can_be_altered_is_and_what_cannot_waits_for_leave() -> None:
     (moved,) = with_changed(estate, catalog, "REST_CONFIG.CATALOG_URI", "https://elsewhere.example")
     assert (moved.action, moved.destroys) == (Action.REPLACE, True)
     assert [s.text.split()[0] for s in moved.statements] == ["DROP", "CREATE"]
+
+
+@pytest.mark.parametrize(
+    ("name", "found", "statement"),
+    [
+        ("CREDIT_QUOTA", "7", "SET CREDIT_QUOTA = 100"),
+        ("FREQUENCY", "DAILY", "SET FREQUENCY = MONTHLY START_TIMESTAMP = IMMEDIATELY"),
+        ("NOTIFY_AT", "90%", "SET CREDIT_QUOTA = 100 TRIGGERS ON 80 PERCENT DO NOTIFY ON 100 PERCENT DO SUSPEND"),
+        ("SUSPEND_AT", "None", "SET CREDIT_QUOTA = 100 TRIGGERS ON 80 PERCENT DO NOTIFY ON 100 PERCENT DO SUSPEND"),
+    ],
+)
+def test_a_monitor_is_mended_without_losing_another_trigger(name: str, found: str, statement: str) -> None:
+    monitor = Key(Kind.MONITOR, ("PAYWAVE_READERS",))
+    (change,) = with_changed(estate_of(DEPLOYMENTS["oauth"]), monitor, name, found)
+    assert [s.text for s in change.statements] == [f'ALTER RESOURCE MONITOR "PAYWAVE_READERS" {statement}']
 
 
 @pytest.mark.parametrize(("missing", "pauses"), [(0, []), (1, [1.0]), (2, [1.0, 5.0])])

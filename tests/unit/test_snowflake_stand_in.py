@@ -266,3 +266,8 @@ def test_a_resource_monitor_shows_when_it_acts(snow: Snowflake) -> None:
     snow.ask("ALTER RESOURCE MONITOR rm SET CREDIT_QUOTA = 9 TRIGGERS ON 50 PERCENT DO NOTIFY")
     (shown,) = snow.ask("SHOW RESOURCE MONITORS")
     assert (shown["credit_quota"], shown["notify_at"], shown["suspend_at"]) == ("9", "50%", None)
+    snow.ask("ALTER RESOURCE MONITOR rm TRIGGERS ON 90 PERCENT DO SUSPEND")
+    (shown,) = snow.ask("SHOW RESOURCE MONITORS")
+    assert (shown["notify_at"], shown["suspend_at"]) == (None, "90%")
+    assert snow.fails("ALTER RESOURCE MONITOR rm SET TRIGGERS ON 90 PERCENT DO SUSPEND").errno == 1003
+    assert snow.fails("ALTER RESOURCE MONITOR rm TRIGGERS").errno == 1003
