@@ -190,7 +190,7 @@ def test_tags_and_policies_are_attached_read_back_and_hold_what_they_are_on(snow
     snow.ask("ALTER VIEW v MODIFY COLUMN k SET TAG pii = 'yes'")
     snow.ask("ALTER VIEW v MODIFY COLUMN k SET MASKING POLICY m")
     snow.ask("ALTER VIEW v ADD ROW ACCESS POLICY r ON (k)")
-    tags = snow.ask("SELECT * FROM TABLE(d.INFORMATION_SCHEMA.TAG_REFERENCES('d.s.v', 'view'))")
+    tags = snow.ask("SELECT * FROM TABLE(d.INFORMATION_SCHEMA.TAG_REFERENCES('d.s.v', 'table'))")
     assert [(row["TAG_NAME"], row["TAG_VALUE"], row["COLUMN_NAME"]) for row in tags] == [("PII", "yes", "K")]
     named = "REF_ENTITY_NAME => 'd.s.v', REF_ENTITY_DOMAIN => 'view'"
     policies = snow.ask(f"SELECT * FROM TABLE(d.INFORMATION_SCHEMA.POLICY_REFERENCES({named}))")
