@@ -22,6 +22,10 @@ class Denied(SnowflakeError):
     """Snowflake lacks a privilege, an object, or a way to the catalog."""
 
 
+class NoWarehouse(Denied):
+    """What was asked takes a warehouse, and none runs for the session."""
+
+
 class Unreachable(SnowflakeError):
     """Snowflake did not answer, or its warehouse did not run."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from snowflake_external.ddl import GRANTED_ON
-from snowflake_external.errors import Denied, Missing, SnowflakeError
+from snowflake_external.errors import Denied, Missing, NoWarehouse, SnowflakeError
 
 _MISSING = frozenset({2003, 2043})
 _DENIED = frozenset({3001, 3003})
@@ -58,7 +58,7 @@ def refusal(
     )
     if number in _NO_WAREHOUSE:
         hint = _NO_WAREHOUSE[number].format(warehouse=warehouse or "…", role=role or "…")
-        return Denied(f"no warehouse runs for {who}: {said}", hint)
+        return NoWarehouse(f"no warehouse runs for {who}: {said}", hint)
     if number in _NO_CATALOG:
         found = _INTEGRATION.search(said)
         name = found[1] if found else "…"

@@ -6,7 +6,7 @@ import pytest
 
 from snowflake_external import ddl
 from snowflake_external.deployment import Bearer, Deployment, RestCatalog, S3Volume
-from snowflake_external.errors import Denied, Missing, SnowflakeError
+from snowflake_external.errors import Denied, Missing, NoWarehouse, SnowflakeError
 from snowflake_external.estate import estate_of
 from snowflake_external.refusals import grant_for, refusal
 from snowflake_external.resources import UNCOMMENTED
@@ -61,9 +61,9 @@ GRANT = f"GRANT SELECT ON TABLE {TABLE} TO ROLE R"
     [
         (3001, "Insufficient privileges to operate on table 'T'.", Denied, "role R may not: Insuff", GRANT),
         (2003, "Object 'X' does not exist.", Missing, "role R finds no such object: Object 'X'", GRANT),
-        (606, "No warehouse.", Denied, "runs for role R: No", "GRANT USAGE ON WAREHOUSE W TO ROLE R"),
-        (608, "Warehouse 'W' is suspended.", Denied, "Warehouse 'W'", "ALTER WAREHOUSE W RESUME"),
-        (90073, "monitor 'M' has exceeded.", Denied, "monitor 'M'", "snowflake.credits_per_month"),
+        (606, "No warehouse.", NoWarehouse, "runs for role R: No", "GRANT USAGE ON WAREHOUSE W TO ROLE R"),
+        (608, "Warehouse 'W' is suspended.", NoWarehouse, "Warehouse 'W'", "ALTER WAREHOUSE W RESUME"),
+        (90073, "monitor 'M' has exceeded.", NoWarehouse, "monitor 'M'", "snowflake.credits_per_month"),
         (4140, "catalog integration L with error: x", Denied, "catalog", "INTEGRATION('L')"),
         (1003, "syntax error", SnowflakeError, "refused a statement: syntax error", "it was: SELECT"),
     ],
