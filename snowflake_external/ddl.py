@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from snowflake_external.resources import UNCOMMENTED, Grant, Key, Kind, Resource, unlisted
-from snowflake_external.sql import Value, identifier, literal, properties
+from snowflake_external.sql import Group, Secret, Value, identifier, literal, properties, written
 
 # What ALTER … SET takes. Whatever else differs, the object has to be dropped and made again.
 _ALTERABLE: Mapping[Kind, frozenset[str]] = {
@@ -21,13 +21,13 @@ _ALTERABLE: Mapping[Kind, frozenset[str]] = {
     Kind.ICEBERG_TABLE: frozenset({"AUTO_REFRESH"}),
 }
 _LINKED = "LINKED_CATALOG"
-_WRITES, _SYNC, _NAMESPACES = (
-    f"{_LINKED}.{name}" for name in ("ALLOWED_WRITE_OPERATIONS", "SYNC_INTERVAL_SECONDS", "ALLOWED_NAMESPACES")
-)
+_WRITES, _SYNC = f"{_LINKED}.ALLOWED_WRITE_OPERATIONS", f"{_LINKED}.SYNC_INTERVAL_SECONDS"
+_NAMESPACES = f"{_LINKED}.ALLOWED_NAMESPACES"
 _UPDATED = frozenset({_WRITES, _SYNC, _NAMESPACES})  # what ALTER DATABASE … UPDATE LINKED_CATALOG takes
 _TRIGGERS = (("NOTIFY_AT", "NOTIFY"), ("SUSPEND_AT", "SUSPEND"))
 _COMMENTED = {Kind.ICEBERG_TABLE: "TABLE"}  # the other way to set one: COMMENT ON
 _ALTER_COMMENT = frozenset({Kind.VOLUME, Kind.CATALOG, Kind.ROLE, Kind.TAG})
+_LAST = frozenset({"CATALOG_CASE_SENSITIVITY"})  # after the comment, as the grammar has it
 _BODIES = frozenset({Kind.MASKING_POLICY, Kind.ROW_POLICY})
 
 
@@ -75,6 +75,27 @@ def drop(key: Key) -> Statement:
     return Statement(text, text)
 
 
+def close(database: Key) -> Statement:
+    """Let nothing be written through a database that follows its catalog.
+
+    While it may be written to, Snowflake passes drops of tables on to the catalog, which deletes their data.
+    """
+    where = f"ALTER {database.kind} {name_of(database)}"
+    text = f"{where} UPDATE {_LINKED} SET ALLOWED_WRITE_OPERATIONS = NONE"  # noqa: S608  # no query
+    return Statement(text, text)
+
+
+def renew(resource: Resource) -> Statement | None:
+    """Tell a catalog integration its secret again; None where it has none. No plan sees one that is stale."""
+    group = dict(resource.properties).get("REST_AUTHENTICATION")
+    if not isinstance(group, Group):
+        return None
+    secrets = Group(tuple(one for one in group.items if isinstance(one[1], Secret)))
+    where = f"ALTER {resource.key.kind} {name_of(resource.key)} SET REST_AUTHENTICATION = "
+    told = [f"{where}{written(secrets, reveal)}" for reveal in (True, False)]
+    return Statement(*told) if secrets.items else None
+
+
 def grant(given: Grant) -> Statement:
     """Give a role what it should have."""
     text = f"GRANT {_privilege(given)} TO ROLE {identifier(given.role)}"
@@ -101,9 +122,11 @@ def _create(resource: Resource, reveal: bool) -> str:
     parts += ["WITH"] if kind is Kind.MONITOR else []
     if kind in _BODIES:
         parts.append(resource.body)
-    parts += [_settings(kind, resource.properties, reveal)] if resource.properties else []
+    first = tuple(one for one in resource.properties if one[0] not in _LAST)
+    parts += [_settings(kind, first, reveal)] if first else []
     if kind not in UNCOMMENTED:
         parts.append(f"COMMENT = {literal(resource.comment)}")
+    parts += properties(one for one in resource.properties if one[0] in _LAST)
     return " ".join(parts)
 
 

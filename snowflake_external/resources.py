@@ -49,20 +49,35 @@ class Key:
 
 @dataclass(frozen=True)
 class Resource:
-    """One object as it should be. `body` is the text after the name, of kinds that have one."""
+    """One object as it should be.
+
+    Args:
+        body: the text after the name, of kinds that have one.
+        shown: facts that Snowflake tells of it, and that no property states.
+        on: what it stands on, besides what it is in.
+    """
 
     key: Key
     meaning: str
     properties: tuple[tuple[str, Value], ...] = ()
     body: str = ""
+    shown: tuple[tuple[str, Value], ...] = ()
+    on: tuple[Key, ...] = ()
 
     @property
     def comment(self) -> str:
         return f"{self.meaning} {MARK}"
 
+    @property
+    def stands_on(self) -> tuple[Key, ...]:
+        """All that must be there first: what it is in too."""
+        containers = (Kind.DATABASE, Kind.SCHEMA)[: len(self.key.name) - 1]
+        within = (Key(kind, self.key.name[:size]) for size, kind in enumerate(containers, start=1))
+        return (*within, *self.on)
+
     def facts(self) -> dict[str, str]:
         """What can be compared with what there is: each property as text; no secrets."""
-        facts = dict(_flat(self.properties))
+        facts = dict(_flat((*self.properties, *self.shown)))
         if self.body:
             facts["BODY"] = normal(self.body.split("->", 1)[-1])  # of a policy, its expression
         return facts if self.key.kind in UNCOMMENTED else facts | {"COMMENT": self.comment}
@@ -83,11 +98,15 @@ class Grant:
 
 @dataclass(frozen=True)
 class Estate:
-    """All that Snowflake should have of the lake; `prefix` begins every name."""
+    """All that Snowflake should have of the lake; `prefix` begins every name.
+
+    `sealed` are objects that nobody may have a privilege on but who owns them.
+    """
 
     resources: tuple[Resource, ...]
     grants: tuple[Grant, ...]
     prefix: str
+    sealed: tuple[Key, ...] = ()
 
     def owns(self, key: Key) -> bool:
         """Whether an object is in this estate's names: an account may have another's, with the same mark."""
@@ -106,6 +125,16 @@ def listed(texts: Iterable[str]) -> str:
 def unlisted(text: str) -> list[str]:
     """The values of such a fact."""
     return text.split(", ") if text else []
+
+
+def hung(policy: tuple[str, ...], column: str) -> str:
+    """Say that a policy is on a view, by a column of it; Snowflake has unquoted columns in capitals."""
+    return f"{'.'.join(policy)} ON {column.upper()}"
+
+
+def tagged(tag: tuple[str, ...], value: str) -> str:
+    """Say that a tag is on a view."""
+    return f"{'.'.join(tag)} = {value}"
 
 
 def normal(text: str) -> str:
