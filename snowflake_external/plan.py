@@ -87,9 +87,11 @@ def plan(
     return (*changes, *_goes(estate, has, ours), *by_hand)
 
 
-def renewals(estate: Estate) -> tuple[Change, ...]:
-    """What tells Snowflake the secrets again that it was told once."""
-    told = ((resource.key, ddl.renew(resource)) for resource in estate.resources)
+def renewals(estate: Estate, changes: Sequence[Change]) -> tuple[Change, ...]:
+    """What tells Snowflake a secret again, before the changes of a plan, unless one of them tells it anyway."""
+    sent = {statement for change in changes for statement in change.statements}
+    kept = [resource for resource in estate.resources if sent.isdisjoint(ddl.create(resource))]
+    told = ((resource.key, ddl.renew(resource)) for resource in kept)
     return tuple(Change(Action.RENEW, str(key), (one,)) for key, one in told if one is not None)
 
 
@@ -163,4 +165,4 @@ def _goes(estate: Estate, has: Collection[Grant], ours: Collection[Key]) -> Iter
 
 
 def _by_hand(privilege: str) -> Change:
-    return Change(Action.BY_HAND, f"revoke {privilege}", (), (("privilege", privilege, ""),))
+    return Change(Action.BY_HAND, f"revoke {privilege}", ())

@@ -26,7 +26,7 @@ from snowflake_external.apply import Applied, apply, planned, split
 from snowflake_external.cost import Estimate, Rates, billed, estimate, most_per_month
 from snowflake_external.estate import estate_of
 from snowflake_external.freshness import RUNBOOK, Freshness
-from snowflake_external.plan import Change
+from snowflake_external.plan import Change, renewals
 from snowflake_external.session import Session
 from snowflake_external.terraform import configuration
 from snowflake_external.time_travel import read_at
@@ -60,9 +60,10 @@ def plan(as_sql: bool, out: Output) -> None:
 
 @snowflake.command(name="apply")
 @click.option("--allow-destroy", is_flag=True, help="Drop, replace and revoke too, where the plan says so.")
+@click.option("--renew-secrets", is_flag=True, help="Tell it the catalog's secret again, after a rotation.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done; change nothing.")
 @with_output
-def apply_command(allow_destroy: bool, dry_run: bool, out: Output) -> None:
+def apply_command(allow_destroy: bool, renew_secrets: bool, dry_run: bool, out: Output) -> None:
     """Make Snowflake have what it should, in order. Applying again goes on after a failure.
 
     What was done is kept in PAYWAVE_HOME/snowflake/applied.jsonl.
@@ -74,7 +75,10 @@ def apply_command(allow_destroy: bool, dry_run: bool, out: Output) -> None:
 
     deployment = deployment_of(settings)
     with Session(login_of(settings), "snowflake apply") as session:
-        changes = planned(estate_of(deployment), session.ask)
+        estate = estate_of(deployment)
+        changes = planned(estate, session.ask)
+        if renew_secrets:
+            changes = (*renewals(estate, changes), *changes)
         if dry_run:
             done = split(changes, allow_destroy)
         else:
@@ -195,11 +199,14 @@ def _print_plan(console: Console, changes: Sequence[Change]) -> None:
     if not changes:
         console.print("Snowflake has what it should: nothing to do")
     for change in changes:
-        console.print(f"{'!' if change.destroys else ' '} {change.action} {change.what}")
+        mark = "!" if change.destroys else " " if change.statements else "?"
+        console.print(f"{mark} {change.action} {change.what}", markup=False)
         for name, found, wanted in change.because:
             console.print(f"      {name}: {_short(found)} → {_short(wanted)}", markup=False)
     if any(change.destroys for change in changes):
         console.print("! needs --allow-destroy")
+    if not all(change.statements for change in changes):
+        console.print("? is for a person to do: no statement of ours names it")
 
 
 def _print_sql(console: Console, changes: Sequence[Change]) -> None:
@@ -211,7 +218,8 @@ def _print_sql(console: Console, changes: Sequence[Change]) -> None:
 def _print_applied(console: Console, done: Applied, dry_run: bool) -> None:
     console.print(f"{len(done.done)} changes {'would be made' if dry_run else 'made'}")
     for change in done.held:
-        console.print(f"held back: {change.action} {change.what}; allow it with --allow-destroy")
+        way = "allow it with --allow-destroy" if change.statements else "that is for a person to do"
+        console.print(f"held back: {change.action} {change.what}; {way}", markup=False)
 
 
 def _print_status(console: Console, found: Sequence[Freshness]) -> None:

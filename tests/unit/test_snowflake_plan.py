@@ -16,7 +16,7 @@ from local.snowflake import linked
 from snowflake_external.apply import Applied, apply, planned, split
 from snowflake_external.deployment import Bearer, Deployment, RestCatalog, S3Volume
 from snowflake_external.estate import EXPOSED, estate_of
-from snowflake_external.plan import Action, Change, renewals
+from snowflake_external.plan import Action, Change, plan, renewals
 from snowflake_external.privileges import held
 from snowflake_external.refusals import refusal
 from snowflake_external.resources import Key, Kind
@@ -225,7 +225,9 @@ def test_a_database_that_may_be_written_through_is_closed_before_it_is_dropped(f
 def test_a_secret_is_told_again_and_nothing_else_of_the_integration_changes(account: Account) -> None:
     entry = account.account.registry.need("CATALOG INTEGRATION", ("PAYWAVE_LAKE",))
     catalog = replace(DEPLOYMENT.catalog, authentication=Bearer("newer"))
-    (change,) = renewals(estate_of(replace(DEPLOYMENT, catalog=catalog)))
+    estate = estate_of(replace(DEPLOYMENT, catalog=catalog))
+    assert renewals(estate, plan(estate, {}, (), ())) == (), "it is told it when it is made"
+    (change,) = renewals(estate, ())
     assert not change.destroys
     assert "newer" not in str(change.to_json())
     before = dict(entry.options["REST_AUTHENTICATION"])
