@@ -88,7 +88,7 @@ def plan(
 
 
 def renewals(estate: Estate, changes: Sequence[Change]) -> tuple[Change, ...]:
-    """What tells Snowflake a secret again, before the changes of a plan, unless one of them tells it anyway."""
+    """What tells Snowflake a secret again, to go before a plan, unless a change there tells it anyway."""
     sent = {statement for change in changes for statement in change.statements}
     kept = [resource for resource in estate.resources if sent.isdisjoint(ddl.create(resource))]
     told = ((resource.key, ddl.renew(resource)) for resource in kept)

@@ -172,10 +172,10 @@ def terraform() -> None:
 )
 @with_output
 def cost(days: int, out: Output) -> None:
-    """Estimate what a day of refreshing costs; read back what was billed, where one may see it."""
+    """Guess what a day of refreshing costs; read back what was billed, where one may see it."""
     settings = load_settings()
-    deployment, rates = deployment_of(settings), Rates()
-    found = estimate(catalog_of(settings), rates)
+    deployment, rates = deployment_of(settings), Rates(settings.snowflake.refresh_credits_per_hour)
+    found = estimate(catalog_of(settings), deployment.refresh_s, rates)
     with Session(login_of(settings), "snowflake cost") as session:
         told = billed(deployment, session.ask, datetime.now(UTC) - timedelta(days=days))
     most = most_per_month(deployment, rates)
@@ -246,10 +246,15 @@ def _print_refreshed(console: Console, due: Sequence[str], done: Sequence[Refres
 def _print_cost(
     console: Console, found: Sequence[Estimate], most: float, told: dict[str, float] | None, days: int
 ) -> None:
-    table = Table("table", "commits a day", "files a day", "credits a day", "dollars a day", box=None)
+    counts = ("polls a day", "commits a day", "refreshes a day")
+    table = Table("table", *counts, "credits a day", "dollars a day", box=None)
     for one in found:
-        table.add_row(one.table, f"{one.commits:,}", f"{one.files:,}", f"{one.credits}", f"{one.dollars}")
+        told = (f"{count:,}" for count in (one.polls, one.commits, one.refreshes))
+        table.add_row(one.table, *told, f"{one.credits}", f"{one.dollars}")
     console.print(table)
+    console.print(
+        "a guess: how long a refresh computes is documented nowhere; hold it against what is billed"
+    )
     console.print(f"readers' queries: {most:,.0f} dollars a month at most, then their warehouse is suspended")
     if told is None:
         console.print("billed: not to be seen; it takes IMPORTED PRIVILEGES on the database SNOWFLAKE")
