@@ -47,7 +47,8 @@ def snowflake() -> None:
 def plan(as_sql: bool, out: Output) -> None:
     """Compare what Snowflake has with what it should have; change nothing. Exits 0 either way.
 
-    Secrets are never shown.
+    Secrets are never shown. A warehouse is needed to see which policies are on the views: where none runs,
+    the plan makes them over.
     """
     settings = load_settings()
     with Session(login_of(settings), "snowflake plan") as session:
@@ -162,7 +163,10 @@ def query(sql: str, moment: Moment, out: Output) -> None:
 
 @snowflake.command()
 def terraform() -> None:
-    """Print what Terraform's provider calls stable, from the same definitions, as main.tf.json."""
+    """Print what Terraform's provider calls stable, from the same definitions, as main.tf.json.
+
+    Views, policies, tables and what is granted on them stay with `apply`, which runs after Terraform.
+    """
     click.echo(json.dumps(configuration(estate_of(deployment_of(load_settings()))), indent=2))
 
 
@@ -249,8 +253,8 @@ def _print_cost(
     counts = ("polls a day", "commits a day", "refreshes a day")
     table = Table("table", *counts, "credits a day", "dollars a day", box=None)
     for one in found:
-        told = (f"{count:,}" for count in (one.polls, one.commits, one.refreshes))
-        table.add_row(one.table, *told, f"{one.credits}", f"{one.dollars}")
+        numbers = [f"{count:,}" for count in (one.polls, one.commits, one.refreshes)]
+        table.add_row(one.table, *numbers, f"{one.credits}", f"{one.dollars}")
     console.print(table)
     console.print(
         "a guess: how long a refresh computes is documented nowhere; hold it against what is billed"

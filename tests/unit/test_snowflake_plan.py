@@ -41,7 +41,7 @@ class Account(Snowflake):
         self.account.catalogs.connect = lambda _: self.catalog  # type: ignore[assignment,return-value]
         self.connection.session.warehouse = "PAYWAVE_READERS"
 
-    def asked(self, text: str, _parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
+    def asked(self, text: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """As the product asks: rows by lower-case name, and its own errors."""
         try:
             rows = self.ask(text)
@@ -285,7 +285,7 @@ def test_shares_and_grants_on_tables_to_come_are_said() -> None:
         'SHOW FUTURE GRANTS IN DATABASE "L"': [{**to_come, "grant_to": "ROLE", "grantee_name": "OTHER"}],
     }
 
-    def ask(text: str, _parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
+    def ask(text: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
         return shown.pop(text, [])
 
     found = held(ask, (), sealed)
