@@ -13,7 +13,7 @@ from snowflake.connector.errors import ProgrammingError
 
 from lakehouse.definitions import BY_NAME, PAYMENTS
 from local.snowflake import linked
-from snowflake_external.apply import Applied, apply, planned, split
+from snowflake_external.apply import Applied, NotAll, apply, planned, split
 from snowflake_external.deployment import Bearer, Deployment, RestCatalog, S3Volume
 from snowflake_external.estate import EXPOSED, estate_of
 from snowflake_external.plan import Action, Change, plan, renewals
@@ -25,6 +25,12 @@ from tests.unit.test_snowflake_stand_in import Snowflake
 DEPLOYMENT = Deployment(S3Volume("s3://lake/"), RestCatalog("http://127.0.0.1:9", Bearer("hush")))
 LINKED = replace(DEPLOYMENT, linked=True)
 VIEW = "PAYWAVE.PAYMENTS.PAYMENTS"
+# Somebody else's table, which keeps the integration and the volume from being dropped.
+STRANGERS = (
+    "CREATE DATABASE other",
+    "CREATE ICEBERG TABLE other.public.t EXTERNAL_VOLUME = 'PAYWAVE_LAKE' CATALOG = 'PAYWAVE_LAKE' "
+    "CATALOG_NAMESPACE = 'curated' CATALOG_TABLE_NAME = 'payments'",
+)
 
 
 class Account(Snowflake):
@@ -167,7 +173,13 @@ def test_a_catalog_and_a_volume_that_moved_are_replaced_with_what_stands_on_them
     what = "EXTERNAL VOLUME PAYWAVE_LAKE, CATALOG INTEGRATION PAYWAVE_LAKE"
     assert account.told() == [("replace", what)]
     assert account.apply().done == (), "it waits for leave, and nothing that stands on it is tried"
-    assert not account.apply(allow_destroy=True).held
+    for statement in STRANGERS:
+        account.ask(statement)
+    with pytest.raises(NotAll, match="is used by OTHER"):
+        account.apply(allow_destroy=True)
+    for statement in ("USE DATABASE PAYWAVE", "DROP DATABASE other"):
+        account.ask(statement)
+    assert not account.apply(allow_destroy=True).held, "it goes on from there"
     assert account.plan() == ()
     assert account.ask(f"SELECT count(*) AS n FROM {VIEW}") == [{"N": 0}]
 
