@@ -48,7 +48,7 @@ def test_a_linked_database_is_billed_in_a_view_of_its_own() -> None:
 
 
 def test_what_may_not_be_seen_is_not_nothing() -> None:
-    def refuses(_text: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
+    def refuses(text: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
         raise Denied("no")
 
     assert billed(DEPLOYMENT, refuses, SINCE) is None
