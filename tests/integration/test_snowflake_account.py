@@ -93,6 +93,16 @@ def test_what_is_applied_is_there_and_what_is_changed_by_hand_is_seen(snowflake:
     assert len(snowflake.plan()) == 2
     assert not snowflake.json("apply", "--allow-destroy")["held"]
     assert snowflake.plan() == []
+    renewed = snowflake.json("apply", "--renew-secrets")["done"]
+    assert {one["action"] for one in renewed} <= {"renew"}, "a role that AWS knows has no secret"
+
+
+def test_a_day_of_refreshing_is_guessed_for_every_table(snowflake: Snowflake) -> None:
+    found = snowflake.json("cost")["refresh_per_day"]
+    assert [one["table"] for one in found] == list(EXPOSED)
+    assert all(0 < one["refreshes"] <= one["commits"] for one in found)
+    said = snowflake.run("cost")
+    assert "a guess" in said.output, said.exception
 
 
 def test_a_refresh_by_hand_brings_every_table_to_the_lakes_newest_commit(snowflake: Snowflake) -> None:
