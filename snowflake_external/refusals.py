@@ -34,6 +34,7 @@ _TAKES = tuple(
         (r"COMMENT ON (?P<kind>[A-Z ]+?) NAME", "OWNERSHIP ON {kind} {name}"),
         (r"(?:GRANT|REVOKE) .* ON (?P<kind>[A-Z ]+?) NAME", "OWNERSHIP ON {kind} {name}"),
         (r"(?:GRANT|REVOKE) ", "MANAGE GRANTS ON ACCOUNT"),
+        (r"SHOW (?:FUTURE )?GRANTS ", "MANAGE GRANTS ON ACCOUNT"),
         (r"SHOW [A-Z ]+ IN (?P<kind>DATABASE|SCHEMA) NAME", "USAGE ON {kind} {name}"),
         (r"DESCRIBE (?P<kind>[A-Z ]+?) NAME", "USAGE ON {kind} {name}"),
     )

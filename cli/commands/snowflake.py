@@ -26,7 +26,7 @@ from snowflake_external.apply import Applied, apply, planned, split
 from snowflake_external.cost import Estimate, Rates, billed, estimate, most_per_month
 from snowflake_external.estate import EXPOSED, Names, estate_of
 from snowflake_external.freshness import RUNBOOK, Freshness
-from snowflake_external.plan import Change
+from snowflake_external.plan import Change, renewals
 from snowflake_external.session import Session
 from snowflake_external.terraform import configuration
 from snowflake_external.time_travel import read_at
@@ -47,7 +47,8 @@ def snowflake() -> None:
 def plan(as_sql: bool, out: Output) -> None:
     """Compare what Snowflake has with what it should have; change nothing. Exits 0 either way.
 
-    Secrets are never shown.
+    Secrets are never shown. A warehouse is needed to see which policies are on the views: where none runs,
+    the plan makes them over.
     """
     settings = load_settings()
     with Session(login_of(settings), "snowflake plan") as session:
@@ -60,9 +61,10 @@ def plan(as_sql: bool, out: Output) -> None:
 
 @snowflake.command(name="apply")
 @click.option("--allow-destroy", is_flag=True, help="Drop, replace and revoke too, where the plan says so.")
+@click.option("--renew-secrets", is_flag=True, help="Tell it the catalog's secret again, after a rotation.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done; change nothing.")
 @with_output
-def apply_command(allow_destroy: bool, dry_run: bool, out: Output) -> None:
+def apply_command(allow_destroy: bool, renew_secrets: bool, dry_run: bool, out: Output) -> None:
     """Make Snowflake have what it should, in order. Applying again goes on after a failure.
 
     What was done is kept in PAYWAVE_HOME/snowflake/applied.jsonl.
@@ -74,7 +76,10 @@ def apply_command(allow_destroy: bool, dry_run: bool, out: Output) -> None:
 
     deployment = deployment_of(settings)
     with Session(login_of(settings), "snowflake apply") as session:
-        changes = planned(estate_of(deployment), session.ask)
+        estate = estate_of(deployment)
+        changes = planned(estate, session.ask)
+        if renew_secrets:
+            changes = (*renewals(estate, changes), *changes)
         if dry_run:
             done = split(changes, allow_destroy)
         else:
@@ -163,7 +168,10 @@ def query(sql: str, moment: Moment, out: Output) -> None:
 
 @snowflake.command()
 def terraform() -> None:
-    """Print what Terraform's provider calls stable, from the same definitions, as main.tf.json."""
+    """Print what Terraform's provider calls stable, from the same definitions, as main.tf.json.
+
+    Views, policies, tables and what is granted on them stay with `apply`, which runs after Terraform.
+    """
     click.echo(json.dumps(configuration(estate_of(deployment_of(load_settings()))), indent=2))
 
 
@@ -173,10 +181,10 @@ def terraform() -> None:
 )
 @with_output
 def cost(days: int, out: Output) -> None:
-    """Estimate what a day of refreshing costs; read back what was billed, where one may see it."""
+    """Guess what a day of refreshing costs; read back what was billed, where one may see it."""
     settings = load_settings()
-    deployment, rates = deployment_of(settings), Rates()
-    found = estimate(catalog_of(settings), rates)
+    deployment, rates = deployment_of(settings), Rates(settings.snowflake.refresh_credits_per_hour)
+    found = estimate(catalog_of(settings), deployment.refresh_s, rates)
     with Session(login_of(settings), "snowflake cost") as session:
         told = billed(deployment, session.ask, datetime.now(UTC) - timedelta(days=days))
     most = most_per_month(deployment, rates)
@@ -201,11 +209,14 @@ def _print_plan(console: Console, changes: Sequence[Change]) -> None:
     if not changes:
         console.print("Snowflake has what it should: nothing to do")
     for change in changes:
-        console.print(f"{'!' if change.destroys else ' '} {change.action} {change.what}")
+        mark = "!" if change.destroys else " " if change.statements else "?"
+        console.print(f"{mark} {change.action} {change.what}", markup=False)
         for name, found, wanted in change.because:
             console.print(f"      {name}: {_short(found)} → {_short(wanted)}", markup=False)
     if any(change.destroys for change in changes):
         console.print("! needs --allow-destroy")
+    if not all(change.statements for change in changes):
+        console.print("? is for a person to do: no statement of ours names it")
 
 
 def _print_sql(console: Console, changes: Sequence[Change]) -> None:
@@ -217,7 +228,8 @@ def _print_sql(console: Console, changes: Sequence[Change]) -> None:
 def _print_applied(console: Console, done: Applied, dry_run: bool) -> None:
     console.print(f"{len(done.done)} changes {'would be made' if dry_run else 'made'}")
     for change in done.held:
-        console.print(f"held back: {change.action} {change.what}; allow it with --allow-destroy")
+        way = "allow it with --allow-destroy" if change.statements else "that is for a person to do"
+        console.print(f"held back: {change.action} {change.what}; {way}", markup=False)
 
 
 def _print_status(console: Console, found: Sequence[Freshness]) -> None:
@@ -246,10 +258,15 @@ def _print_refreshed(console: Console, due: Sequence[str], done: Sequence[Refres
 def _print_cost(
     console: Console, found: Sequence[Estimate], most: float, told: dict[str, float] | None, days: int
 ) -> None:
-    table = Table("table", "commits a day", "files a day", "credits a day", "dollars a day", box=None)
+    counts = ("polls a day", "commits a day", "refreshes a day")
+    table = Table("table", *counts, "credits a day", "dollars a day", box=None)
     for one in found:
-        table.add_row(one.table, f"{one.commits:,}", f"{one.files:,}", f"{one.credits}", f"{one.dollars}")
+        numbers = [f"{count:,}" for count in (one.polls, one.commits, one.refreshes)]
+        table.add_row(one.table, *numbers, f"{one.credits}", f"{one.dollars}")
     console.print(table)
+    console.print(
+        "a guess: how long a refresh computes is documented nowhere; hold it against what is billed"
+    )
     console.print(f"readers' queries: {most:,.0f} dollars a month at most, then their warehouse is suspended")
     if told is None:
         console.print("billed: not to be seen; it takes IMPORTED PRIVILEGES on the database SNOWFLAKE")

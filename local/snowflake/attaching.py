@@ -81,15 +81,17 @@ def _privileges(words: Words, account: Account, session: Session) -> tuple[list[
 
 
 def altered(words: Words, entry: Entry, account: Account, session: Session) -> bool:
-    """Take away what hangs on a view, or let a policy say something else; false if it is neither.
+    """Take away what hangs on a view, set its tag, or give a policy another body; false if it is neither.
 
-    What is hung on a view is in its definition: there is no other way to hang it here.
+    Policies of a view are in its definition: there is no other way to hang them here.
     """
     if entry.kind.endswith("POLICY"):
         return _set_body(words, entry)
     if entry.kind != "VIEW":
         return False
-    if words.take("UNSET TAG"):
+    if words.take("SET TAG"):
+        _set_tag(words, entry, account, session)
+    elif words.take("UNSET TAG"):
         _detach(account, entry, "", "TAG", account.full("TAG", words.name(), session))
     elif words.take("DROP ROW ACCESS POLICY"):
         policy = account.full("ROW ACCESS POLICY", words.name(), session)
@@ -101,6 +103,15 @@ def altered(words: Words, entry: Entry, account: Account, session: Session) -> b
     else:
         return False
     return True
+
+
+def _set_tag(words: Words, entry: Entry, account: Account, session: Session) -> None:
+    name = words.name()
+    words.need("=")
+    new = found(("TAG", name, "", words.text(), ()), entry, account, session)
+    key = ("TAG", new.what, new.on, "")
+    kept = [one for one in account.registry.attached if (one.kind, one.what, one.on, one.column) != key]
+    account.registry.attached = [*kept, new]
 
 
 def _set_body(words: Words, entry: Entry) -> bool:

@@ -149,7 +149,8 @@ def _link(arguments: _Arguments, account: Account, session: Session) -> str:
         "catalog_integration": link.pop("catalog"),
         "external_volume": database.options["EXTERNAL_VOLUME"],
     }
-    return json.dumps({**said, **link})
+    case = database.options.get("CATALOG_CASE_SENSITIVITY", "CASE_INSENSITIVE")
+    return json.dumps({**said, "catalog_case_sensitivity": case, "allowed_namespaces": None, **link})
 
 
 def _history(arguments: _Arguments, account: Account, session: Session) -> Answer:
@@ -191,7 +192,7 @@ def _policy(one: Attached) -> tuple[Any, ...]:
 
 def _tags(arguments: _Arguments, account: Account, session: Session) -> Answer:
     kind = ALIASES.get(_argument(arguments, "1", "OBJECT_DOMAIN").upper(), "")
-    if not kind:
+    if not kind or kind == "VIEW":  # which goes by TABLE here
         raise answers.invalid(f"Invalid object domain {arguments.get('1')}.")
     name = account.full(kind, Words(_argument(arguments, "0", "OBJECT_NAME")).name(), session)
     found = [one for one in account.registry.attached if (one.kind, one.on) == ("TAG", name)]

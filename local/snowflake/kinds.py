@@ -45,7 +45,7 @@ _REST_AUTHENTICATION = {
 _LINKED_CATALOG = {
     "CATALOG": _TEXT,
     "ALLOWED_NAMESPACES": list,
-    "ALLOWED_WRITE_OPERATIONS": ("NONE",),  # the default, ALL, would let readers change the lake
+    "ALLOWED_WRITE_OPERATIONS": ("NONE", "ALL"),
     "SYNC_INTERVAL_SECONDS": _INT,
 }
 SECRETS = ("OAUTH_CLIENT_SECRET", "BEARER_TOKEN")
@@ -97,7 +97,7 @@ _ALL = (
             "REFRESH_INTERVAL_SECONDS": _INT,
             **_COMMENT,
         },
-        fixed=("CATALOG_SOURCE", "TABLE_FORMAT", "CATALOG_NAMESPACE", "REST_CONFIG"),
+        fixed=("CATALOG_SOURCE", "TABLE_FORMAT", "CATALOG_NAMESPACE", "REST_CONFIG", "ENABLED"),
         required=("CATALOG_SOURCE", "TABLE_FORMAT", "REST_CONFIG", "REST_AUTHENTICATION", "ENABLED"),
         defaults={"REFRESH_INTERVAL_SECONDS": 30},
         privileges="USAGE",
@@ -127,8 +127,13 @@ _ALL = (
         1,
         "created_on name is_default:N is_current:N origin owner comment options retention_time:1 "
         "kind budget owner_role_type",
-        {"LINKED_CATALOG": _LINKED_CATALOG, "EXTERNAL_VOLUME": _TEXT, **_COMMENT},
-        fixed=("LINKED_CATALOG", "EXTERNAL_VOLUME"),
+        {
+            "LINKED_CATALOG": _LINKED_CATALOG,
+            "EXTERNAL_VOLUME": _TEXT,
+            "CATALOG_CASE_SENSITIVITY": ("CASE_SENSITIVE", "CASE_INSENSITIVE"),
+            **_COMMENT,
+        },
+        fixed=("LINKED_CATALOG", "EXTERNAL_VOLUME", "CATALOG_CASE_SENSITIVITY"),
         privileges="USAGE MONITOR MODIFY CREATE_SCHEMA CREATE_DATABASE_ROLE",
     ),
     Kind(

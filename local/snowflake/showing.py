@@ -20,6 +20,7 @@ _GRANTS = (
     *("created_on", "privilege", "granted_on", "name", "granted_to", "grantee_name", "grant_option"),
     "granted_by",
 )
+_FUTURE = ("created_on", "privilege", "grant_on", "name", "grant_to", "grantee_name", "grant_option")
 _PROPERTY = ("property", "property_type", "property_value", "property_default")
 _POLICY = ("name", "signature", "return_type", "body")
 
@@ -28,6 +29,8 @@ def show(words: Words, account: Account, session: Session) -> Answer:
     """`SHOW kind [LIKE '…'] [IN …]`, and `SHOW GRANTS`."""
     if words.take("GRANTS"):
         return _show_grants(words, account, session)
+    if words.take("FUTURE GRANTS"):
+        return _show_future(words, account, session)
     shown = words.one_of(SHOWN)
     if not shown:
         raise words.wrong()
@@ -111,6 +114,16 @@ def _show_grants(words: Words, account: Account, session: Session) -> Answer:
     found = [x for x in account.registry.grants if (getattr(x, f"{side}_kind"), getattr(x, side)) == mine]
     owned = [_ownership(one) for one in account.registry.entries if _owns(one, mine, to)]
     return Answer(_GRANTS, [_grant(one) for one in [*owned, *found]])
+
+
+def _show_future(words: Words, account: Account, session: Session) -> Answer:
+    """There are none, as none can be made here."""
+    kind = words.one_of(("TO ROLE", "IN DATABASE", "IN SCHEMA")).rpartition(" ")[2]
+    if not kind:
+        raise words.wrong()
+    account.need(kind, words.name(), session)
+    words.end()
+    return Answer(_FUTURE, [])
 
 
 def _owns(entry: Entry, mine: tuple[str, Name], to: bool) -> bool:

@@ -14,7 +14,7 @@ from local.snowflake import answers, attaching, linked, showing
 from local.snowflake.account import Account, Session
 from local.snowflake.answers import Answer, status
 from local.snowflake.definitions import ACTIONS, read_definition, read_triggers
-from local.snowflake.kinds import ALIASES, KINDS
+from local.snowflake.kinds import ALIASES, KINDS, SECRETS
 from local.snowflake.registry import Entry
 from local.snowflake.words import Words
 
@@ -174,9 +174,8 @@ def _acted(words: Words, entry: Entry, account: Account) -> bool:
     if entry.kind == "ICEBERG TABLE" and words.take("REFRESH"):
         words.end()
         account.refresher.refresh(entry, str(uuid.uuid4()))
-    elif "LINKED_CATALOG" in entry.options and words.take("UPDATE LINKED_CATALOG SET"):
-        link = entry.options["LINKED_CATALOG"]
-        link |= words.options({"SYNC_INTERVAL_SECONDS": int})
+    elif "LINKED_CATALOG" in entry.options and words.take("UPDATE LINKED_CATALOG"):
+        linked.update(words, entry.options["LINKED_CATALOG"])
     elif entry.kind == "WAREHOUSE" and (words.take("SUSPEND") or words.take("RESUME")):
         words.take("IF SUSPENDED")
         wanted = "SUSPENDED" if words.peek_last() == "SUSPEND" else "STARTED"
@@ -192,16 +191,18 @@ def _set(words: Words, entry: Entry) -> None:
     """SET and UNSET of properties; those that are fixed are refused, as are those that are not there."""
     kind = KINDS[entry.kind]
     settable = {key: shape for key, shape in kind.options.items() if key not in kind.fixed}
+    if "REST_AUTHENTICATION" in settable:  # of which only the secret can be another
+        settable["REST_AUTHENTICATION"] = dict.fromkeys(SECRETS, str)
     if words.take("SET"):
         found = words.options(settable)
-        if kind.name == "RESOURCE MONITOR" and words.take("TRIGGERS"):
-            found |= read_triggers(words)
-            entry.options = {key: value for key, value in entry.options.items() if key not in ACTIONS}
         if not found:
             raise words.wrong()
         if found.get("AUTO_REFRESH") and not entry.options["AUTO_REFRESH"]:
             entry.state |= {"auto": "RUNNING", "reason": None}
-        entry.options |= found
+        _merge(entry.options, found)
+        _set_triggers(words, entry)
+    elif _set_triggers(words, entry):
+        return
     elif words.take("UNSET"):
         key = words.one_of(settable)
         if not key or key in kind.required:
@@ -211,6 +212,22 @@ def _set(words: Words, entry: Entry) -> None:
             entry.options[key] = kind.defaults[key]
     else:
         raise words.wrong()
+
+
+def _merge(options: dict[str, Any], found: dict[str, Any]) -> None:
+    for key, value in found.items():
+        options[key] = options.get(key, {}) | value if isinstance(value, dict) else value
+
+
+def _set_triggers(words: Words, entry: Entry) -> bool:
+    """`TRIGGERS …` of a resource monitor, which stands after SET or alone: they replace those before."""
+    if entry.kind != "RESOURCE MONITOR" or not words.take("TRIGGERS"):
+        return False
+    found = read_triggers(words)
+    if not found:
+        raise words.wrong()
+    entry.options = {key: value for key, value in entry.options.items() if key not in ACTIONS} | found
+    return True
 
 
 def _comment(words: Words, account: Account, session: Session) -> Answer:

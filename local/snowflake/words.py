@@ -90,6 +90,11 @@ class Words:
                 break
         return found
 
+    def texts(self) -> list[str]:
+        """Read `('a', 'b')`."""
+        found: list[str] = self._many(str)
+        return found
+
     def options(self, shapes: Mapping[str, Shape]) -> dict[str, Any]:
         """Read `KEY = value` as long as the keys are among `shapes`; the value must have that shape."""
         found: dict[str, Any] = {}

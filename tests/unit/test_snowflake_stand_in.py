@@ -166,13 +166,16 @@ def test_secrets_are_neither_shown_nor_readable_to_others(snow: Snowflake) -> No
 
 def test_an_integration_is_described_altered_and_put_back(snow: Snowflake) -> None:
     snow.ask(INTEGRATION)
-    snow.ask("ALTER CATALOG INTEGRATION lake SET REFRESH_INTERVAL_SECONDS = 5 ENABLED = FALSE")
+    secret = "REST_AUTHENTICATION = (OAUTH_CLIENT_SECRET = 'newer')"
+    snow.ask(f"ALTER CATALOG INTEGRATION lake SET {secret} REFRESH_INTERVAL_SECONDS = 5")
     found = {row["property"]: row["property_value"] for row in snow.ask("DESC CATALOG INTEGRATION lake")}
-    assert (found["REFRESH_INTERVAL_SECONDS"], found["ENABLED"]) == ("5", "false")
+    assert (found["REFRESH_INTERVAL_SECONDS"], found["ENABLED"]) == ("5", "true")
+    assert '"OAUTH_CLIENT_ID": "me"' in found["REST_AUTHENTICATION"]
     snow.ask("ALTER CATALOG INTEGRATION lake UNSET REFRESH_INTERVAL_SECONDS")
     found = {row["property"]: row["property_value"] for row in snow.ask("DESC INTEGRATION lake")}
     assert found["REFRESH_INTERVAL_SECONDS"] == "30"
-    assert snow.fails("ALTER CATALOG INTEGRATION lake SET TABLE_FORMAT = ICEBERG").errno == 1003
+    for fixed in ("TABLE_FORMAT = ICEBERG", "ENABLED = FALSE", "REST_AUTHENTICATION = (TYPE = BEARER)"):
+        assert snow.fails(f"ALTER CATALOG INTEGRATION lake SET {fixed}").errno == 1003
 
 
 def test_grants_are_shown_from_both_sides_revoked_and_gone_with_their_object(snow: Snowflake) -> None:
@@ -322,3 +325,8 @@ def test_a_resource_monitor_shows_when_it_acts(snow: Snowflake) -> None:
     snow.ask("ALTER RESOURCE MONITOR rm SET CREDIT_QUOTA = 9 TRIGGERS ON 50 PERCENT DO NOTIFY")
     (shown,) = snow.ask("SHOW RESOURCE MONITORS")
     assert (shown["credit_quota"], shown["notify_at"], shown["suspend_at"]) == ("9", "50%", None)
+    snow.ask("ALTER RESOURCE MONITOR rm TRIGGERS ON 90 PERCENT DO SUSPEND")
+    (shown,) = snow.ask("SHOW RESOURCE MONITORS")
+    assert (shown["notify_at"], shown["suspend_at"]) == (None, "90%")
+    assert snow.fails("ALTER RESOURCE MONITOR rm SET TRIGGERS ON 90 PERCENT DO SUSPEND").errno == 1003
+    assert snow.fails("ALTER RESOURCE MONITOR rm TRIGGERS").errno == 1003
