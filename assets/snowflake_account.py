@@ -63,4 +63,5 @@ def _authentication(settings: Settings) -> OAuth | SigV4 | Bearer:
     if given.catalog_auth == "bearer":
         return Bearer(settings.need("snowflake", "bearer_token").get_secret_value())
     secret = settings.need("snowflake", "oauth_client_secret").get_secret_value()
-    return OAuth(settings.need("snowflake", "oauth_client_id"), secret, given.oauth_token_uri)
+    client = settings.need("snowflake", "oauth_client_id")
+    return OAuth(client, secret, given.oauth_token_uri, given.oauth_scopes)

@@ -6,9 +6,10 @@ Belongs here: ages, from the times of Kafka and of main's history. Does not: sen
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from bench.lake import Lake
 from lakehouse.consistency import standings
@@ -18,7 +19,7 @@ from lakehouse.query import run_query
 
 # The name is that of lakehouse/definitions/, nothing from outside.
 _RECORDS = f"""
-    SELECT topic_id, partition, "offset", epoch_ms(kafka_ts) FROM {RAW}
+    SELECT topic_id, partition, "offset", epoch_ms(kafka_ts), epoch_ms(event_ts) FROM {RAW}
     WHERE kafka_ts >= getvariable('since') AND kafka_ts < getvariable('until')
 """  # noqa: S608
 
@@ -46,9 +47,26 @@ class Freshness:
 
 def freshness(lake: Lake, window: Window) -> Freshness:
     """Take the ages of a window's records; all of them must have been folded by now."""
+    found = records(lake, window)
+    folded = firsts(found, publishes(lake, PAYMENTS))
+    return told([(shown.at_ms - one.taken_ms) / 1000 for one, shown in zip(found, folded, strict=True)])
+
+
+class Record(NamedTuple):
+    """A record that Kafka took, and when; when its event was created, if it says so. In milliseconds."""
+
+    topic_id: str
+    partition: int
+    offset: int
+    taken_ms: int
+    created_ms: int | None
+
+
+def records(lake: Lake, window: Window) -> list[Record]:
+    """List a window's records."""
     variables = {"since": window.since, "until": window.until}
     found = run_query(lake.catalog, lake.settings.catalog_properties(), _RECORDS, variables=variables)
-    return told(_ages(found.rows, publishes(lake, PAYMENTS)))
+    return [Record(*row) for row in found.rows]
 
 
 def told(ages: list[float]) -> Freshness:
@@ -75,12 +93,8 @@ def publishes(lake: Lake, name: str) -> list[Shown]:
     return sorted(found, key=lambda one: one.at_ms)
 
 
-def _ages(records: Sequence[tuple[str, int, int, int]], published: Sequence[Shown]) -> list[float]:
-    times = [one.at_ms for one in published]
-    places = {(topic_id, partition) for topic_id, partition, _, _ in records}
+def firsts(found: Sequence[Record], published: Sequence[Shown]) -> Iterator[Shown]:
+    """Say which publish of a table was the first with each record: whose next offset is beyond it."""
+    places = {(one.topic_id, one.partition) for one in found}
     ends = {place: [one.vector.next_offset(*place) for one in published] for place in places}
-    # the first publish whose next offset is beyond the record's
-    return [
-        (times[bisect_right(ends[topic_id, partition], offset)] - taken) / 1000
-        for topic_id, partition, offset, taken in records
-    ]
+    return (published[bisect_right(ends[one.topic_id, one.partition], one.offset)] for one in found)

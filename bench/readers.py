@@ -9,42 +9,32 @@ The reader is the stand-in for Snowflake, which asks the catalog every 30 s, as 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import subprocess
 import sys
 import time
-from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
-from typing import Any
 
 from assets.snowflake_account import deployment_of, login_of
-from bench.freshness import Freshness, Window, publishes, told
+from bench.freshness import Freshness, Window, firsts, publishes, records, told
 from bench.jobs import Jobs
 from bench.lake import Lake, running_lake
 from bench.posting import Requests
 from bench.telling import machine, remark
 from config.settings import Settings, load_settings
 from lakehouse.definitions import PAYMENTS, RAW
-from lakehouse.query import run_query
 from local.ports import free_port
+from local.snowflake.launch import started, variables
+from snowflake_external.freshness import first_shown
 from snowflake_external.session import Session
 from snowflake_external.watch import freshness_of, refreshes_of
 
 MOST_P95_S = 120.0
 _STAGES = ("gateway and Kafka", "raw", "curated", "Snowflake's refresh", "all of it")
 _DRAIN_SECONDS = 300.0
-_START_SECONDS = 60.0
-_LOGIN = ("account", "user", "password", "host", "port", "protocol")
-# The name is that of lakehouse/definitions/, nothing from outside.
-_RECORDS = f"""
-    SELECT topic_id, partition, "offset", epoch_ms(event_ts), epoch_ms(kafka_ts) FROM {RAW}
-    WHERE kafka_ts >= getvariable('since') AND kafka_ts < getvariable('until') AND event_ts IS NOT NULL
-"""  # noqa: S608
 
 
 @dataclass(frozen=True)
@@ -116,64 +106,35 @@ def _await_shown(lake: Lake, settings: Settings, window: Window) -> dict[int, da
                 one for one in freshness_of(deployment, lake.catalog, session.ask) if one.table == PAYMENTS
             )
             shown = refreshes_of(deployment, PAYMENTS, session.ask)
-            if payments.behind == 0 and max(shown.values()) > window.until:
+            if payments.behind == 0 and shown and max(shown.values()) > window.until:
                 return shown
             time.sleep(2)
     raise RuntimeError(f"Snowflake did not show all of it within {_DRAIN_SECONDS:g} s")
 
 
 def _stages(lake: Lake, window: Window, refreshed: dict[int, datetime]) -> list[Freshness]:
-    variables = {"since": window.since, "until": window.until}
-    rows = run_query(lake.catalog, lake.settings.catalog_properties(), _RECORDS, variables=variables).rows
+    rows = [one for one in records(lake, window) if one.created_ms is not None]
     raw, payments = publishes(lake, RAW), publishes(lake, PAYMENTS)
-    shown = _first_shown([one.snapshot_id for one in payments], refreshed)
+    ids = [one.snapshot_id for one in payments]
+    shown = dict(zip(ids, first_shown(ids, refreshed), strict=True))
     ages: list[list[float]] = [[] for _ in _STAGES]
-    for topic_id, partition, offset, created, taken in rows:
-        in_raw = _first(raw, topic_id, partition, offset)
-        folded = _first(payments, topic_id, partition, offset)
-        times = (created, taken, raw[in_raw].at_ms, payments[folded].at_ms, shown[folded])
+    for record, in_raw, folded in zip(rows, firsts(rows, raw), firsts(rows, payments), strict=True):
+        at = shown[folded.snapshot_id]
+        if at is None or record.created_ms is None:
+            raise RuntimeError(f"Snowflake does not show snapshot {folded.snapshot_id}")
+        times = (record.created_ms, record.taken_ms, in_raw.at_ms, folded.at_ms, at.timestamp() * 1000)
         for stage, (before, after) in enumerate(pairwise(times)):
             ages[stage].append((after - before) / 1000)
-        ages[-1].append((times[-1] - created) / 1000)
+        ages[-1].append((times[-1] - times[0]) / 1000)
     return [told(one) for one in ages]
-
-
-def _first(found: Sequence[Any], topic_id: str, partition: int, offset: int) -> int:
-    """The first publish whose next offset is beyond the record's."""
-    return bisect_right(found, offset, key=lambda one: one.vector.next_offset(topic_id, partition))
-
-
-def _first_shown(snapshots: Sequence[int], refreshed: dict[int, datetime]) -> list[float]:
-    """Say when each of a table's snapshots was first shown, it or a later one, in milliseconds."""
-    earliest, found = float("inf"), []
-    for snapshot_id in reversed(snapshots):
-        at = refreshed.get(snapshot_id)
-        earliest = min(earliest, at.timestamp() * 1000) if at is not None else earliest
-        found.append(earliest)
-    return found[::-1]
 
 
 @contextmanager
 def _stand_in(settings: Settings) -> Iterator[None]:
     """Run the stand-in for Snowflake, and tell whoever is started from here how to log in."""
-    home, login = settings.home, settings.home / "run" / "snowflake.json"
-    command = [sys.executable, "-m", "local.snowflake", "--home", str(home), "--port", str(free_port())]
-    with (home / "bench-snowflake.log").open("ab") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
+    process = started(settings.home, free_port())
     try:
-        deadline = time.monotonic() + _START_SECONDS
-        while not login.exists():
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError("the stand-in for Snowflake did not start")
-            time.sleep(0.2)
-        time.sleep(2)
-        given = json.loads(login.read_text())
-        os.environ |= {f"PAYWAVE_SNOWFLAKE__{name.upper()}": str(given[name]) for name in _LOGIN}
-        os.environ |= {
-            "PAYWAVE_SNOWFLAKE__ROLE": "ACCOUNTADMIN",
-            "PAYWAVE_SNOWFLAKE__CATALOG_AUTH": "bearer",
-            "PAYWAVE_SNOWFLAKE__BEARER_TOKEN": "any",
-        }
+        os.environ |= variables(settings.home)
         yield
     finally:
         process.terminate()

@@ -260,7 +260,10 @@ class SnowflakeSettings(Group):
 
     A service user logs in by `private_key_file` (PEM, with a passphrase or without); `host` and `password`
     are for the stand-in. `catalog_uri` and `volume_url` are the lake's own unless given. `catalog_auth` says
-    which of the credentials below it counts.
+    which of the credentials below it counts. `oauth_scopes` are what the catalog's token is asked for:
+    Polaris calls them so; another catalog has words of its own. `refresh_credits_per_hour` is what a guess of
+    the refreshes' cost takes for an hour of Snowflake's own compute. Expiry keeps snapshots for `hold_days`
+    that Snowflake has not gone past.
     """
 
     account: str | None = None
@@ -278,6 +281,8 @@ class SnowflakeSettings(Group):
     linked: bool = False
     refresh_s: int = Field(default=30, ge=30, le=86_400)
     credits_per_month: int = Field(default=100, ge=1)
+    hold_days: int = Field(default=1, ge=0, le=30)
+    refresh_credits_per_hour: float = Field(default=1.0, gt=0)
 
     volume_url: str | None = None
     volume_role_arn: str | None = None
@@ -285,11 +290,22 @@ class SnowflakeSettings(Group):
     catalog_uri: str | None = None
     catalog_name: str | None = None
     catalog_source: Literal["ICEBERG_REST", "POLARIS"] = "ICEBERG_REST"
-    catalog_api_type: str | None = None
+    catalog_api_type: (
+        Literal[
+            "PUBLIC",
+            "PRIVATE",
+            "AWS_API_GATEWAY",
+            "AWS_PRIVATE_API_GATEWAY",
+            "AWS_GLUE",
+            "AWS_PRIVATE_GLUE",
+        ]
+        | None
+    ) = None
     catalog_auth: Literal["oauth", "sigv4", "bearer"] = "oauth"
     oauth_client_id: str | None = None
     oauth_client_secret: SecretStr | None = None
     oauth_token_uri: str | None = None
+    oauth_scopes: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ("PRINCIPAL_ROLE:ALL",)
     sigv4_role_arn: str | None = None
     sigv4_external_id: str | None = None
     bearer_token: SecretStr | None = None

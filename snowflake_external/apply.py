@@ -10,20 +10,23 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from snowflake_external.errors import Missing, SnowflakeError
 from snowflake_external.existing import Account, Ask
-from snowflake_external.plan import Change, plan
-from snowflake_external.resources import Estate
+from snowflake_external.plan import Action, Change, plan
+from snowflake_external.privileges import held
+from snowflake_external.resources import Estate, Kind
+from snowflake_external.watch import take_newest
 
 OnChange = Callable[[Change, int, int], None]
 
 
 @dataclass(frozen=True)
 class Applied:
-    """What was done, and what was left for want of leave to destroy."""
+    """What was done, and what was left: for want of leave to destroy, or as only a person can do it."""
 
     done: tuple[Change, ...]
     held: tuple[Change, ...]
@@ -38,13 +41,16 @@ def planned(estate: Estate, ask: Ask) -> tuple[Change, ...]:
     account = Account(ask)
     keys = [resource.key for resource in estate.resources]
     found = {key: facts for key in keys if (facts := account.facts(key)) is not None}
-    has = {grant for role in estate.roles for grant in account.grants(role)}
-    return plan(estate, found, has, tuple(key for key in account.ours(keys) if estate.owns(key)))
+    told = held(ask, estate.roles, estate.sealed)
+    ours = tuple(key for key in account.ours(keys) if estate.owns(key))
+    return plan(estate, found, told.grants, ours, told.strange)
 
 
 def split(changes: Sequence[Change], allow_destroy: bool) -> Applied:
     """Say what applying would do and what it would leave; nothing is done."""
-    held = tuple(change for change in changes if change.destroys and not allow_destroy)
+    held = tuple(
+        change for change in changes if not change.statements or (change.destroys and not allow_destroy)
+    )
     return Applied(tuple(change for change in changes if change not in held), held)
 
 
@@ -56,20 +62,26 @@ def apply(
     on_change: OnChange | None = None,
     pauses: Sequence[float] = (),
     sleep: Callable[[float], None] = time.sleep,
+    tables: Sequence[Sequence[str]] = (),
 ) -> Applied:
     """Make changes in their order; each is written to `log` (JSON lines) when it is done.
 
-    A change that finds something missing is made again after each of the pauses (seconds): a database that
+    A statement that finds something missing is sent again after each of the pauses (seconds): a database that
     follows the catalog is made before it has found the tables.
+
+    Args:
+        tables: Iceberg tables that views stand on, refreshed before the first view is made or altered: an
+            automated refresh does not take a column that was added if no row was written since.
 
     Raises NotAll, which names the change that failed and how many stand.
     """
     asked = split(changes, allow_destroy)
+    first_view = next((change for change in asked.done if _shapes_view(change)), None)
     for number, change in enumerate(asked.done):
         if on_change is not None:
             on_change(change, number, len(asked.done))
         try:
-            _make(change, ask, pauses, sleep)
+            _make(change, ask, pauses, sleep, tables if change is first_view else ())
         except SnowflakeError as error:
             message = (
                 f"{change.action} {change.what} failed: {error} ({number} of {len(asked.done)} changes stand)"
@@ -79,16 +91,32 @@ def apply(
     return asked
 
 
-def _make(change: Change, ask: Ask, pauses: Sequence[float], sleep: Callable[[float], None]) -> None:
+def _make(
+    change: Change,
+    ask: Ask,
+    pauses: Sequence[float],
+    sleep: Callable[[float], None],
+    tables: Sequence[Sequence[str]],
+) -> None:
+    for table in tables:
+        _patiently(partial(take_newest, ask, table), pauses, sleep)
+    for statement in change.statements:
+        _patiently(partial(ask, statement.text), pauses, sleep)
+
+
+def _patiently(send: Callable[[], object], pauses: Sequence[float], sleep: Callable[[float], None]) -> None:
     for pause in (*pauses, None):
         try:
-            for statement in change.statements:
-                ask(statement.text)
+            send()
             return
         except Missing:
             if pause is None:
                 raise
             sleep(pause)
+
+
+def _shapes_view(change: Change) -> bool:
+    return change.action in (Action.CREATE, Action.ALTER) and change.what.startswith(f"{Kind.VIEW} ")
 
 
 def recorded(log: Path) -> Iterator[dict[str, Any]]:

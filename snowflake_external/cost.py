@@ -1,4 +1,4 @@
-"""What reading the lake costs in Snowflake: an estimate from what the lake writes, and what the account says.
+"""What reading the lake costs in Snowflake: a guess from polls and commits, and what the account was billed.
 
 Belongs here: refresh and warehouse credits. Does not: what the lake itself costs.
 """
@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from pyiceberg.catalog import Catalog
+from pyiceberg.exceptions import NoSuchTableError
 
 from snowflake_external.deployment import Deployment
 from snowflake_external.errors import Denied, Missing
@@ -18,10 +18,14 @@ from snowflake_external.estate import EXPOSED, Names
 from snowflake_external.existing import Ask
 
 _DAY = timedelta(days=1)
-_FILES = ("added-data-files", "added-delete-files", "deleted-data-files", "removed-delete-files")
 _REFRESH = """
     SELECT pipe_name AS what, SUM(credits_used) AS credits FROM SNOWFLAKE.ACCOUNT_USAGE.PIPE_USAGE_HISTORY
-    WHERE start_time >= %s AND pipe_name LIKE %s GROUP BY 1
+    WHERE start_time >= %s AND pipe_name IN ({names}) GROUP BY 1
+"""
+_LINKED = """
+    SELECT database_name AS what, SUM(credits_used) AS credits
+    FROM SNOWFLAKE.ACCOUNT_USAGE.CATALOG_LINKED_DATABASE_USAGE_HISTORY
+    WHERE start_time >= %s AND database_name = %s GROUP BY 1
 """
 _WAREHOUSE = """
     SELECT warehouse_name AS what, SUM(credits_used) AS credits
@@ -34,29 +38,41 @@ _WAREHOUSE = """
 class Rates:
     """Credits, and dollars for one; what a contract says may differ.
 
-    `credits_per_1000_files` is the rate of Snowpipe's files, which Snowflake documents for refreshes of
-    external tables; of Iceberg tables it documents only where the credits are shown (PIPE_USAGE_HISTORY).
+    Automated refresh is billed as Snowflake-managed compute, by the hour (the row "Automated refresh and data
+    registration" of the consumption table), without charges for files. How long a poll of the catalog and a
+    refresh compute is documented nowhere: those seconds are guesses, to be held against what is billed.
     """
 
-    credits_per_1000_files: float = 0.06
+    credits_per_hour: float = 1.0
+    seconds_per_poll: float = 0.05
+    seconds_per_refresh: float = 1.0
     dollars_per_credit: float = 3.0
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A day of one table: commits and files that Snowflake takes note of, credits and dollars for it."""
+    """A guess of one table's day: polls of the catalog, commits, refreshes that take them, their cost."""
 
     table: str
+    polls: int
     commits: int
-    files: int
+    refreshes: int
     credits: float
     dollars: float
 
 
-def estimate(catalog: Catalog, rates: Rates, now: Callable[[], datetime] | None = None) -> list[Estimate]:
-    """Estimate a day's refresh credits from the files that the last 24 hours' commits added and removed."""
+def estimate(
+    catalog: Catalog, refresh_s: int, rates: Rates, now: Callable[[], datetime] | None = None
+) -> list[Estimate]:
+    """Guess what a day's refreshes cost, from the interval (seconds) and the last 24 hours' commits.
+
+    A table that the lake has not made yet is left out.
+    """
     since = (now or (lambda: datetime.now(UTC)))() - _DAY
-    return [_estimate(catalog, table, since, rates) for table in EXPOSED]
+    commits = {table: _commits(catalog, table, since) for table in EXPOSED}
+    return [
+        _estimate(table, count, refresh_s, rates) for table, count in commits.items() if count is not None
+    ]
 
 
 def most_per_month(deployment: Deployment, rates: Rates) -> float:
@@ -65,33 +81,38 @@ def most_per_month(deployment: Deployment, rates: Rates) -> float:
 
 
 def billed(deployment: Deployment, ask: Ask, since: datetime) -> dict[str, float] | None:
-    """Credits that the account was billed since then, by table or warehouse.
+    """Credits that the account was billed since then, by table, linked database or warehouse.
 
-    None where the role may not see ACCOUNT_USAGE, or there is none. Snowflake fills it up to 3 hours late.
+    None where the role may not see ACCOUNT_USAGE, or there is none. Snowflake fills it up to 3 hours late. It
+    names a table without saying whether that is the whole name: so both are asked for.
     """
     names = Names(deployment)
+    tables = [names.table(name) for name in EXPOSED]
+    told = [*(".".join(table) for table in tables), *(table[-1] for table in tables)]
+    questions = [
+        (_REFRESH.format(names=", ".join(["%s"] * len(told))), (since, *told)),
+        (_WAREHOUSE, (since, names.warehouse)),
+        *([(_LINKED, (since, names.lake))] if deployment.linked else []),
+    ]
     try:
-        rows = [
-            *ask(_REFRESH, (since, f"{names.lake}%")),
-            *ask(_WAREHOUSE, (since, names.warehouse)),
-        ]
+        rows = [row for text, parameters in questions for row in ask(text, parameters)]
     except (Denied, Missing):
         return None
     return {str(row["what"]): float(row["credits"] or 0) for row in rows}
 
 
-def _estimate(catalog: Catalog, table: str, since: datetime, rates: Rates) -> Estimate:
-    recent = [
-        snapshot
-        for snapshot in catalog.load_table(table).metadata.snapshots
-        if snapshot.timestamp_ms >= since.timestamp() * 1000
-    ]
-    files = sum(_number(snapshot.summary, name) for snapshot in recent for name in _FILES)
-    credits = files / 1000 * rates.credits_per_1000_files
-    return Estimate(
-        table, len(recent), files, round(credits, 4), round(credits * rates.dollars_per_credit, 4)
-    )
+def _commits(catalog: Catalog, table: str, since: datetime) -> int | None:
+    try:
+        snapshots = catalog.load_table(table).metadata.snapshots
+    except NoSuchTableError:
+        return None
+    return sum(snapshot.timestamp_ms >= since.timestamp() * 1000 for snapshot in snapshots)
 
 
-def _number(summary: Any, name: str) -> int:
-    return int((summary and summary.get(name)) or 0)
+def _estimate(table: str, commits: int, refresh_s: int, rates: Rates) -> Estimate:
+    polls = int(_DAY.total_seconds() / refresh_s)
+    refreshes = min(commits, polls)  # commits between two polls are taken together
+    seconds = polls * rates.seconds_per_poll + refreshes * rates.seconds_per_refresh
+    credits = seconds / 3600 * rates.credits_per_hour
+    dollars = credits * rates.dollars_per_credit
+    return Estimate(table, polls, commits, refreshes, round(credits, 4), round(dollars, 4))

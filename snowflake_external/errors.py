@@ -19,11 +19,19 @@ class WrongName(SnowflakeError):
 
 
 class Denied(SnowflakeError):
-    """Snowflake lacks a privilege, an object, or a way to the catalog."""
+    """Snowflake refuses a login, or lacks a privilege: no later attempt mends that."""
+
+
+class NoWarehouse(Denied):
+    """No warehouse runs for the session: what only asks for a state needs none, reading rows does."""
+
+
+class CatalogUnreachable(SnowflakeError):
+    """Snowflake did not get an answer from the lake's catalog: a later attempt may."""
 
 
 class Unreachable(SnowflakeError):
-    """Snowflake did not answer, or its warehouse did not run."""
+    """Snowflake did not answer."""
 
 
 class Missing(SnowflakeError):

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from lakehouse.definitions import BY_NAME, PAYMENTS, TRANSACTIONS, VERSIONS
 from snowflake_external.consumer_views import View, views
 from snowflake_external.deployment import Deployment
-from snowflake_external.resources import MARK, Estate, Grant, Key, Kind, Resource
+from snowflake_external.resources import MARK, Estate, Grant, Key, Kind, Resource, hung, tagged
 from snowflake_external.sql import Group, Value, Word, identifier, literal
 
 EXPOSED = (VERSIONS, PAYMENTS, TRANSACTIONS)
@@ -64,7 +64,17 @@ def estate_of(deployment: Deployment) -> Estate:
         *_governance(names),
         *(_view(view, names) for view in views()),
     ]
-    return Estate(tuple(resources), tuple(_grants(names)), deployment.prefix)
+    return Estate(tuple(resources), tuple(_grants(names)), deployment.prefix, _sealed(names))
+
+
+def _sealed(names: Names) -> tuple[Key, ...]:
+    """The lake's tables, and the schema that they are in: the views' masks and policies are not on them."""
+    tables = [names.table(name) for name in EXPOSED]
+    schemas = sorted({table[:2] for table in tables})
+    return (
+        *(Key(Kind.SCHEMA, schema) for schema in schemas),
+        *(Key(Kind.ICEBERG_TABLE, table) for table in tables),
+    )
 
 
 def _account(deployment: Deployment, names: Names) -> Iterator[Resource]:
@@ -87,6 +97,7 @@ def _account(deployment: Deployment, names: Names) -> Iterator[Resource]:
             ("AUTO_RESUME", True),
             ("RESOURCE_MONITOR", Word(identifier(names.monitor))),
         ),
+        on=(Key(Kind.MONITOR, (names.monitor,)),),
     )
     roles = {
         **{names.reader(view.domain): f"Reads {view.domain}.{view.name}" for view in views()},
@@ -108,10 +119,13 @@ def _account(deployment: Deployment, names: Names) -> Iterator[Resource]:
 
 def _lake(deployment: Deployment, names: Names) -> Iterator[Resource]:
     key = Key(Kind.DATABASE, (names.lake,))
+    files_and_catalog = (Key(Kind.VOLUME, (names.volume,)), Key(Kind.CATALOG, (names.catalog,)))
     if deployment.linked:
-        yield Resource(key, "The lake's tables, as the catalog has them", _linked(deployment, names))
+        meaning = "The lake's tables, as the catalog has them"
+        is_linked = (("LINKED", True),)
+        yield Resource(key, meaning, _linked(deployment, names), shown=is_linked, on=files_and_catalog)
         return
-    yield Resource(key, "The lake's tables, read in place")
+    yield Resource(key, "The lake's tables, read in place", shown=(("LINKED", False),))
     yield Resource(Key(Kind.SCHEMA, (names.lake, _NAMESPACE.upper())), "Curated tables, read in place")
     for name in EXPOSED:
         namespace, table = name.split(".")
@@ -125,6 +139,7 @@ def _lake(deployment: Deployment, names: Names) -> Iterator[Resource]:
                 ("CATALOG_NAMESPACE", namespace),
                 ("AUTO_REFRESH", True),
             ),
+            on=files_and_catalog,
         )
 
 
@@ -135,7 +150,12 @@ def _linked(deployment: Deployment, names: Names) -> tuple[tuple[str, Value], ..
         ("ALLOWED_WRITE_OPERATIONS", Word("NONE")),
         ("SYNC_INTERVAL_SECONDS", deployment.refresh_s),
     )
-    return ("LINKED_CATALOG", Group(catalog, ", ")), ("EXTERNAL_VOLUME", names.volume)
+    return (
+        ("LINKED_CATALOG", Group(catalog, ", ")),
+        ("EXTERNAL_VOLUME", names.volume),
+        # The default, said: queries here name columns in any case.
+        ("CATALOG_CASE_SENSITIVITY", Word("CASE_INSENSITIVE")),
+    )
 
 
 def _governance(names: Names) -> Iterator[Resource]:
@@ -167,21 +187,32 @@ def _governance(names: Names) -> Iterator[Resource]:
 
 
 def _view(view: View, names: Names) -> Resource:
-    masking = identifier(*names.governed("CARD_TOKEN"))
+    mask, rows, tag = (names.governed(name) for name in ("CARD_TOKEN", "PARTNER_ROWS", "SENSITIVITY"))
+    is_masked = _MASKED in dict(view.columns)
     columns = ", ".join(
-        f"{name}{f' WITH MASKING POLICY {masking}' if name == _MASKED else ''} COMMENT {literal(meaning)}"
+        f"{name}{f' WITH MASKING POLICY {identifier(*mask)}' if name == _MASKED else ''} "
+        f"COMMENT {literal(meaning)}"
         for name, meaning in view.columns
     )
-    sensitivity = "cardholder" if _MASKED in dict(view.columns) else "internal"
+    sensitivity = "cardholder" if is_masked else "internal"
     tables = {name.split(".")[1]: identifier(*names.table(name)) for name in EXPOSED}
     body = (
         f"({columns}) "
-        f"WITH ROW ACCESS POLICY {identifier(*names.governed('PARTNER_ROWS'))} ON ({_PARTNER}) "
-        f"WITH TAG ({identifier(*names.governed('SENSITIVITY'))} = {literal(sensitivity)}) "
+        f"WITH ROW ACCESS POLICY {identifier(*rows)} ON ({_PARTNER}) "
+        f"WITH TAG ({identifier(*tag)} = {literal(sensitivity)}) "
         f"COPY GRANTS COMMENT = {literal(f'{view.meaning} {MARK}')} "
         f"AS {' '.join(view.text(tables).split())}"
     )
-    return Resource(Key(Kind.VIEW, names.view(view)), view.meaning, body=body)
+    # What is hung on a view can be taken off it, and its text stays as it was.
+    policies = [hung(rows, _PARTNER), *([hung(mask, _MASKED)] if is_masked else [])]
+    shown: tuple[tuple[str, Value], ...] = (
+        ("SECURE", True),
+        ("POLICIES", tuple(policies)),
+        ("TAGS", (tagged(tag, sensitivity),)),
+    )
+    on = [Key(Kind.MASKING_POLICY, mask), Key(Kind.ROW_POLICY, rows), Key(Kind.TAG, tag)]
+    on += [Key(Kind.DATABASE, (names.lake,)), *_sealed(names)]
+    return Resource(Key(Kind.VIEW, names.view(view)), view.meaning, body=body, shown=shown, on=tuple(on))
 
 
 def _grants(names: Names) -> Iterator[Grant]:

@@ -1,7 +1,7 @@
 """What Snowflake has now, in the same words as what it should have.
 
-Belongs here: SHOW and DESCRIBE, and making facts of their rows. Does not: comparing (`plan.py`), the
-connection (`session.py`).
+Belongs here: SHOW and DESCRIBE, and making facts of their rows. Does not: grants (`privileges.py`), comparing
+(`plan.py`), the connection (`session.py`).
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, Protocol
 
-from snowflake_external.errors import Missing
-from snowflake_external.resources import MARK, Grant, Key, Kind, normal
+from snowflake_external.errors import Missing, NoWarehouse
+from snowflake_external.resources import MARK, Key, Kind, hung, listed, normal, tagged
 from snowflake_external.sql import identifier, literal
 
 Row = Mapping[str, Any]
@@ -26,7 +26,6 @@ class Ask(Protocol):
 
 
 _PLURAL = {Kind.MASKING_POLICY: "MASKING POLICIES", Kind.ROW_POLICY: "ROW ACCESS POLICIES"}
-_BROADER = {"INTEGRATION": Kind.CATALOG, "TABLE": Kind.ICEBERG_TABLE}
 _PAIR = re.compile(r"(\w+)\s*[=:]\s*\"?([^,}\"]*)")
 
 
@@ -53,18 +52,6 @@ class Account:
                 if str(row.get("comment") or "").endswith(MARK):
                     yield Key(kind, (*container, _name(row)))
 
-    def grants(self, role: str) -> set[Grant]:
-        """What a role has; ownership is another matter."""
-        try:
-            rows = self._ask(f"SHOW GRANTS TO ROLE {identifier(role)}")
-        except Missing:  # the role is yet to be made
-            return set()
-        return {
-            Grant(row["privilege"], Key(kind, _parts(row["name"])), role)
-            for row in rows
-            if row["privilege"] != "OWNERSHIP" and (kind := _kind(row["granted_on"])) is not None
-        }
-
     def property_rows(self, key: Key) -> dict[str, str]:
         """What DESCRIBE says of an object that it describes by properties."""
         rows = self._ask(f"DESCRIBE {key.kind} {identifier(*key.name)}")
@@ -73,6 +60,31 @@ class Account:
     def described(self, key: Key) -> Row:
         """The one row that DESCRIBE has of a policy."""
         return self._ask(f"DESCRIBE {key.kind} {identifier(*key.name)}")[0]
+
+    def hung_on(self, view: Key) -> dict[str, str]:
+        """The policies and tags of ours that are on a view, whatever its text says.
+
+        It takes a warehouse. Where none runs, that is the fact: such a view differs, and is made over.
+        """
+        name = literal(identifier(*view.name))
+        tables = f"{identifier(view.name[0])}.INFORMATION_SCHEMA"
+        try:
+            policies = self._ask(
+                "SELECT policy_db, policy_schema, policy_name, policy_status, ref_column_name, "  # noqa: S608
+                f"ref_arg_column_names FROM TABLE({tables}.POLICY_REFERENCES("
+                f"REF_ENTITY_NAME => {name}, REF_ENTITY_DOMAIN => 'VIEW'))"
+            )
+            tags = self._ask(
+                "SELECT tag_database, tag_schema, tag_name, tag_value, level, column_name "  # noqa: S608
+                f"FROM TABLE({tables}.TAG_REFERENCES({name}, 'TABLE'))"  # so for views too
+            )
+        except NoWarehouse as error:
+            return dict.fromkeys(("POLICIES", "TAGS"), f"not to be seen: {error}")
+        own = view.name[:1]
+        return {
+            "POLICIES": listed(_policy_on(row) for row in policies if _is_active(row, own)),
+            "TAGS": listed(_tag_on(row) for row in tags if _is_direct(row, own)),
+        }
 
     def linked(self, database: str) -> dict[str, Any]:
         """How a database follows its catalog; empty where it does not."""
@@ -93,19 +105,27 @@ class Account:
             return []
 
 
+def _policy_on(row: Row) -> str:
+    """One row of POLICY_REFERENCES: a mask is on a column, a row access policy takes some."""
+    columns = [row["ref_column_name"]] if row["ref_column_name"] else json.loads(row["ref_arg_column_names"])
+    return hung((row["policy_db"], row["policy_schema"], row["policy_name"]), ", ".join(columns))
+
+
+def _is_active(row: Row, database: tuple[str, ...]) -> bool:
+    return (row["policy_db"],) == database and row["policy_status"] == "ACTIVE"
+
+
+def _tag_on(row: Row) -> str:
+    return tagged((row["tag_database"], row["tag_schema"], row["tag_name"]), row["tag_value"])
+
+
+def _is_direct(row: Row, database: tuple[str, ...]) -> bool:
+    """Whether a tag is one of ours, and on the view itself: its database's and schema's are told too."""
+    return (row["tag_database"],) == database and row["level"] in ("TABLE", "VIEW") and not row["column_name"]
+
+
 def _name(row: Row) -> str:
     return str(row["name"])
-
-
-def _kind(granted_on: str) -> Kind | None:
-    said = granted_on.replace("_", " ")
-    return _BROADER.get(said) or next((kind for kind in Kind if kind.value == said), None)
-
-
-def _parts(name: str) -> tuple[str, ...]:
-    """Take a qualified name apart: parts are quoted where they have to be."""
-    found = re.findall(r'"((?:[^"]|"")*)"|([^."]+)', name)
-    return tuple(quoted.replace('""', '"') if quoted else plain for quoted, plain in found)
 
 
 def _flag(value: object) -> str:
@@ -151,17 +171,21 @@ def _catalog(account: Account, key: Key, _row: Row) -> dict[str, str]:
 
 def _database(account: Account, key: Key, row: Row) -> dict[str, str]:
     if "LINKED" not in str(row.get("kind") or "").upper():
-        return {}
+        return {"LINKED": "FALSE"}
     told = account.linked(key.name[0])
     named = {"CATALOG": "catalog_integration", "SYNC_INTERVAL_SECONDS": "sync_interval_seconds"}
     named |= {"ALLOWED_WRITE_OPERATIONS": "allowed_write_operations"}
     facts = {f"LINKED_CATALOG.{ours}": str(told[name]) for ours, name in named.items() if name in told}
-    return facts | {"EXTERNAL_VOLUME": str(told.get("external_volume") or "")}
+    if "allowed_namespaces" in told:  # null is all of them
+        facts["LINKED_CATALOG.ALLOWED_NAMESPACES"] = listed(told["allowed_namespaces"] or [])
+    if "catalog_case_sensitivity" in told:
+        facts["CATALOG_CASE_SENSITIVITY"] = str(told["catalog_case_sensitivity"])
+    return facts | {"LINKED": "TRUE", "EXTERNAL_VOLUME": str(told.get("external_volume") or "")}
 
 
 def _tag(_account: Account, _key: Key, row: Row) -> dict[str, str]:
     allowed = json.loads(row["allowed_values"] or "[]")
-    return {f"ALLOWED_VALUES.{number}": value for number, value in enumerate(allowed, start=1)}
+    return {"ALLOWED_VALUES": listed(allowed)}
 
 
 def _iceberg_table(_account: Account, _key: Key, row: Row) -> dict[str, str]:
@@ -180,9 +204,10 @@ def _policy(account: Account, key: Key, _row: Row) -> dict[str, str]:
     return {"BODY": normal(str(account.described(key)["body"]))}
 
 
-def _view(_account: Account, _key: Key, row: Row) -> dict[str, str]:
+def _view(account: Account, key: Key, row: Row) -> dict[str, str]:
     text = str(row["text"])
-    return {"BODY": normal(text[text.find("(") :])}
+    body = normal(text[text.find("(") :])
+    return {"BODY": body, "SECURE": _flag(row["is_secure"]), **account.hung_on(key)}
 
 
 def _object(text: str) -> dict[str, str]:
@@ -190,8 +215,15 @@ def _object(text: str) -> dict[str, str]:
     try:
         found = json.loads(text)
     except ValueError:
-        return {name.upper(): value.strip() for name, value in _PAIR.findall(text)}
-    return {str(name).upper(): str(value) for name, value in found.items()} if isinstance(found, dict) else {}
+        told = {name.upper(): value.strip() for name, value in _PAIR.findall(text)}
+        return {name: value for name, value in told.items() if value[:1] not in "[("}  # no lists
+    if not isinstance(found, dict):
+        return {}
+    return {str(name).upper(): _value(value) for name, value in found.items()}
+
+
+def _value(value: object) -> str:
+    return listed(map(str, value)) if isinstance(value, list) else str(value)
 
 
 _READ: Mapping[Kind, Callable[[Account, Key, Row], dict[str, str]]] = {

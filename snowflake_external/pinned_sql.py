@@ -20,8 +20,15 @@ _TOKEN = re.compile(
       | (?P<mark>->>|.)""",
     re.DOTALL | re.VERBOSE,
 )
-_CHAINS = "->>"  # hands a result to another statement, which may do more than read
 _READS = ("select", "with")
+# `->>` hands a result to another statement, which may do more than read; `@` is a stage, whose files are no
+# tables of the lake.
+_MARKS = frozenset({";", "->>", "@"})
+# WITH may define and CALL a procedure with the caller's rights, INTO keeps a result; a name that IDENTIFIER
+# makes of a string cannot be told from the text.
+_WORDS = frozenset({"call", "identifier", "into", "procedure"})
+_SYSTEM = "system$"  # functions that may change the account
+_OF_ROWS = frozenset({"flatten", "generator", "split_to_table"})  # table functions that read no table
 _HINT = "tables are named schema.table, columns by an alias: SELECT p.amount FROM curated.payments AS p"
 
 
@@ -67,8 +74,9 @@ class Select:
         if tokens and tokens[-1][0] == ";":
             tokens.pop()
         marks = {one[0] for one in tokens if one.lastgroup == "mark"}
-        if not tokens or tokens[0][0].lower() not in _READS or marks & {";", _CHAINS}:
+        if not tokens or tokens[0][0].lower() not in _READS or marks & _MARKS:
             raise WrongQuery("one SELECT is wanted: this only reads", _HINT)
+        _check_reads(tokens)
         names = list(_names(tokens))
         for name in names:
             if len(name.parts) > 2 and not name.is_path:
@@ -89,6 +97,17 @@ class Select:
         for table, start, end in reversed(self._places):
             text = text[:start] + relations[table] + text[end:]
         return text
+
+
+def _check_reads(tokens: list[re.Match[str]]) -> None:
+    """Raise WrongQuery at a word that may do more than read, or read what is not named."""
+    words = [one[0].lower() if one.lastgroup in ("word", "mark") else "" for one in tokens]
+    for at, word in enumerate(words):
+        if word in _WORDS or word.startswith(_SYSTEM):
+            raise WrongQuery(f"{tokens[at][0]} may do more than read a table at its version", _HINT)
+        if words[at : at + 2] == ["table", "("] and ("".join(words[at + 2 : at + 3]) not in _OF_ROWS):
+            rows = ", ".join(sorted(_OF_ROWS)).upper()
+            raise WrongQuery(f"TABLE(…) may read anything; of it there are {rows} only", _HINT)
 
 
 def _names(tokens: list[re.Match[str]]) -> Iterator[_Name]:

@@ -6,26 +6,31 @@ Belongs here: comparing and ordering. Does not: reading (`existing.py`), stateme
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from snowflake_external import ddl
 from snowflake_external.ddl import Statement
-from snowflake_external.resources import ORDER, Estate, Grant, Key, Resource, differing
+from snowflake_external.resources import ORDER, Estate, Grant, Key, Kind, Resource, differing
 
-Found = Mapping[Key, Mapping[str, str]]
+Facts = Mapping[str, str]
+Found = Mapping[Key, Facts]
+# By object and property, what was found and what is wanted.
+Differing = Mapping[Key, Mapping[str, tuple[str, str]]]
 
 
 class Action(StrEnum):
-    """What is done to an object or a grant."""
+    """What is done to an object or a grant; BY_HAND is what a person has to do."""
 
     CREATE = "create"
     ALTER = "alter"
     REPLACE = "replace"
+    RENEW = "renew"
     GRANT = "grant"
     REVOKE = "revoke"
     DROP = "drop"
+    BY_HAND = "by hand"
 
 
 _DESTROYS = frozenset({Action.REPLACE, Action.REVOKE, Action.DROP})
@@ -54,39 +59,101 @@ class Change:
         }
 
 
-def plan(estate: Estate, found: Found, has: Collection[Grant], ours: Collection[Key]) -> tuple[Change, ...]:
+def plan(
+    estate: Estate,
+    found: Found,
+    has: Collection[Grant],
+    ours: Collection[Key],
+    strange: Collection[str] = (),
+) -> tuple[Change, ...]:
     """Compare what should be with what is.
 
     Args:
         found: facts of the estate's objects that are there.
-        has: grants that the estate's roles have.
+        has: grants that the estate's roles have, and that anybody has on what is sealed.
         ours: objects that carry our mark, wanted or not.
+        strange: privileges that should not be either, on or of what we cannot name in a REVOKE.
 
     Returns the changes in the order in which they can be made: objects after what they stand on, grants, then
-    what goes.
+    what goes, and what a person has to do.
     """
     wanted = sorted(estate.resources, key=lambda resource: ORDER[resource.key.kind])
-    changes = [change for resource in wanted if (change := _change(resource, found.get(resource.key)))]
+    changes = list(_objects(wanted, found))
     changes += [
         Change(Action.GRANT, str(one), (ddl.grant(one),))
         for one in sorted(set(estate.grants) - set(has), key=str)
     ]
-    return (*changes, *_goes(estate, has, ours))
+    by_hand = [_by_hand(one) for one in sorted(strange)]
+    return (*changes, *_goes(estate, has, ours), *by_hand)
 
 
-def _change(resource: Resource, found: Mapping[str, str] | None) -> Change | None:
+def renewals(estate: Estate, changes: Sequence[Change]) -> tuple[Change, ...]:
+    """What tells Snowflake a secret again, to go before a plan, unless a change there tells it anyway."""
+    sent = {statement for change in changes for statement in change.statements}
+    kept = [resource for resource in estate.resources if sent.isdisjoint(ddl.create(resource))]
+    told = ((resource.key, ddl.renew(resource)) for resource in kept)
+    return tuple(Change(Action.RENEW, str(key), (one,)) for key, one in told if one is not None)
+
+
+def _objects(wanted: Sequence[Resource], found: Found) -> Iterator[Change]:
+    changed = {r.key: differing(r.facts(), found[r.key]) for r in wanted if r.key in found}
+    groups = _groups(wanted, changed)
+    for at, resource in enumerate(wanted):
+        group = next((group for group in groups if resource.key in group), None)
+        if group is None:
+            yield from _change(resource, changed.get(resource.key))
+        elif not any(later.key in group for later in wanted[at + 1 :]):
+            # All that any of them stands on is there by now, and nothing before stands on one of them.
+            yield _replace([one for one in wanted if one.key in group], found, changed)
+
+
+def _change(resource: Resource, changed: Mapping[str, tuple[str, str]] | None) -> Iterator[Change]:
     what = str(resource.key)
-    if found is None:
-        return Change(Action.CREATE, what, tuple(ddl.create(resource)))
-    changed = differing(resource.facts(), found)
-    if not changed:
-        return None
-    because = tuple((name, *pair) for name, pair in changed.items())
-    altered = ddl.alter(resource, changed)
-    if altered is not None:
-        return Change(Action.ALTER, what, tuple(altered), because)
-    anew = (ddl.drop(resource.key), *ddl.create(resource))
-    return Change(Action.REPLACE, what, anew, because)
+    if changed is None:
+        yield Change(Action.CREATE, what, tuple(ddl.create(resource)))
+    elif changed:
+        yield Change(Action.ALTER, what, tuple(ddl.alter(resource, changed) or ()), _because(changed))
+
+
+def _groups(wanted: Sequence[Resource], changed: Differing) -> list[set[Key]]:
+    """What has to be made anew, with all that stands on it: Snowflake drops nothing that is stood on."""
+    groups: list[set[Key]] = []
+    for resource in wanted:
+        if _is_fixed(resource, changed):
+            group = {resource.key}
+            for one in wanted:  # each after what it stands on
+                if group.intersection(one.stands_on):
+                    group.add(one.key)
+            shared = [other for other in groups if other & group]
+            groups = [*(other for other in groups if other not in shared), group.union(*shared)]
+    return groups
+
+
+def _is_fixed(resource: Resource, changed: Differing) -> bool:
+    """Whether something differs that no ALTER changes."""
+    differs = changed.get(resource.key)
+    return bool(differs) and ddl.alter(resource, differs or {}) is None
+
+
+def _replace(group: Sequence[Resource], found: Found, changed: Differing) -> Change:
+    """Drop what is there of a group, the last made first, and make all of it."""
+    keys = {one.key for one in group}
+    statements: list[Statement] = []
+    for one in reversed(group):
+        facts, inside = found.get(one.key), keys.intersection(one.stands_on[: len(one.key.name) - 1])
+        if facts is None or inside or one.key.kind is Kind.VIEW:  # goes with what it is in; is made over
+            continue
+        statements += [ddl.close(one.key)] if facts.get("LINKED") == "TRUE" else []
+        statements.append(ddl.drop(one.key))
+    for one in group:
+        statements += ddl.create(one)
+    fixed = [one for one in group if _is_fixed(one, changed)]
+    because = [reason for one in fixed for reason in _because(changed[one.key])]
+    return Change(Action.REPLACE, ", ".join(str(one.key) for one in fixed), tuple(statements), tuple(because))
+
+
+def _because(changed: Mapping[str, tuple[str, str]]) -> tuple[tuple[str, str, str], ...]:
+    return tuple((name, *pair) for name, pair in changed.items())
 
 
 def _goes(estate: Estate, has: Collection[Grant], ours: Collection[Key]) -> Iterator[Change]:
@@ -95,3 +162,7 @@ def _goes(estate: Estate, has: Collection[Grant], ours: Collection[Key]) -> Iter
     kept = {resource.key for resource in estate.resources}
     for key in sorted(set(ours) - kept, key=lambda key: (-ORDER[key.kind], key.name)):
         yield Change(Action.DROP, str(key), (ddl.drop(key),))
+
+
+def _by_hand(privilege: str) -> Change:
+    return Change(Action.BY_HAND, f"revoke {privilege}", ())

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from snowflake_external.ddl import GRANTED_ON
-from snowflake_external.errors import Denied, Missing, SnowflakeError
+from snowflake_external.errors import CatalogUnreachable, Denied, Missing, NoWarehouse, SnowflakeError
 
 _MISSING = frozenset({2003, 2043})
 _DENIED = frozenset({3001, 3003})
@@ -34,6 +34,7 @@ _TAKES = tuple(
         (r"COMMENT ON (?P<kind>[A-Z ]+?) NAME", "OWNERSHIP ON {kind} {name}"),
         (r"(?:GRANT|REVOKE) .* ON (?P<kind>[A-Z ]+?) NAME", "OWNERSHIP ON {kind} {name}"),
         (r"(?:GRANT|REVOKE) ", "MANAGE GRANTS ON ACCOUNT"),
+        (r"SHOW (?:FUTURE )?GRANTS ", "MANAGE GRANTS ON ACCOUNT"),
         (r"SHOW [A-Z ]+ IN (?P<kind>DATABASE|SCHEMA) NAME", "USAGE ON {kind} {name}"),
         (r"DESCRIBE (?P<kind>[A-Z ]+?) NAME", "USAGE ON {kind} {name}"),
     )
@@ -58,11 +59,11 @@ def refusal(
     )
     if number in _NO_WAREHOUSE:
         hint = _NO_WAREHOUSE[number].format(warehouse=warehouse or "…", role=role or "…")
-        return Denied(f"no warehouse runs for {who}: {said}", hint)
+        return NoWarehouse(f"no warehouse runs for {who}: {said}", hint)
     if number in _NO_CATALOG:
         found = _INTEGRATION.search(said)
         name = found[1] if found else "…"
-        return Denied(
+        return CatalogUnreachable(
             f"Snowflake does not get to the lake's catalog: {said}",
             f"SELECT SYSTEM$VERIFY_CATALOG_INTEGRATION('{name}') says more; see snowflake.catalog_uri "
             f"and the catalog's credentials; the role needs USAGE ON INTEGRATION {name}",

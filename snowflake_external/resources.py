@@ -5,7 +5,7 @@ Belongs here: the types. Does not: which objects there are (`estate.py`), their 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -49,20 +49,35 @@ class Key:
 
 @dataclass(frozen=True)
 class Resource:
-    """One object as it should be. `body` is the text after the name, of kinds that have one."""
+    """One object as it should be.
+
+    Args:
+        body: the text after the name, of kinds that have one.
+        shown: facts that Snowflake tells of it, and that no property states.
+        on: what it stands on, besides what it is in.
+    """
 
     key: Key
     meaning: str
     properties: tuple[tuple[str, Value], ...] = ()
     body: str = ""
+    shown: tuple[tuple[str, Value], ...] = ()
+    on: tuple[Key, ...] = ()
 
     @property
     def comment(self) -> str:
         return f"{self.meaning} {MARK}"
 
+    @property
+    def stands_on(self) -> tuple[Key, ...]:
+        """All that must be there first: what it is in too."""
+        containers = (Kind.DATABASE, Kind.SCHEMA)[: len(self.key.name) - 1]
+        within = (Key(kind, self.key.name[:size]) for size, kind in enumerate(containers, start=1))
+        return (*within, *self.on)
+
     def facts(self) -> dict[str, str]:
         """What can be compared with what there is: each property as text; no secrets."""
-        facts = dict(_flat(self.properties))
+        facts = dict(_flat((*self.properties, *self.shown)))
         if self.body:
             facts["BODY"] = normal(self.body.split("->", 1)[-1])  # of a policy, its expression
         return facts if self.key.kind in UNCOMMENTED else facts | {"COMMENT": self.comment}
@@ -83,11 +98,15 @@ class Grant:
 
 @dataclass(frozen=True)
 class Estate:
-    """All that Snowflake should have of the lake; `prefix` begins every name."""
+    """All that Snowflake should have of the lake; `prefix` begins every name.
+
+    `sealed` are objects that nobody may have a privilege on but who owns them.
+    """
 
     resources: tuple[Resource, ...]
     grants: tuple[Grant, ...]
     prefix: str
+    sealed: tuple[Key, ...] = ()
 
     def owns(self, key: Key) -> bool:
         """Whether an object is in this estate's names: an account may have another's, with the same mark."""
@@ -96,6 +115,26 @@ class Estate:
     @property
     def roles(self) -> tuple[str, ...]:
         return tuple(r.key.name[0] for r in self.resources if r.key.kind is Kind.ROLE)
+
+
+def listed(texts: Iterable[str]) -> str:
+    """Several values as one fact, in whichever order they come: so one too many differs too."""
+    return ", ".join(sorted(texts))
+
+
+def unlisted(text: str) -> list[str]:
+    """The values of such a fact."""
+    return text.split(", ") if text else []
+
+
+def hung(policy: tuple[str, ...], column: str) -> str:
+    """Say that a policy is on a view, by a column of it; Snowflake has unquoted columns in capitals."""
+    return f"{'.'.join(policy)} ON {column.upper()}"
+
+
+def tagged(tag: tuple[str, ...], value: str) -> str:
+    """Say that a tag is on a view."""
+    return f"{'.'.join(tag)} = {value}"
 
 
 def normal(text: str) -> str:
@@ -113,6 +152,8 @@ def _facts_of(name: str, value: Value) -> Iterator[tuple[str, str]]:
         return
     if isinstance(value, Group):
         yield from _flat(value.items, f"{name}.")
+    elif isinstance(value, tuple) and all(type(one) is str for one in value):
+        yield name, listed(str(one) for one in value)
     elif isinstance(value, tuple):
         for number, one in enumerate(value, start=1):
             yield from _facts_of(f"{name}.{number}", one)

@@ -95,6 +95,11 @@ class Session:
             )
         except Error as error:
             raise _login_failed(login, error) from None
+        except (OSError, TypeError, ValueError) as error:
+            # so the connector lets through what goes wrong as it reads the key
+            if login.key_file is None:
+                raise
+            raise _key_unread(login.key_file, error) from None
 
     def ask(self, text: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """Run a statement; rows by lower-case column name. Values go by parameters, never into the text."""
@@ -145,6 +150,14 @@ def _login_failed(login: Login, error: Error) -> SnowflakeError:
             hint = f"GRANT ROLE {login.role} TO USER {login.user}, or set snowflake.role to one that it has"
         return Denied(f"{where} refused the login of {login.user}: {said}", hint)
     return Unreachable(f"cannot reach {where}: {said}", "see snowflake.account and snowflake.host")
+
+
+def _key_unread(key_file: Path, error: Exception) -> SnowflakeError:
+    return Denied(
+        f"the private key in {key_file} cannot be read: {type(error).__name__}",
+        "snowflake.private_key_file must name a private key in PEM, snowflake.private_key_passphrase its "
+        "passphrase if it is encrypted, and else be left out",
+    )
 
 
 def _lower(row: Mapping[str, Any]) -> dict[str, Any]:

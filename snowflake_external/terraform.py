@@ -3,7 +3,8 @@
 Belongs here: the provider's words for them. Does not: which objects there are (`estate.py`).
 
 Volume, catalog integration, Iceberg tables and a linked database stay with `apply`: the provider has them as
-previews, or not at all. So do views and policies, whose text it writes in its own way: plans would not agree.
+previews, or not at all. So do views and policies, whose text it writes in its own way: plans would not agree;
+and grants on what stays with `apply`, which is not there yet when Terraform runs first.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from snowflake_external.resources import Estate, Grant, Kind, Resource
-from snowflake_external.sql import Word, identifier
+from snowflake_external.resources import Estate, Grant, Key, Kind, Resource
+from snowflake_external.sql import Word
 
 _PROVIDER = {"source": "snowflakedb/snowflake", "version": "~> 2.0"}
 _TYPES: Mapping[Kind, str] = {
@@ -27,14 +28,20 @@ _ON_ACCOUNT = frozenset({Kind.WAREHOUSE, Kind.DATABASE})
 
 
 def configuration(estate: Estate) -> dict[str, Any]:
-    """Render a root module: `terraform.required_providers` and `resource`, as `main.tf.json` has them."""
+    """Render a root module: `terraform.required_providers` and `resource`, as `main.tf.json` has them.
+
+    Objects name each other by references: so Terraform makes each after what it stands on.
+    """
+    stable = {resource.key for resource in estate.resources if is_stable(resource)}
     found: dict[str, dict[str, Any]] = {}
     for resource in estate.resources:
-        if is_stable(resource):
-            found.setdefault(_TYPES[resource.key.kind], {})[_label(resource.key.name)] = _arguments(resource)
+        if resource.key in stable:
+            arguments = _arguments(resource, stable)
+            found.setdefault(_TYPES[resource.key.kind], {})[_label(resource.key.name)] = arguments
     for given in estate.grants:
-        kind, arguments = _grant(given)
-        found.setdefault(kind, {})[_label([given.role, given.privilege, *given.on.name])] = arguments
+        if given.on in stable:
+            kind, arguments = _grant(given)
+            found.setdefault(kind, {})[_label([given.role, given.privilege, *given.on.name])] = arguments
     return {"terraform": {"required_providers": {"snowflake": _PROVIDER}}, "resource": found}
 
 
@@ -44,36 +51,46 @@ def is_stable(resource: Resource) -> bool:
     return resource.key.kind in _TYPES and not is_linked
 
 
-def _arguments(resource: Resource) -> dict[str, Any]:
+def _arguments(resource: Resource, stable: Iterable[Key]) -> dict[str, Any]:
     kind, name = resource.key.kind, resource.key.name
     given = {key.lower(): _value(value) for key, value in resource.properties}
     if kind is Kind.MONITOR:
         notify, suspend = (int(str(given.pop(at)).rstrip("%")) for at in ("notify_at", "suspend_at"))
+        # The provider takes a frequency only with a time to start at; monthly is what there is without.
+        assert given.pop("frequency") == "MONTHLY"
         return {"name": name[0], **given, "notify_triggers": [notify], "suspend_trigger": suspend}
-    where = dict(zip(("database", "schema"), name[:-1], strict=False))
+    where = {key.kind.value.lower(): _reference(key, "name") for key in resource.stands_on if key in stable}
+    if kind is Kind.WAREHOUSE:
+        (monitor,) = resource.on
+        given["resource_monitor"], where = _reference(monitor, "fully_qualified_name"), {}
     return {**where, "name": name[-1], **given, "comment": resource.comment}
 
 
 def _grant(given: Grant) -> tuple[str, dict[str, Any]]:
+    role = _reference(Key(Kind.ROLE, (given.role,)), "name")
     if given.on.kind is Kind.ROLE:
         return "snowflake_grant_account_role", {
-            "role_name": given.on.name[0],
-            "parent_role_name": given.role,
+            "role_name": _reference(given.on, "name"),
+            "parent_role_name": role,
         }
     return "snowflake_grant_privileges_to_account_role", {
-        "account_role_name": given.role,
+        "account_role_name": role,
         "privileges": [given.privilege],
-        **_on(given),
+        **_on(given.on),
     }
 
 
-def _on(given: Grant) -> dict[str, Any]:
-    name = identifier(*given.on.name)
-    if given.on.kind in _ON_ACCOUNT:
-        return {"on_account_object": {"object_type": given.on.kind.value, "object_name": name}}
-    if given.on.kind is Kind.SCHEMA:
+def _on(key: Key) -> dict[str, Any]:
+    name = _reference(key, "fully_qualified_name")
+    if key.kind in _ON_ACCOUNT:
+        return {"on_account_object": {"object_type": key.kind.value, "object_name": name}}
+    if key.kind is Kind.SCHEMA:
         return {"on_schema": {"schema_name": name}}
-    return {"on_schema_object": {"object_type": given.on.kind.value, "object_name": name}}
+    return {"on_schema_object": {"object_type": key.kind.value, "object_name": name}}
+
+
+def _reference(key: Key, attribute: str) -> str:
+    return f"${{{_TYPES[key.kind]}.{_label(key.name)}.{attribute}}}"
 
 
 def _value(value: object) -> object:

@@ -2,25 +2,28 @@
 
 Belongs here: asking Snowflake and the catalog, and the attempts. Does not: judging (`freshness.py`), telling
 people (`assets/`, `cli/`).
+
+What a table's state is takes no warehouse; its history does, and would keep one awake if it were asked often.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from opentelemetry import metrics
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NoSuchTableError
 
 from snowflake_external.deployment import Deployment
-from snowflake_external.errors import SnowflakeError
+from snowflake_external.errors import Denied, Missing, NoWarehouse, SnowflakeError
 from snowflake_external.estate import EXPOSED, Names
 from snowflake_external.existing import Ask
-from snowflake_external.freshness import Commit, Freshness, Seen, State, judge
+from snowflake_external.freshness import Commit, Freshness, Seen, State, held, judge, objective_of, shows
 from snowflake_external.sql import identifier, literal
 
 _PAUSES = (2.0, 8.0, 30.0)  # before each further attempt, seconds
@@ -38,40 +41,134 @@ class Refreshed:
     error: str | None
 
 
-def freshness_of(deployment: Deployment, catalog: Catalog, ask: Ask) -> list[Freshness]:
-    """Compare every table that Snowflake shows with the lake's. Raises SnowflakeError."""
-    names, now = Names(deployment), datetime.now(UTC)
-    found = [
-        judge(table, list(_commits(catalog, table)), _seen(ask, names.table(table)), now) for table in EXPOSED
-    ]
-    for one in found:
-        _LAG.set(one.lag_s, {"db.collection.name": one.table})
+def freshness_of(
+    deployment: Deployment, catalog: Catalog, ask: Ask, with_delays: bool = False
+) -> list[Freshness]:
+    """Compare every table that Snowflake shows with the lake's. Raises SnowflakeError.
+
+    Args:
+        with_delays: ask for the history too, which takes a warehouse; where none runs, no delays are told.
+    """
+    names, objective = Names(deployment), objective_of(deployment.refresh_s)
+    found = []
+    for table in EXPOSED:
+        # Snowflake first: else it may show a commit that was not there yet when the lake was asked.
+        seen = _seen(ask, names.table(table), with_delays)
+        found.append(judge(table, list(_commits(catalog, table)), seen, datetime.now(UTC), objective))
+        _LAG.set(found[-1].lag_s, {"db.collection.name": table})
     return found
 
 
 def refresh(
     deployment: Deployment,
+    catalog: Catalog,
     ask: Ask,
-    tables: Iterable[str],
+    due: Iterable[Freshness],
     sleep: Callable[[float], None] = time.sleep,
 ) -> list[Refreshed]:
-    """Refresh tables by hand, each again after a pause if it fails. What goes on failing is told."""
+    """Refresh tables by hand, each until it shows the lake's newest commit and refreshes itself again.
+
+    Tried again after pauses is what a pause may mend: no refusal. What goes on failing is told.
+    """
     names = Names(deployment)
-    return [_refresh(ask, table, names.table(table), sleep) for table in tables]
+    return [_refreshed(_ByHand(ask, catalog, one.table, names.table(one.table)), sleep) for one in due]
 
 
-def _refresh(ask: Ask, table: str, name: Sequence[str], sleep: Callable[[float], None]) -> Refreshed:
-    error = ""
+def take_newest(ask: Ask, name: Sequence[str]) -> None:
+    """Let a table be what the catalog has now, also where only its columns changed. Raises SnowflakeError.
+
+    That a refresh by hand is refused while the automated one is on, is not documented; it has been met with.
+    So whatever refuses it without a reason that we know is tried with that one off.
+    """
+    try:
+        ask(f"{_alter(name)} REFRESH")
+    except SnowflakeError as error:
+        if type(error) is not SnowflakeError:
+            raise
+        restart(ask, name)
+
+
+def restart(ask: Ask, name: Sequence[str]) -> None:
+    """Switch a table's automated refresh off and on again, and refresh it by hand between.
+
+    It is the documented way out of STOPPED. It is on again in the end also where the refresh fails.
+    """
+    ask(f"{_alter(name)} SET AUTO_REFRESH = FALSE")
+    try:
+        ask(f"{_alter(name)} REFRESH")
+    finally:
+        ask(f"{_alter(name)} SET AUTO_REFRESH = TRUE")
+
+
+def standing(deployment: Deployment, ask: Ask) -> dict[str, int | None]:
+    """Say at which snapshot Snowflake shows each table. Raises SnowflakeError."""
+    names = Names(deployment)
+    return {table: _seen(ask, names.table(table), False).snapshot_id for table in EXPOSED}
+
+
+def held_snapshots(catalog: Catalog, stands: Mapping[str, int | None], most: timedelta) -> set[int]:
+    """Find the snapshots from which on the lake must keep its history, for Snowflake to follow it.
+
+    Args:
+        stands: where each table stands; one of which that is not known may be as far behind as `most`.
+    """
+    since = datetime.now(UTC) - most
+    found = (held(list(_commits(catalog, table)), stands.get(table), since) for table in EXPOSED)
+    return {snapshot_id for snapshot_id in found if snapshot_id is not None}
+
+
+@dataclass
+class _ByHand:
+    """A table that is refreshed by hand; its automated refresh is switched off and on once at the most."""
+
+    ask: Ask
+    catalog: Catalog
+    table: str
+    name: tuple[str, str, str]
+    is_restarted: bool = False
+
+    def attempt(self, is_first: bool) -> str | None:
+        """Refresh it, if that is not done; returns what is wrong still. Raises SnowflakeError."""
+        commits = list(_commits(self.catalog, self.table))
+        wanted = commits[-1].snapshot_id if commits else None
+        seen = _seen(self.ask, self.name, False)
+        if is_first or not seen.state.comes_back or not self._shows(seen, wanted):
+            self._refresh(seen.state)
+            seen = _seen(self.ask, self.name, False)
+        if not self._shows(seen, wanted):
+            return f"it shows snapshot {seen.snapshot_id}, and the lake has {wanted}"
+        if seen.state is not State.RUNNING:
+            return f"it shows the newest snapshot, but its automated refresh is {seen.state}: {seen.reason}"
+        return None
+
+    def _refresh(self, state: State) -> None:
+        if state.comes_back or self.is_restarted:
+            take_newest(self.ask, self.name)
+        else:
+            self.is_restarted = True
+            restart(self.ask, self.name)
+
+    def _shows(self, seen: Seen, wanted: int | None) -> bool:
+        return wanted is None or shows(list(_commits(self.catalog, self.table)), seen.snapshot_id, wanted)
+
+
+def _refreshed(table: _ByHand, sleep: Callable[[float], None]) -> Refreshed:
+    wrong: str | None = None
     for attempt, pause in enumerate((*_PAUSES, None), start=1):
         try:
-            ask(f"ALTER ICEBERG TABLE {identifier(*name)} REFRESH")
+            wrong = table.attempt(attempt == 1)
+        except (Denied, Missing) as refused:
+            return Refreshed(table.table, attempt, str(refused))
         except SnowflakeError as failed:
-            error = str(failed)
-        else:
-            return Refreshed(table, attempt, None)
-        if pause is not None:
-            sleep(pause)
-    return Refreshed(table, len(_PAUSES) + 1, error)
+            wrong = str(failed)
+        if wrong is None or pause is None:
+            break
+        sleep(pause)
+    return Refreshed(table.table, attempt, wrong)
+
+
+def _alter(name: Sequence[str]) -> str:
+    return f"ALTER ICEBERG TABLE {identifier(*name)}"
 
 
 def _commits(catalog: Catalog, table: str) -> Iterator[Commit]:
@@ -86,7 +183,7 @@ def _commits(catalog: Catalog, table: str) -> Iterator[Commit]:
 
 
 def refreshes_of(deployment: Deployment, table: str, ask: Ask) -> dict[int, datetime]:
-    """When Snowflake took which snapshot of a table, as far back as it says."""
+    """When Snowflake took which snapshot of a table, as far back as it says. Takes a warehouse."""
     return _refreshes(ask, Names(deployment).table(table))
 
 
@@ -98,13 +195,30 @@ def _refreshes(ask: Ask, name: tuple[str, ...]) -> dict[int, datetime]:
     return {snapshot: at if at.tzinfo else at.replace(tzinfo=UTC) for snapshot, at in refreshed.items()}
 
 
-def _seen(ask: Ask, name: tuple[str, ...]) -> Seen:
+def _seen(ask: Ask, name: tuple[str, ...], with_history: bool) -> Seen:
     (row,) = ask(f"SELECT SYSTEM$AUTO_REFRESH_STATUS({literal(identifier(*name))}) AS status")
-    told = json.loads(row["status"] or "{}")
-    current = told.get("currentSnapshotId")
-    return Seen(
-        State(told.get("executionState") or "OFF"),
-        str(told.get("invalidExecutionStateReason") or ""),
-        int(current) if current else None,
-        _refreshes(ask, name),
-    )
+    told: dict[str, Any] = json.loads(row["status"] or "{}")
+    said = str(told.get("executionState") or State.OFF)
+    state, current = State.of(said), told.get("currentSnapshotId")
+    # A table without automated refresh has no status: only its history says where it stands.
+    refreshed = _history(ask, name) if with_history or state is State.OFF else None
+    if current is None and refreshed:
+        current = max(refreshed, key=lambda snapshot_id: refreshed[snapshot_id])
+    reason = str(told.get("invalidExecutionStateReason") or (said if state is State.UNKNOWN else ""))
+    return Seen(state, reason, int(current) if current else None, _moment(told), refreshed)
+
+
+def _history(ask: Ask, name: tuple[str, ...]) -> dict[int, datetime] | None:
+    try:
+        return _refreshes(ask, name)
+    except NoWarehouse:
+        return None
+
+
+def _moment(told: dict[str, Any]) -> datetime | None:
+    """When the table was let be what it is; None where that is not said in a way that we read."""
+    try:
+        at = datetime.fromisoformat(str(told.get("lastUpdatedTime")))
+    except ValueError:
+        return None
+    return at if at.tzinfo else at.replace(tzinfo=UTC)

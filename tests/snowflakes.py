@@ -28,6 +28,7 @@ from cli.context import catalog_of
 from cli.main import paywave
 from config.settings import Settings, load_settings
 from lakehouse.query import run_query
+from local.snowflake.launch import variables
 from local.snowflake.trouble import Trouble, make_trouble
 from snowflake_external import ddl
 from snowflake_external.errors import SnowflakeError
@@ -39,7 +40,6 @@ from tests.stand_in import Row, StandIn
 LIVE = "PAYWAVE_LIVE_SNOWFLAKE_"
 _NEEDED = ("HOME", "ACCOUNT", "USER", "PRIVATE_KEY_FILE")
 _SETTING = "PAYWAVE_SNOWFLAKE__"
-_LOGIN = ("account", "user", "password", "host", "port", "protocol")
 
 
 @dataclass
@@ -84,6 +84,11 @@ class Snowflake:
     def but(self, **settings: str) -> Snowflake:
         """The same with other settings of Snowflake."""
         return Snowflake({**self.environment, **{f"{_SETTING}{name}": one for name, one in settings.items()}})
+
+    @property
+    def is_stand_in(self) -> bool:
+        """Whether it has a password: Snowflake itself lets no service user in by one."""
+        return self.settings().snowflake.password is not None
 
     @property
     def prefix(self) -> str:
@@ -138,17 +143,9 @@ def stand_in_account(stack: Settings) -> Iterator[tuple[StandIn, Snowflake]]:
     make_trouble(stack.home, Trouble())
     stand_in = StandIn(stack)
     stand_in.start()
-    login = json.loads((stack.home / "run" / "snowflake.json").read_text())
-    told = {f"{_SETTING}{name.upper()}": str(login[name]) for name in _LOGIN}
-    own = {
-        "PAYWAVE_HOME": str(stack.home),
-        f"{_SETTING}ROLE": "ACCOUNTADMIN",
-        f"{_SETTING}WAREHOUSE": "PAYWAVE_READERS",
-        f"{_SETTING}CATALOG_AUTH": "bearer",
-        f"{_SETTING}BEARER_TOKEN": "any",
-    }
+    own = {"PAYWAVE_HOME": str(stack.home), f"{_SETTING}WAREHOUSE": "PAYWAVE_READERS"}
     try:
-        yield stand_in, Snowflake({**told, **own})
+        yield stand_in, Snowflake({**variables(stack.home), **own})
     finally:
         stand_in.kill()
         make_trouble(stack.home, Trouble())

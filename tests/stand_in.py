@@ -6,9 +6,7 @@ Belongs here: starting, asking, killing. Does not: what is asserted of the answe
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,6 +18,7 @@ from snowflake.connector import SnowflakeConnection
 
 from config.settings import Settings
 from local.ports import free_port
+from local.snowflake.launch import login, started
 
 PATIENCE_S = 30.0
 Row = tuple[Any, ...]
@@ -36,15 +35,7 @@ class StandIn:
 
     def start(self) -> None:
         """Start it, and return when it listens."""
-        told = ("--home", str(self.home), "--port", str(self.port))
-        with (self.home / "logs" / "snowflake.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "local.snowflake", *told],
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        until(self._listens)
+        self._process = started(self.home, self.port)
 
     def kill(self) -> None:
         """SIGKILL it."""
@@ -57,19 +48,9 @@ class StandIn:
     def home(self) -> Path:
         return self.settings.home
 
-    def _listens(self) -> bool:
-        assert self._process is not None and self._process.poll() is None, self.log
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
-
-    @property
-    def log(self) -> str:
-        return (self.home / "logs" / "snowflake.log").read_text()
-
     def connect(self, **choices: Any) -> SnowflakeConnection:
         """Log in with the real connector, as its file of this home says."""
-        login = json.loads((self.home / "run" / "snowflake.json").read_text())
-        return snowflake.connector.connect(**{**login, "login_timeout": 20, **choices})
+        return snowflake.connector.connect(**{**login(self.home), "login_timeout": 20, **choices})
 
     def ask(self, *statements: str) -> list[Row]:
         """Run statements one after the other; returns the rows of the last."""

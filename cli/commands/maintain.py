@@ -22,6 +22,7 @@ from cli.output import Output, with_output
 from cli.params import Span
 from cli.progress import progress
 from cli.telemetry import start_telemetry
+from config.errors import ConfigError
 from config.settings import Settings, load_settings
 from lakehouse.definitions import BY_NAME, SNAPSHOTS_KEPT
 
@@ -132,8 +133,9 @@ def compact(
 def expire(tables: tuple[str, ...], dry_run: bool, keep: int, older_than: timedelta, out: Output) -> None:
     """Expire snapshots, and remove the files that only they needed.
 
-    Kept are also: whatever a tag or a branch points to, and what the jobs have still to read. What an expired
-    snapshot said of itself stays in curated.publish_log.
+    Kept are also: whatever a tag or a branch points to, what the jobs have still to read, and what Snowflake
+    has still to take, for snowflake.hold_days at the most. What an expired snapshot said of itself stays in
+    curated.publish_log.
     """
     from lakehouse.log_keeper import keep_log
     from lakehouse.maintenance.expire import Expirer, ExpireSettings
@@ -143,6 +145,7 @@ def expire(tables: tuple[str, ...], dry_run: bool, keep: int, older_than: timede
         catalog,
         lambda: keep_log(catalog, spark_of(settings, "maintain")),
         ExpireSettings(keep, older_than),
+        _read_in_snowflake(settings, catalog, out),
     )
     found = expirer.run(tables or BY_NAME, dry_run)
     done = "would go" if dry_run else "gone"
@@ -213,6 +216,25 @@ def _begin() -> tuple[Settings, RestCatalog]:
     catalog = catalog_of(settings)
     start_telemetry()
     return settings, catalog
+
+
+def _read_in_snowflake(settings: Settings, catalog: RestCatalog, out: Output) -> set[int]:
+    """Find the snapshots that Snowflake goes on from: without the next ones it never comes to the newest."""
+    if settings.snowflake.account is None:
+        return set()
+    from assets.snowflake_account import deployment_of, login_of
+    from snowflake_external.errors import SnowflakeError
+    from snowflake_external.session import Session
+    from snowflake_external.watch import held_snapshots, standing
+
+    most = timedelta(days=settings.snowflake.hold_days)
+    stands: dict[str, int | None] = {}
+    try:
+        with Session(login_of(settings), "maintain expire") as session:
+            stands = standing(deployment_of(settings), session.ask)
+    except (SnowflakeError, ConfigError) as error:  # the lake does not wait for Snowflake
+        out.log.print(f"{error}: the snapshots of {most.days} days are kept for Snowflake", markup=False)
+    return held_snapshots(catalog, stands, most)
 
 
 def _rewritten(tables: tuple[str, ...]) -> tuple[str, ...]:

@@ -24,9 +24,9 @@ from config.settings import load_settings
 from lakehouse.moments import Moment
 from snowflake_external.apply import Applied, apply, planned, split
 from snowflake_external.cost import Estimate, Rates, billed, estimate, most_per_month
-from snowflake_external.estate import estate_of
+from snowflake_external.estate import EXPOSED, Names, estate_of
 from snowflake_external.freshness import RUNBOOK, Freshness
-from snowflake_external.plan import Change
+from snowflake_external.plan import Change, renewals
 from snowflake_external.session import Session
 from snowflake_external.terraform import configuration
 from snowflake_external.time_travel import read_at
@@ -47,7 +47,8 @@ def snowflake() -> None:
 def plan(as_sql: bool, out: Output) -> None:
     """Compare what Snowflake has with what it should have; change nothing. Exits 0 either way.
 
-    Secrets are never shown.
+    Secrets are never shown. A warehouse is needed to see which policies are on the views: where none runs,
+    the plan makes them over.
     """
     settings = load_settings()
     with Session(login_of(settings), "snowflake plan") as session:
@@ -60,9 +61,10 @@ def plan(as_sql: bool, out: Output) -> None:
 
 @snowflake.command(name="apply")
 @click.option("--allow-destroy", is_flag=True, help="Drop, replace and revoke too, where the plan says so.")
+@click.option("--renew-secrets", is_flag=True, help="Tell it the catalog's secret again, after a rotation.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done; change nothing.")
 @with_output
-def apply_command(allow_destroy: bool, dry_run: bool, out: Output) -> None:
+def apply_command(allow_destroy: bool, renew_secrets: bool, dry_run: bool, out: Output) -> None:
     """Make Snowflake have what it should, in order. Applying again goes on after a failure.
 
     What was done is kept in PAYWAVE_HOME/snowflake/applied.jsonl.
@@ -74,7 +76,10 @@ def apply_command(allow_destroy: bool, dry_run: bool, out: Output) -> None:
 
     deployment = deployment_of(settings)
     with Session(login_of(settings), "snowflake apply") as session:
-        changes = planned(estate_of(deployment), session.ask)
+        estate = estate_of(deployment)
+        changes = planned(estate, session.ask)
+        if renew_secrets:
+            changes = (*renewals(estate, changes), *changes)
         if dry_run:
             done = split(changes, allow_destroy)
         else:
@@ -82,7 +87,10 @@ def apply_command(allow_destroy: bool, dry_run: bool, out: Output) -> None:
             account = login_of(settings).account
             wanted = {"allow_destroy": allow_destroy, "changes": [f"{c.action} {c.what}" for c in changes]}
             with recorded(settings, catalog_of(settings), "snowflake apply", account, wanted):
-                done = apply(changes, session.ask, settings.home / _LOG, allow_destroy, say, pauses)
+                names = Names(deployment)
+                tables = [names.table(table) for table in EXPOSED]
+                log = settings.home / _LOG
+                done = apply(changes, session.ask, log, allow_destroy, say, pauses, tables=tables)
     value = {
         "dry_run": dry_run,
         "done": [change.to_json() for change in done.done],
@@ -100,7 +108,7 @@ def status(out: Output) -> None:
     """
     settings = load_settings()
     with Session(login_of(settings), "snowflake status") as session:
-        found = freshness_of(deployment_of(settings), catalog_of(settings), session.ask)
+        found = freshness_of(deployment_of(settings), catalog_of(settings), session.ask, with_delays=True)
     out.result({"tables": [_as_json(one) for one in found]}, lambda console: _print_status(console, found))
     if any(one.needs_refresh for one in found):
         raise SystemExit(1)
@@ -113,16 +121,18 @@ def status(out: Output) -> None:
 def refresh_command(all_of_them: bool, dry_run: bool, out: Output) -> None:
     """Refresh by hand the tables that are late, or whose automated refresh has stalled or stopped.
 
-    Exits 1 where one goes on failing: the runbook says what to look at.
+    One that has stopped is switched off and on again. Exits 1 where a table does not show the lake's newest
+    commit then, or does not refresh by itself: the runbook says what to look at. Takes no warehouse.
     """
     settings = load_settings()
-    deployment = deployment_of(settings)
+    deployment, catalog = deployment_of(settings), catalog_of(settings)
     with Session(login_of(settings), "snowflake refresh") as session:
-        found = freshness_of(deployment, catalog_of(settings), session.ask)
-        due = [one.table for one in found if all_of_them or one.needs_refresh]
-        done = [] if dry_run else refresh(deployment, session.ask, due)
-    value = {"dry_run": dry_run, "due": due, "refreshed": [asdict(one) for one in done]}
-    out.result(value, lambda console: _print_refreshed(console, due, done))
+        found = freshness_of(deployment, catalog, session.ask)
+        due = [one for one in found if all_of_them or one.needs_refresh]
+        done = [] if dry_run else refresh(deployment, catalog, session.ask, due)
+    names = [one.table for one in due]
+    value = {"dry_run": dry_run, "due": names, "refreshed": [asdict(one) for one in done]}
+    out.result(value, lambda console: _print_refreshed(console, names, done))
     if any(one.error for one in done):
         raise SystemExit(1)
 
@@ -158,7 +168,10 @@ def query(sql: str, moment: Moment, out: Output) -> None:
 
 @snowflake.command()
 def terraform() -> None:
-    """Print what Terraform's provider calls stable, from the same definitions, as main.tf.json."""
+    """Print what Terraform's provider calls stable, from the same definitions, as main.tf.json.
+
+    Views, policies, tables and what is granted on them stay with `apply`, which runs after Terraform.
+    """
     click.echo(json.dumps(configuration(estate_of(deployment_of(load_settings()))), indent=2))
 
 
@@ -168,10 +181,10 @@ def terraform() -> None:
 )
 @with_output
 def cost(days: int, out: Output) -> None:
-    """Estimate what a day of refreshing costs; read back what was billed, where one may see it."""
+    """Guess what a day of refreshing costs; read back what was billed, where one may see it."""
     settings = load_settings()
-    deployment, rates = deployment_of(settings), Rates()
-    found = estimate(catalog_of(settings), rates)
+    deployment, rates = deployment_of(settings), Rates(settings.snowflake.refresh_credits_per_hour)
+    found = estimate(catalog_of(settings), deployment.refresh_s, rates)
     with Session(login_of(settings), "snowflake cost") as session:
         told = billed(deployment, session.ask, datetime.now(UTC) - timedelta(days=days))
     most = most_per_month(deployment, rates)
@@ -187,7 +200,8 @@ def cost(days: int, out: Output) -> None:
 
 def _as_json(one: Freshness) -> dict[str, Any]:
     told = {name: value for name, value in asdict(one).items() if name != "delays_s"}
-    delays = {"p50_s": one.delay_s(0.5), "p95_s": one.delay_s(0.95), "refreshes": len(one.delays_s)}
+    count = None if one.delays_s is None else len(one.delays_s)
+    delays = {"p50_s": one.delay_s(0.5), "p95_s": one.delay_s(0.95), "commits": count}
     return {**told, "snapshot_id": one.snapshot_id and str(one.snapshot_id), "late": one.is_late, **delays}
 
 
@@ -195,11 +209,14 @@ def _print_plan(console: Console, changes: Sequence[Change]) -> None:
     if not changes:
         console.print("Snowflake has what it should: nothing to do")
     for change in changes:
-        console.print(f"{'!' if change.destroys else ' '} {change.action} {change.what}")
+        mark = "!" if change.destroys else " " if change.statements else "?"
+        console.print(f"{mark} {change.action} {change.what}", markup=False)
         for name, found, wanted in change.because:
             console.print(f"      {name}: {_short(found)} → {_short(wanted)}", markup=False)
     if any(change.destroys for change in changes):
         console.print("! needs --allow-destroy")
+    if not all(change.statements for change in changes):
+        console.print("? is for a person to do: no statement of ours names it")
 
 
 def _print_sql(console: Console, changes: Sequence[Change]) -> None:
@@ -211,7 +228,8 @@ def _print_sql(console: Console, changes: Sequence[Change]) -> None:
 def _print_applied(console: Console, done: Applied, dry_run: bool) -> None:
     console.print(f"{len(done.done)} changes {'would be made' if dry_run else 'made'}")
     for change in done.held:
-        console.print(f"held back: {change.action} {change.what}; allow it with --allow-destroy")
+        way = "allow it with --allow-destroy" if change.statements else "that is for a person to do"
+        console.print(f"held back: {change.action} {change.what}; {way}", markup=False)
 
 
 def _print_status(console: Console, found: Sequence[Freshness]) -> None:
@@ -220,6 +238,8 @@ def _print_status(console: Console, found: Sequence[Freshness]) -> None:
         delays = ["-" if delay is None else f"{delay:.0f}" for delay in (one.delay_s(0.5), one.delay_s(0.95))]
         table.add_row(one.table, one.state, str(one.behind), f"{one.lag_s:.0f}", *delays)
     console.print(table)
+    if any(one.delays_s is None for one in found):
+        console.print("how long each commit took is not to be seen: no warehouse runs")
     for one in found:
         if one.needs_refresh:
             console.print(f"{one.says()}: `paywave snowflake refresh`, or see {RUNBOOK}")
@@ -238,10 +258,15 @@ def _print_refreshed(console: Console, due: Sequence[str], done: Sequence[Refres
 def _print_cost(
     console: Console, found: Sequence[Estimate], most: float, told: dict[str, float] | None, days: int
 ) -> None:
-    table = Table("table", "commits a day", "files a day", "credits a day", "dollars a day", box=None)
+    counts = ("polls a day", "commits a day", "refreshes a day")
+    table = Table("table", *counts, "credits a day", "dollars a day", box=None)
     for one in found:
-        table.add_row(one.table, f"{one.commits:,}", f"{one.files:,}", f"{one.credits}", f"{one.dollars}")
+        numbers = [f"{count:,}" for count in (one.polls, one.commits, one.refreshes)]
+        table.add_row(one.table, *numbers, f"{one.credits}", f"{one.dollars}")
     console.print(table)
+    console.print(
+        "a guess: how long a refresh computes is documented nowhere; hold it against what is billed"
+    )
     console.print(f"readers' queries: {most:,.0f} dollars a month at most, then their warehouse is suspended")
     if told is None:
         console.print("billed: not to be seen; it takes IMPORTED PRIVILEGES on the database SNOWFLAKE")

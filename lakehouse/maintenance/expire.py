@@ -65,14 +65,24 @@ class Expired:
 
 
 class Expirer:
-    """Expires snapshots of one table after another. `keep_log` is called before: it keeps what they say."""
+    """Expires snapshots of one table after another.
+
+    Args:
+        keep_log: is called before: it keeps what they say.
+        readers: snapshots that readers elsewhere go on from, as our own jobs do.
+    """
 
     def __init__(
-        self, catalog: RestCatalog, keep_log: Callable[[], object], settings: ExpireSettings
+        self,
+        catalog: RestCatalog,
+        keep_log: Callable[[], object],
+        settings: ExpireSettings,
+        readers: Collection[int] = (),
     ) -> None:
         self._catalog = catalog
         self._keep_log = keep_log
         self._settings = settings
+        self._readers = frozenset(readers)
 
     def run(self, names: Iterable[str], dry_run: bool = False) -> list[Expired]:
         """Expire what may expire.
@@ -117,8 +127,8 @@ class Expirer:
         )
 
     def _hints(self) -> set[int]:
-        """Find the snapshots, of whatever table, that the jobs go on reading from."""
-        found = set()
+        """Find the snapshots, of whatever table, that the jobs and other readers go on reading from."""
+        found = set(self._readers)
         for name in BY_NAME:
             try:
                 progress = snapshot_of(self._catalog.load_table(name).metadata, PROGRESS_TAG)

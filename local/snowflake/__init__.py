@@ -4,9 +4,10 @@ It is fakesnow's server (Snowflake SQL translated to DuckDB) with what that lack
 integrations, Iceberg tables that are refreshed from the real REST catalog, and DDL that is kept as state. It
 refuses what it does not understand. What it is not:
 
-- Policies, tags, grants, quotas are state: shown, described, dropped with their object; never enforced in a
-  SELECT. Only `trouble.py` takes a privilege away. Views run as in Snowflake, with their owner's rights.
-- Time travel is by VERSION, VERSION_TAG, VERSION_REF and TIMESTAMP, among what was refreshed and the lake
+- Policies, tags and quotas are state: shown, described, dropped with their object; never enforced in a
+  SELECT. Grants are: on what is read, what it is in, and the warehouse. ACCOUNTADMIN may do everything, and
+  `trouble.py` takes a privilege from it too. Views run as in Snowflake, with their owner's rights.
+- Time travel is by VERSION and VERSION_TAG, among what was refreshed and the lake
   still keeps: as documented, for Snowflake has it as a preview. `trouble.py` takes it away.
 - It keeps no rows of its own: CREATE TABLE and DML are refused.
 - Every login is ACCOUNTADMIN unless it asks for another role that exists.

@@ -21,6 +21,7 @@ from local.snowflake.trouble import Trouble, read_trouble
 from local.snowflake.words import Name, Words
 
 _RELATIONS = ("ICEBERG TABLE", "VIEW")
+_ADMINISTRATOR = "ACCOUNTADMIN"
 _log = logging.getLogger("local.snowflake")
 
 
@@ -29,7 +30,7 @@ class Session:
     """What a connection has chosen."""
 
     user: str
-    role: str = "ACCOUNTADMIN"
+    role: str = _ADMINISTRATOR
     warehouse: str | None = None
     database: str | None = None
     schema: str | None = None
@@ -114,7 +115,7 @@ class Account:
         entry = next((one for kind in _RELATIONS if (one := self.registry.find(kind, full))), None)
         if entry is None:
             raise answers.missing("Object", ".".join(full), "42S02")
-        if self.trouble.meets("denied", entry.full_name):
+        if self.trouble.meets("denied", entry.full_name) or not self._may_read(entry, session):
             raise answers.denied("TABLE" if entry.kind == "ICEBERG TABLE" else "VIEW", entry.full_name)
         if entry in self._unmade:
             self.make_relations()
@@ -122,10 +123,35 @@ class Account:
             self._make(entry)  # says why it cannot be
         return entry
 
+    def _may_read(self, entry: Entry, session: Session) -> bool:
+        """Whether the session's role may read a table or view, and use what it is in."""
+        roles = self._roles(session)
+        places = (("DATABASE", entry.name[:1]), ("SCHEMA", entry.name[:2]))
+        used = all(self._may("USAGE", self.registry.need(*place), roles) for place in places)
+        return used and self._may("SELECT", entry, roles)
+
+    def _may(self, privilege: str, entry: Entry, roles: set[Name]) -> bool:
+        if (entry.owner,) in roles or (_ADMINISTRATOR,) in roles:
+            return True
+        wanted = (privilege, entry.kind, entry.name, "ROLE")
+        given = (one for one in self.registry.grants if one.to in roles)
+        return any((one.privilege, one.on_kind, one.on, one.to_kind) == wanted for one in given)
+
+    def _roles(self, session: Session) -> set[Name]:
+        """The session's role with all that was granted to it, directly or not."""
+        found: set[Name] = set()
+        waiting: set[Name] = {(session.role,), ("PUBLIC",)}
+        while waiting:
+            found |= waiting
+            kinds = ("ROLE", "ROLE")
+            held = (one for one in self.registry.grants if (one.on_kind, one.to_kind) == kinds)
+            waiting = {one.on for one in held if one.to in waiting} - found
+        return found
+
     def need_warehouse(self, session: Session) -> None:
         """Reading tables takes a warehouse that runs or resumes."""
         entry = session.warehouse and self.registry.find("WAREHOUSE", (session.warehouse,))
-        if not entry:
+        if not entry or not self._may("USAGE", entry, self._roles(session)):
             raise answers.no_warehouse()
         monitor, struck = (
             entry.options.get("RESOURCE_MONITOR"),

@@ -1,4 +1,4 @@
-"""What is hung on objects: grants, tags, policies, comments of columns. Belongs here: their statements.
+"""What is hung on objects: grants, tags, policies. Belongs here: their statements.
 
 None of it changes what a SELECT returns: it is there to be set, shown and taken away again.
 """
@@ -10,20 +10,18 @@ import time
 from local.snowflake import answers
 from local.snowflake.account import Account, Session
 from local.snowflake.answers import Answer, status
-from local.snowflake.definitions import Hung
+from local.snowflake.definitions import Hung, checked_body
 from local.snowflake.kinds import ACCOUNT_PRIVILEGES, ALIASES, KINDS
 from local.snowflake.registry import Attached, Entry, Grant
 from local.snowflake.words import Name, Words
 
 _DONE = status("Statement executed successfully.")
-_RELATIONS = ("ICEBERG TABLE", "VIEW")
 
 
 def grant(words: Words, account: Account, session: Session) -> Answer:
     """`GRANT privileges ON object TO ROLE r [WITH GRANT OPTION]`, `GRANT ROLE r TO ROLE|USER x`."""
     found = _grants(words, account, session, "TO")
     option = words.take("WITH GRANT OPTION")
-    words.take("COPY CURRENT GRANTS")
     words.end()
     for one in found:
         if one.privilege == "OWNERSHIP":
@@ -49,13 +47,12 @@ def _key(one: Grant) -> tuple[str, str, Name, str, Name]:
 
 
 def _grants(words: Words, account: Account, session: Session, to: str) -> list[Grant]:
-    role = words.one_of(("DATABASE ROLE", "ROLE"))
-    if role:
-        privileges, on = ["USAGE"], (role, account.need(role, words.name(), session).name)
+    if words.take("ROLE"):
+        privileges, on = ["USAGE"], ("ROLE", account.need("ROLE", words.name(), session).name)
     else:
         privileges, on = _privileges(words, account, session)
     words.need(to)
-    kind = words.one_of(("DATABASE ROLE", "ROLE", "USER")) or "ROLE"
+    kind = words.one_of(("ROLE", "USER")) or "ROLE"
     grantee = account.need(kind, words.name(), session)
     return [Grant(privilege, *on, grantee.kind, grantee.name) for privilege in privileges]
 
@@ -84,80 +81,44 @@ def _privileges(words: Words, account: Account, session: Session) -> tuple[list[
 
 
 def altered(words: Words, entry: Entry, account: Account, session: Session) -> bool:
-    """Do what ALTER says of tags, policies and columns; false if it says nothing of them."""
+    """Take away what hangs on a view, set its tag, or give a policy another body; false if it is neither.
+
+    Policies of a view are in its definition: there is no other way to hang them here.
+    """
+    if entry.kind.endswith("POLICY"):
+        return _set_body(words, entry)
+    if entry.kind != "VIEW":
+        return False
     if words.take("SET TAG"):
-        _set_tags(words, entry, "", account, session)
+        _set_tag(words, entry, account, session)
     elif words.take("UNSET TAG"):
         _detach(account, entry, "", "TAG", account.full("TAG", words.name(), session))
-    elif entry.kind in _RELATIONS and words.one_of(("ALTER COLUMN", "MODIFY COLUMN")):
-        _alter_column(words, entry, account, session)
-    elif entry.kind in _RELATIONS and words.take("ADD ROW ACCESS POLICY"):
-        _add_row_access(words, entry, account, session)
-    elif entry.kind in _RELATIONS and words.take("DROP ROW ACCESS POLICY"):
-        _detach(account, entry, "", "ROW ACCESS POLICY", account.full("TAG", words.name(), session))
-    elif entry.kind in _RELATIONS and words.take("DROP ALL ROW ACCESS POLICIES"):
-        _detach(account, entry, "", "ROW ACCESS POLICY", some=False)
+    elif words.take("DROP ROW ACCESS POLICY"):
+        policy = account.full("ROW ACCESS POLICY", words.name(), session)
+        _detach(account, entry, "", "ROW ACCESS POLICY", policy)
+    elif words.one_of(("ALTER COLUMN", "MODIFY COLUMN")):
+        column = words.name()[0]
+        words.need("UNSET MASKING POLICY")
+        _detach(account, entry, column, "MASKING POLICY")
     else:
-        return entry.kind.endswith("POLICY") and _set_body(words, entry)
+        return False
     return True
 
 
-def _alter_column(words: Words, entry: Entry, account: Account, session: Session) -> None:
-    column = words.name()[0]
-    _need_column(entry, column, account)
-    if words.take("COMMENT"):
-        comment_column(entry, column, words.text(), account)
-    elif words.take("SET TAG"):
-        _set_tags(words, entry, column, account, session)
-    elif words.take("UNSET TAG"):
-        _detach(account, entry, column, "TAG", account.full("TAG", words.name(), session))
-    elif words.take("SET MASKING POLICY"):
-        _mask(words, entry, column, account, session)
-    elif words.take("UNSET MASKING POLICY"):
-        _detach(account, entry, column, "MASKING POLICY")
-    else:
-        raise words.wrong()
+def _set_tag(words: Words, entry: Entry, account: Account, session: Session) -> None:
+    name = words.name()
+    words.need("=")
+    new = found(("TAG", name, "", words.text(), ()), entry, account, session)
+    key = ("TAG", new.what, new.on, "")
+    kept = [one for one in account.registry.attached if (one.kind, one.what, one.on, one.column) != key]
+    account.registry.attached = [*kept, new]
 
 
 def _set_body(words: Words, entry: Entry) -> bool:
     if not words.take("SET BODY ->"):
         return False
-    entry.state["body"] = words.rest()
-    entry.text = f"{entry.text.partition('->')[0]}-> {entry.state['body']}"
+    entry.state["body"] = checked_body(words.rest(), entry.state["arguments"])
     return True
-
-
-def _set_tags(words: Words, entry: Entry, column: str, account: Account, session: Session) -> None:
-    while True:
-        tag = account.need("TAG", words.name(), session)
-        words.need("=")
-        value = words.text()
-        _check_value(tag, value)
-        _attach(account, Attached("TAG", tag.name, entry.kind, entry.name, column, value))
-        if not words.take(","):
-            return
-
-
-def _mask(words: Words, entry: Entry, column: str, account: Account, session: Session) -> None:
-    policy = account.need("MASKING POLICY", words.name(), session)
-    columns = tuple(words.names()) if words.take("USING") else ()
-    forced = words.take("FORCE")
-    masked = [one for one in _of(account, entry) if (one.kind, one.column) == (policy.kind, column)]
-    if masked and not forced:
-        raise answers.invalid(f"Specified column {column} already attached to another masking policy.")
-    _detach(account, entry, column, policy.kind, some=False)
-    _attach(account, Attached(policy.kind, policy.name, entry.kind, entry.name, column, "", columns))
-
-
-def _add_row_access(words: Words, entry: Entry, account: Account, session: Session) -> None:
-    policy = account.need("ROW ACCESS POLICY", words.name(), session)
-    words.need("ON")
-    columns = words.names()
-    for column in columns:
-        _need_column(entry, column, account)
-    if any(one.kind == policy.kind for one in _of(account, entry)):
-        raise answers.invalid(f"Object {entry.full_name} already has a ROW_ACCESS_POLICY.")
-    _attach(account, Attached(policy.kind, policy.name, entry.kind, entry.name, columns=tuple(columns)))
 
 
 def found(one: Hung, entry: Entry, account: Account, session: Session) -> Attached:
@@ -166,6 +127,8 @@ def found(one: Hung, entry: Entry, account: Account, session: Session) -> Attach
     what = account.need(kind, name, session)
     if kind == "TAG":
         _check_value(what, value)
+    if kind == "ROW ACCESS POLICY" and len(columns) != len(what.state["arguments"]):
+        raise answers.invalid(f"Row access policy {what.full_name} takes {what.state['signature']}.")
     return Attached(kind, what.name, entry.kind, entry.name, column, value, columns)
 
 
@@ -175,40 +138,14 @@ def _check_value(tag: Entry, value: str) -> None:
         raise answers.invalid(f"Tag value '{value}' is not allowed for tag '{tag.full_name}'.")
 
 
-def _of(account: Account, entry: Entry) -> list[Attached]:
-    return [one for one in account.registry.attached if (one.on_kind, one.on) == (entry.kind, entry.name)]
-
-
-def _attach(account: Account, new: Attached) -> None:
-    same = (new.kind, new.what, new.on_kind, new.on, new.column)
-    kept = [
-        one
-        for one in account.registry.attached
-        if (one.kind, one.what, one.on_kind, one.on, one.column) != same
-    ]
-    account.registry.attached = [*kept, new]
-
-
-def _detach(
-    account: Account, entry: Entry, column: str, kind: str, what: Name | None = None, some: bool = True
-) -> None:
-    """Take away what is of a kind; with `some` there must be something of it."""
+def _detach(account: Account, entry: Entry, column: str, kind: str, what: Name | None = None) -> None:
+    """Take away what is of a kind on an object or a column of it; there must be something."""
     gone = [
         one
-        for one in _of(account, entry)
-        if (one.kind, one.column) == (kind, column) and what in (None, one.what)
+        for one in account.registry.attached
+        if (one.on_kind, one.on, one.kind, one.column) == (entry.kind, entry.name, kind, column)
+        and what in (None, one.what)
     ]
-    if some and not gone:
+    if not gone:
         raise answers.missing(kind, ".".join(what or (column,)))
     account.registry.attached = [one for one in account.registry.attached if one not in gone]
-
-
-def comment_column(entry: Entry, column: str, text: str, account: Account) -> None:
-    """Say what a column is."""
-    _need_column(entry, column, account)
-    entry.state.setdefault("comments", {})[column] = text
-
-
-def _need_column(entry: Entry, column: str, account: Account) -> None:
-    if column not in (name for name, _ in account.engine.columns(entry.name)):
-        raise answers.missing("COLUMN", column)

@@ -62,8 +62,8 @@ def _as_properties(integration: Entry, settings: Mapping[str, str]) -> dict[str,
     rest, login = integration.options["REST_CONFIG"], integration.options["REST_AUTHENTICATION"]
     found = {key: value for key, value in settings.items() if key.startswith(("s3.", "rest."))}
     found["uri"] = rest["CATALOG_URI"]
-    if warehouse := rest.get("CATALOG_NAME") or rest.get("WAREHOUSE"):
-        found["warehouse"] = warehouse
+    if "CATALOG_NAME" in rest:
+        found["warehouse"] = rest["CATALOG_NAME"]
     if login["TYPE"] == "BEARER":
         found["token"] = login["BEARER_TOKEN"]
     if login["TYPE"] == "OAUTH":

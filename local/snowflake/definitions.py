@@ -5,12 +5,13 @@ Belongs here: reading a definition into an entry. Does not: bringing it into bei
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from local.snowflake import answers
-from local.snowflake.arrays import with_arrays
 from local.snowflake.functions import has_ours
 from local.snowflake.kinds import Kind
 from local.snowflake.registry import Entry
@@ -18,6 +19,8 @@ from local.snowflake.words import Name, Words
 
 # A policy or tag as it is named in a definition: its kind and name, the column, the tag's value, its columns.
 Hung = tuple[str, Name, str, str, tuple[str, ...]]
+_TYPES = ("VARCHAR", "STRING", "NUMBER", "BOOLEAN", "DATE", "TIMESTAMP_LTZ", "TIMESTAMP_NTZ", "VARIANT")
+_OF_POLICIES = ("IS_ROLE_IN_SESSION",)  # functions that sqlglot does not know by itself
 ACTIONS = ("NOTIFY", "SUSPEND", "SUSPEND_IMMEDIATE")  # of a resource monitor
 
 
@@ -28,8 +31,11 @@ def read_definition(words: Words, kind: Kind, entry: Entry, secure: bool) -> Non
     elif kind.name.endswith("POLICY"):
         _read_policy(words, entry)
     else:
-        words.take("WITH")
-        entry.options = dict(kind.defaults) | words.options(kind.options)
+        follows = kind.name in ("WAREHOUSE", "RESOURCE MONITOR") and words.take("WITH")
+        found = words.options(kind.options)
+        if follows and not found:
+            raise words.wrong()
+        entry.options = dict(kind.defaults) | found
     if kind.name == "TAG" and words.take("ALLOWED_VALUES"):
         entry.options["ALLOWED_VALUES"] = [words.text()]
         while words.take(","):
@@ -74,6 +80,8 @@ def _read_view(words: Words, entry: Entry, secure: bool) -> None:
             if words.peek() != ")":
                 words.need(",")
     hung += _hung(words, "")
+    for used in (used for *_, names in hung for used in names if f'"{used}"' not in columns):
+        raise answers.missing("COLUMN", used)
     copies = words.take("COPY GRANTS")
     entry.options = words.options({"COMMENT": str}) | {"IS_SECURE": "true" if secure else "false"}
     words.need("AS")
@@ -83,7 +91,7 @@ def _read_view(words: Words, entry: Entry, secure: bool) -> None:
     if has_ours(query):
         raise answers.unsupported("AT, the session's role and system functions within a view")
     entry.options["TEXT"] = words.sql
-    body = with_arrays(query).sql(dialect="snowflake")
+    body = query.sql(dialect="snowflake")
     entry.state = {"columns": ", ".join(columns), "body": body, "comments": comments}
     entry.state |= {"hung": hung, "copies_grants": copies}
 
@@ -120,19 +128,46 @@ def _parsed(sql: str) -> exp.Expr:
 def _read_policy(words: Words, entry: Entry) -> None:
     """Read `AS (argument type, …) RETURNS type -> body [COMMENT = '…']`; the body must be Snowflake's SQL."""
     words.need("AS")
-    signature = f"({words.bracketed()})"
-    words.need("RETURNS")
     start = words.at
-    while words.at < len(words.tokens) and words.peek() != "->":
-        words.at += 1
-    returns = words.between(start, words.at).upper()
+    words.need("(")
+    arguments = {words.name()[0]: _type(words)}
+    while words.take(","):
+        arguments[words.name()[0]] = _type(words)
+    words.need(")")
+    signature = words.between(start, words.at)
+    words.need("RETURNS")
+    returns = _type(words)
+    expected = next(iter(arguments.values())) if entry.kind == "MASKING POLICY" else "BOOLEAN"
+    if returns != expected:
+        raise answers.invalid(f"{entry.kind.capitalize()} {entry.full_name} has to return {expected}.")
     words.need("->")
-    body = words.at
-    last = len(words.tokens) - 3
-    if last > body and [token.text.upper() for token in words.tokens[last : last + 2]] == ["COMMENT", "="]:
-        words.at = last
+    body, last = words.at, max(words.at, len(words.tokens) - 3)
+    words.at = last
+    if words.peek() == "COMMENT" and words.peek(1) == "=":
         entry.options |= words.options({"COMMENT": str})
     else:
-        last = words.at = len(words.tokens)
-    entry.state = {"signature": signature, "returns": returns, "body": words.between(body, last)}
-    _parsed(f"SELECT {entry.state['body']}")
+        last = len(words.tokens)
+        words.rest()
+    entry.state = {"signature": signature, "arguments": list(arguments), "returns": returns}
+    entry.state["body"] = checked_body(words.between(body, last), arguments)
+
+
+def _type(words: Words) -> str:
+    found = words.one_of(_TYPES)
+    if not found:
+        raise words.wrong()
+    return found
+
+
+def checked_body(body: str, arguments: Collection[str]) -> str:
+    """The same; an error if a policy's body is no expression, or needs what is neither given nor known."""
+    query = _parsed(f"SELECT {body}")
+    if not isinstance(query, exp.Select) or len(query.expressions) != 1 or query.find(exp.Table):
+        raise answers.syntax_error("a policy's body is one expression.")
+    for column in query.find_all(exp.Column):
+        if column.name.upper() not in arguments:
+            raise answers.missing("COLUMN", column.name.upper())
+    for call in query.find_all(exp.Anonymous):
+        if call.name.upper() not in _OF_POLICIES:
+            raise answers.invalid(f"Unknown function {call.name.upper()}.")
+    return body

@@ -18,13 +18,16 @@ from fakesnow.conn import FakeSnowflakeConnection
 from fakesnow.instance import GLOBAL_DATABASE_NAME
 from fakesnow.transforms import show
 
-from local.snowflake import answers, arrays
+from local.snowflake import answers
 from local.snowflake.answers import Answer
 from local.snowflake.words import Name
 
+# Extensions, secret and quoting are as in lakehouse/query.py: no room may be imported by both, and one for
+# thirty lines would be more to keep.
 _EXTENSIONS = ("avro", "httpfs", "iceberg")  # iceberg needs the other two loaded first
 # fakesnow writes a database's name into its SQL as it is.
 _SAFE_NAME = re.compile(r"[A-Z][A-Z0-9_]*")
+_OWN = "_STAND_IN"  # a database for what has no name in Snowflake
 _NESTED = ("[]", "STRUCT(", "MAP(")
 
 
@@ -38,12 +41,10 @@ class Engine:
         for name in _EXTENSIONS:
             self.connection.load_extension(_extension_file(name))
         self.connection.execute("SET GLOBAL TimeZone = 'UTC'")
-        for database in (GLOBAL_DATABASE_NAME, arrays.DATABASE):
+        for database in (GLOBAL_DATABASE_NAME, _OWN):
             self.connection.execute(f"ATTACH ':memory:' AS {database}")
         self.connection.execute(info_schema.fs_global_creation_sql())
         self.connection.execute(show.fs_global_creation_sql())
-        for macro in arrays.MACROS:
-            self.connection.execute(macro)
         self.tell_store(s3)
 
     def tell_store(self, s3: Mapping[str, str]) -> None:
@@ -70,19 +71,19 @@ class Engine:
             inside.cursor().execute(f"CREATE OR REPLACE VIEW {quoted(name)}{listed} AS {body}")
             inside.close()
 
-    def show_table(self, name: Name, metadata: Path, snapshot: int | None) -> None:
-        """Let the table be what its metadata file says of one snapshot."""
-        self._run(f"CREATE OR REPLACE VIEW {quoted(name)} AS {self._scan(metadata, snapshot)}")
+    def show_table(self, name: Name, metadata: Path) -> None:
+        """Let the table be what its metadata file says: the columns of now, which a snapshot may not have."""
+        self._run(f"CREATE OR REPLACE VIEW {quoted(name)} AS {self._scan(metadata)}")
 
     def show_version(self, name: Name, metadata: Path, snapshot: int) -> Name:
         """The name under which an older snapshot of a table can be read."""
-        known = (arrays.DATABASE, "main", f"{'.'.join(name)}@{snapshot}")
+        known = (_OWN, "main", f"{'.'.join(name)}@{snapshot}")
         self._run(f"CREATE OR REPLACE VIEW {quoted(known)} AS {self._scan(metadata, snapshot)}")
         return known
 
     def hold(self, answer: Answer, key: str) -> Name:
         """The name under which an answer can be selected from: fakesnow is slow at many constants."""
-        known = (arrays.DATABASE, "main", key)
+        known = (_OWN, "main", key)
         self._run(f"CREATE OR REPLACE TABLE {quoted(known)} AS {answer.select().sql(dialect='duckdb')}")
         return known
 
@@ -101,7 +102,7 @@ class Engine:
             found = self.connection.execute(f"DESCRIBE {quoted(name)}").fetchall()
         return [(str(row[0]), str(row[1])) for row in found]
 
-    def _scan(self, metadata: Path, snapshot: int | None) -> str:
+    def _scan(self, metadata: Path, snapshot: int | None = None) -> str:
         """Write the SELECT of a snapshot: names in capitals, nested values as JSON, as fakesnow has them."""
         pinned = f", snapshot_from_id => {snapshot}" if snapshot is not None else ""
         source = f"iceberg_scan({text(str(metadata))}{pinned})"

@@ -16,7 +16,6 @@ from sqlglot import exp
 from local.snowflake import answers
 from local.snowflake.account import Account, Session
 from local.snowflake.answers import Answer
-from local.snowflake.arrays import with_arrays
 from local.snowflake.kinds import ALIASES
 from local.snowflake.refresh import AUTOMATED, status_of
 from local.snowflake.registry import Attached
@@ -53,16 +52,19 @@ def rewritten(query: exp.Expr, account: Account, session: Session) -> exp.Expr:
     ]
     for table in relations:
         _relation(table, account, session)
-    if relations:
-        account.need_warehouse(session)
-    return with_arrays(query.transform(_replaced, account, session))
+    if relations or any(_calls(rows) & _TABLES.keys() for rows in query.find_all(exp.TableFromRows)):
+        account.need_warehouse(session)  # SYSTEM$ functions alone take none
+    return query.transform(_replaced, account, session)
 
 
 def has_ours(query: exp.Expr) -> bool:
     """Whether anything in it depends on the moment or the session, so that it cannot stand in a view."""
-    called = {one.name.upper() for one in query.find_all(exp.Anonymous)}
     historical = any(table.args.get("when") for table in query.find_all(exp.Table))
-    return historical or bool(called & {*_SCALARS, *_TABLES}) or query.find(*_SESSION) is not None
+    return historical or bool(_calls(query) & {*_SCALARS, *_TABLES}) or query.find(*_SESSION) is not None
+
+
+def _calls(expression: exp.Expr) -> set[str]:
+    return {one.name.upper() for one in expression.find_all(exp.Anonymous)}
 
 
 def _relation(table: exp.Table, account: Account, session: Session) -> None:
@@ -147,17 +149,8 @@ def _link(arguments: _Arguments, account: Account, session: Session) -> str:
         "catalog_integration": link.pop("catalog"),
         "external_volume": database.options["EXTERNAL_VOLUME"],
     }
-    return json.dumps({**said, **link})
-
-
-def _ddl(arguments: _Arguments, account: Account, session: Session) -> str:
-    """The statement that made a view or policy, which no ALTER changes but for comments."""
-    kind, name = _argument(arguments, "0").upper(), Words(_argument(arguments, "1")).name()
-    kinds = {"VIEW": ("VIEW",), "POLICY": ("MASKING POLICY", "ROW ACCESS POLICY")}.get(kind)
-    if kinds is None:
-        raise answers.unsupported(f"GET_DDL of a {kind}")
-    found = [one for one in kinds if account.registry.find(one, account.full(one, name, session))]
-    return account.need((found or kinds)[0], name, session).text
+    case = database.options.get("CATALOG_CASE_SENSITIVITY", "CASE_INSENSITIVE")
+    return json.dumps({**said, "catalog_case_sensitivity": case, "allowed_namespaces": None, **link})
 
 
 def _history(arguments: _Arguments, account: Account, session: Session) -> Answer:
@@ -199,7 +192,7 @@ def _policy(one: Attached) -> tuple[Any, ...]:
 
 def _tags(arguments: _Arguments, account: Account, session: Session) -> Answer:
     kind = ALIASES.get(_argument(arguments, "1", "OBJECT_DOMAIN").upper(), "")
-    if not kind:
+    if not kind or kind == "VIEW":  # which goes by TABLE here
         raise answers.invalid(f"Invalid object domain {arguments.get('1')}.")
     name = account.full(kind, Words(_argument(arguments, "0", "OBJECT_NAME")).name(), session)
     found = [one for one in account.registry.attached if (one.kind, one.on) == ("TAG", name)]
@@ -219,7 +212,6 @@ _SCALARS: dict[str, Callable[[_Arguments, Account, Session], str | None]] = {
     "SYSTEM$AUTO_REFRESH_STATUS": _status,
     "SYSTEM$VERIFY_CATALOG_INTEGRATION": _verify,
     "SYSTEM$GET_CATALOG_LINKED_DATABASE_CONFIG": _link,
-    "GET_DDL": _ddl,
 }
 _TABLES: dict[str, Callable[[_Arguments, Account, Session], Answer]] = {
     "ICEBERG_TABLE_SNAPSHOT_REFRESH_HISTORY": _history,

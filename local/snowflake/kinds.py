@@ -21,13 +21,10 @@ _LOCATION = {
     "STORAGE_BASE_URL": _TEXT,
     "STORAGE_AWS_ROLE_ARN": _TEXT,
     "STORAGE_AWS_EXTERNAL_ID": _TEXT,
-    "ENCRYPTION": {"TYPE": ("AWS_SSE_S3", "AWS_SSE_KMS", "NONE"), "KMS_KEY_ID": _TEXT},
 }
 _REST_CONFIG = {
     "CATALOG_URI": _TEXT,
     "CATALOG_NAME": _TEXT,
-    "WAREHOUSE": _TEXT,  # what CATALOG_NAME was called before
-    "PREFIX": _TEXT,
     "CATALOG_API_TYPE": (
         *("PUBLIC", "PRIVATE", "AWS_API_GATEWAY", "AWS_PRIVATE_API_GATEWAY"),
         *("AWS_GLUE", "AWS_PRIVATE_GLUE"),
@@ -48,7 +45,7 @@ _REST_AUTHENTICATION = {
 _LINKED_CATALOG = {
     "CATALOG": _TEXT,
     "ALLOWED_NAMESPACES": list,
-    "ALLOWED_WRITE_OPERATIONS": ("NONE",),  # the default, ALL, would let readers change the lake
+    "ALLOWED_WRITE_OPERATIONS": ("NONE", "ALL"),
     "SYNC_INTERVAL_SECONDS": _INT,
 }
 SECRETS = ("OAUTH_CLIENT_SECRET", "BEARER_TOKEN")
@@ -100,7 +97,7 @@ _ALL = (
             "REFRESH_INTERVAL_SECONDS": _INT,
             **_COMMENT,
         },
-        fixed=("CATALOG_SOURCE", "TABLE_FORMAT", "CATALOG_NAMESPACE", "REST_CONFIG"),
+        fixed=("CATALOG_SOURCE", "TABLE_FORMAT", "CATALOG_NAMESPACE", "REST_CONFIG", "ENABLED"),
         required=("CATALOG_SOURCE", "TABLE_FORMAT", "REST_CONFIG", "REST_AUTHENTICATION", "ENABLED"),
         defaults={"REFRESH_INTERVAL_SECONDS": 30},
         privileges="USAGE",
@@ -130,8 +127,13 @@ _ALL = (
         1,
         "created_on name is_default:N is_current:N origin owner comment options retention_time:1 "
         "kind budget owner_role_type",
-        {"LINKED_CATALOG": _LINKED_CATALOG, "EXTERNAL_VOLUME": _TEXT, **_COMMENT},
-        fixed=("LINKED_CATALOG", "EXTERNAL_VOLUME"),
+        {
+            "LINKED_CATALOG": _LINKED_CATALOG,
+            "EXTERNAL_VOLUME": _TEXT,
+            "CATALOG_CASE_SENSITIVITY": ("CASE_SENSITIVE", "CASE_INSENSITIVE"),
+            **_COMMENT,
+        },
+        fixed=("LINKED_CATALOG", "EXTERNAL_VOLUME", "CATALOG_CASE_SENSITIVITY"),
         privileges="USAGE MONITOR MODIFY CREATE_SCHEMA CREATE_DATABASE_ROLE",
     ),
     Kind(
@@ -152,11 +154,9 @@ _ALL = (
     Kind(
         "ROLE",
         1,
-        "created_on name is_default:N is_current:N is_inherited:N assigned_to_users granted_to_roles "
-        "granted_roles owner comment",
+        "created_on name is_default:N is_current:N is_inherited:N owner comment",
         privileges="USAGE",
     ),
-    Kind("DATABASE ROLE", 2, "created_on name database_name owner comment", privileges="USAGE"),
     Kind(
         "USER",
         1,
@@ -195,13 +195,12 @@ _ALL = (
         1,
         "name credit_quota used_credits:0.00 remaining_credits=CREDIT_QUOTA level=LEVEL_ frequency "
         "start_time=START_TIMESTAMP end_time=END_TIMESTAMP notify_at=NOTIFY suspend_at=SUSPEND "
-        "suspend_immediately_at=SUSPEND_IMMEDIATE created_on owner comment notify_users",
+        "suspend_immediately_at=SUSPEND_IMMEDIATE created_on owner comment",
         {
             "CREDIT_QUOTA": _INT,
             "FREQUENCY": ("MONTHLY", "DAILY", "WEEKLY", "YEARLY", "NEVER"),
             "START_TIMESTAMP": _TEXT,
             "END_TIMESTAMP": _TEXT,
-            "NOTIFY_USERS": list,
         },
         privileges="MONITOR MODIFY",
     ),

@@ -8,13 +8,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from typing import Any
 
 from local.snowflake import answers
 from local.snowflake.account import Account
 from local.snowflake.catalogs import said_as_snowflake, short
 from local.snowflake.refresh import AUTOMATED
 from local.snowflake.registry import Entry
-from local.snowflake.words import Name
+from local.snowflake.words import Name, Words
 
 _TICK_S = 0.1
 _log = logging.getLogger("local.snowflake")
@@ -30,6 +31,25 @@ def check_open(name: Name, account: Account) -> None:
     database = account.registry.find("DATABASE", name[:1])
     if len(name) > 1 and database is not None and "LINKED_CATALOG" in database.options:
         raise answers.invalid(f"{'.'.join(name)} cannot be created in a catalog-linked database.")
+
+
+def update(words: Words, link: dict[str, Any]) -> None:
+    """What ALTER DATABASE … UPDATE LINKED_CATALOG says of how a database follows its catalog."""
+    allowed = list(link.get("ALLOWED_NAMESPACES") or [])
+    if words.take("SET"):
+        found = words.options({"SYNC_INTERVAL_SECONDS": int, "ALLOWED_WRITE_OPERATIONS": ("NONE", "ALL")})
+        if not found:
+            raise words.wrong()
+        link |= found
+    elif words.take("ADD"):
+        link["ALLOWED_NAMESPACES"] = list(dict.fromkeys((*allowed, *words.texts())))
+        words.need("TO ALLOWED_NAMESPACES")
+    elif words.take("REMOVE"):
+        gone = words.texts()
+        words.need("FROM ALLOWED_NAMESPACES")
+        link["ALLOWED_NAMESPACES"] = [one for one in allowed if one not in gone]
+    else:
+        raise words.wrong()
 
 
 def discover(database: Entry, account: Account) -> None:

@@ -45,18 +45,33 @@ class Refresher:
     def refresh(self, entry: Entry, by: str) -> bool:
         """Let a table be its catalog's newest snapshot; returns whether there was anything new.
 
+        By hand also what is no snapshot is taken, such as a new column; by itself it comes with the next one.
+
         Raises what Snowflake would say: no privilege, no catalog, or a refresh that was told to fail.
         """
         table = self._look(entry)
-        if read_trouble(self._home).meets("stalled", entry.full_name):
-            raise answers.unreachable(entry.options["CATALOG"], "the request timed out")
+        self._act_out(entry, by)
         if entry.state.get("metadata") == table.metadata_location:
+            return False
+        snapshot = table.current_snapshot()
+        if by == AUTOMATED and snapshot and entry.state.get("snapshot") == snapshot.snapshot_id:
             return False
         _check_same(entry, table)
         began = time.monotonic()
         while time.monotonic() - began < read_trouble(self._home).slow:
             time.sleep(_TICK_S)
         return self._take(entry, table, by)
+
+    def _act_out(self, entry: Entry, by: str) -> None:
+        """Fail as was told."""
+        trouble, automated = read_trouble(self._home), bool(entry.options["AUTO_REFRESH"])
+        if trouble.meets("stalled", entry.full_name):
+            raise answers.unreachable(entry.options["CATALOG"], "the request timed out")
+        if by == AUTOMATED and trouble.meets("stopped", entry.full_name):
+            raise answers.invalid("There is no lineage between the target snapshot and the current one.")
+        registered = self._registry.find(entry.kind, entry.name) is entry
+        if by != AUTOMATED and automated and registered and trouble.meets("lacks", "REFRESH"):
+            raise answers.unsupported("REFRESH while AUTO_REFRESH is on")
 
     def _look(self, entry: Entry) -> Table:
         """Ask the catalog for the table, and note how far behind we are."""
@@ -82,7 +97,7 @@ class Refresher:
                 return False
             registered = self._registry.find(entry.kind, entry.name) is entry
             if registered:  # first of all: if it cannot be read, nothing has changed
-                self._engine.show_table(entry.name, self._folder / copy, facts["snapshot"])
+                self._engine.show_table(entry.name, self._folder / copy)
             history = [*entry.state.get("history", []), _line(table, by)]
             copies = [*entry.state.get("copies", []), copy]
             entry.state |= {**facts, "copies": copies[-2:], "history": history[-_HISTORY:], "pending": []}
@@ -108,7 +123,7 @@ class Refresher:
 
     def show(self, entry: Entry) -> None:
         """Let the table be read as it was refreshed last."""
-        self._engine.show_table(entry.name, self._current(entry), entry.state["snapshot"])
+        self._engine.show_table(entry.name, self._current(entry))
 
     def version(self, entry: Entry, snapshot: int) -> tuple[str, ...]:
         """The name under which an older snapshot is read; never one that was not refreshed yet."""
@@ -132,7 +147,7 @@ class Refresher:
             time.sleep(_TICK_S)
             for entry in list(self._registry.of_kind("ICEBERG TABLE")):
                 integration = self._registry.find("CATALOG INTEGRATION", (entry.options["CATALOG"],))
-                if entry.options["AUTO_REFRESH"] and integration and self._is_due(entry, integration):
+                if _goes_on(entry) and integration and self._is_due(entry, integration):
                     self._looked[entry.full_name] = time.monotonic()
                     self._try(entry)
 
@@ -141,7 +156,7 @@ class Refresher:
         return bool(time.monotonic() - last >= integration.options["REFRESH_INTERVAL_SECONDS"])
 
     def _try(self, entry: Entry) -> None:
-        """Refresh one table; what goes wrong becomes its status, and is tried again when it is due."""
+        """Refresh one table; what goes wrong becomes its status. Unless that is STOPPED it is tried again."""
         before = (entry.state.get("auto"), entry.state.get("reason"))
         try:
             self.refresh(entry, AUTOMATED)
@@ -157,6 +172,11 @@ class Refresher:
             with self._registry.lock:
                 entry.state |= {"auto": now[0], "reason": now[1]}
                 self._registry.save()
+
+
+def _goes_on(entry: Entry) -> bool:
+    """Whether a table refreshes itself: one that has stopped does not until that is switched off and on."""
+    return bool(entry.options["AUTO_REFRESH"]) and entry.state.get("auto") != "STOPPED"
 
 
 def _check_same(entry: Entry, table: Table) -> None:
@@ -179,7 +199,6 @@ def _facts(table: Table) -> dict[str, Any]:
         "uuid": str(table.metadata.table_uuid),
         "format": table.format_version,
         "snapshot": snapshot.snapshot_id if snapshot else None,
-        "types": {one.name.upper(): (str(one.field_type), one.required) for one in table.schema().fields},
     }
 
 

@@ -20,48 +20,29 @@ _GRANTS = (
     *("created_on", "privilege", "granted_on", "name", "granted_to", "grantee_name", "grant_option"),
     "granted_by",
 )
-_ROLES = ("created_on", "role", "granted_to", "grantee_name", "granted_by")
+_FUTURE = ("created_on", "privilege", "grant_on", "name", "grant_to", "grantee_name", "grant_option")
 _PROPERTY = ("property", "property_type", "property_value", "property_default")
 _POLICY = ("name", "signature", "return_type", "body")
-_COLUMN = (
-    *("name", "type", "kind", "null?", "default", "primary key", "unique key", "check", "expression"),
-    *("comment", "policy name", "privacy domain"),
-)
-_TYPES = {
-    "VARCHAR": "VARCHAR(16777216)",
-    "INTEGER": "NUMBER(10,0)",
-    "BIGINT": "NUMBER(19,0)",
-    "HUGEINT": "NUMBER(38,0)",
-    "DOUBLE": "FLOAT",
-    "BLOB": "BINARY(8388608)",
-    "JSON": "VARIANT",
-    "TIMESTAMP WITH TIME ZONE": "TIMESTAMP_LTZ(6)",
-    "TIMESTAMP": "TIMESTAMP_NTZ(6)",
-}
 
 
 def show(words: Words, account: Account, session: Session) -> Answer:
-    """`SHOW kind [LIKE '…'] [IN …] [STARTS WITH '…'] [LIMIT n]`, and `SHOW GRANTS`."""
+    """`SHOW kind [LIKE '…'] [IN …]`, and `SHOW GRANTS`."""
     if words.take("GRANTS"):
         return _show_grants(words, account, session)
+    if words.take("FUTURE GRANTS"):
+        return _show_future(words, account, session)
     shown = words.one_of(SHOWN)
     if not shown:
         raise words.wrong()
     kind = SHOWN[shown]
     like = words.text() if words.take("LIKE") else "%"
     within = _scope(words, account, session) if words.take("IN") else _here(kind, session)
-    start = words.text() if words.take("STARTS WITH") else ""
-    limit = words.number() if words.take("LIMIT") else None
     words.end()
     pattern = re.compile("".join({"%": ".*", "_": "."}.get(c, re.escape(c)) for c in like), re.IGNORECASE)
-    found = [
-        one
-        for one in account.registry.of_kind(kind.name, within)
-        if pattern.fullmatch(one.name[-1]) and one.name[-1].startswith(start)
-    ]
+    found = [one for one in account.registry.of_kind(kind.name, within) if pattern.fullmatch(one.name[-1])]
     return Answer(
         [column.partition("=")[0].partition(":")[0] for column in kind.columns.split()],
-        [_row(kind, one, account) for one in found[:limit]],
+        [_row(kind, one, account) for one in found],
     )
 
 
@@ -108,22 +89,8 @@ _SPECIAL: dict[str, Callable[[Entry, Account], Any]] = {
     "comment": lambda entry, _: entry.options.get("COMMENT", ""),
     "auto_refresh_status": lambda entry, _: status_of(entry),
     "has_rsa_public_key": lambda entry, _: "true" if "RSA_PUBLIC_KEY" in entry.options else "false",
-    "assigned_to_users": lambda entry, account: _count(account, "on", entry, "USER"),
-    "granted_to_roles": lambda entry, account: _count(account, "on", entry, "ROLE"),
-    "granted_roles": lambda entry, account: _count(account, "to", entry, "ROLE"),
     "level": lambda entry, account: "WAREHOUSE" if _watches(entry, account) else None,
 }
-
-
-def _count(account: Account, side: str, entry: Entry, other: str) -> int:
-    """The grants of roles that a role has, or is in."""
-    opposite = "to" if side == "on" else "on"
-    return sum(
-        getattr(one, f"{side}_kind") == "ROLE"
-        and getattr(one, side) == entry.name
-        and getattr(one, f"{opposite}_kind") == other
-        for one in account.registry.grants
-    )
 
 
 def _watches(entry: Entry, account: Account) -> bool:
@@ -132,23 +99,31 @@ def _watches(entry: Entry, account: Account) -> bool:
 
 
 def _show_grants(words: Words, account: Account, session: Session) -> Answer:
-    on, to = words.take("ON"), words.take("TO")
-    if not (on or to or words.take("OF")):
-        raise words.wrong()
+    """`SHOW GRANTS ON kind name`, `SHOW GRANTS TO ROLE name`."""
+    to = words.take("TO")
+    if not to:
+        words.need("ON")
     kind, name = "ACCOUNT", Name()
-    if not (on and words.take("ACCOUNT")):
+    if to or not words.take("ACCOUNT"):
         kind = ALIASES.get(words.one_of(ALIASES), "")
-        if not kind or (not on and kind not in ("ROLE", "DATABASE ROLE", "USER")):
+        if not kind or (to and kind not in ("ROLE", "USER")):
             raise words.wrong()
         name = account.need(kind, words.name(), session).name
     words.end()
-    side = "to" if to else "on"
-    mine = (kind, name)
+    side, mine = "to" if to else "on", (kind, name)
     found = [x for x in account.registry.grants if (getattr(x, f"{side}_kind"), getattr(x, side)) == mine]
-    if on or to:
-        owned = [_ownership(one) for one in account.registry.entries if _owns(one, mine, to)]
-        return Answer(_GRANTS, [_grant(one) for one in [*owned, *found]])
-    return Answer(_ROLES, [(_when(x), name[-1], x.to_kind, x.to[-1], x.by) for x in found])
+    owned = [_ownership(one) for one in account.registry.entries if _owns(one, mine, to)]
+    return Answer(_GRANTS, [_grant(one) for one in [*owned, *found]])
+
+
+def _show_future(words: Words, account: Account, session: Session) -> Answer:
+    """There are none, as none can be made here."""
+    kind = words.one_of(("TO ROLE", "IN DATABASE", "IN SCHEMA")).rpartition(" ")[2]
+    if not kind:
+        raise words.wrong()
+    account.need(kind, words.name(), session)
+    words.end()
+    return Answer(_FUTURE, [])
 
 
 def _owns(entry: Entry, mine: tuple[str, Name], to: bool) -> bool:
@@ -181,8 +156,6 @@ def describe(words: Words, account: Account, session: Session) -> Answer:
         raise words.wrong()
     entry = account.need(kind, words.name(), session)
     words.end()
-    if kind in ("ICEBERG TABLE", "VIEW"):
-        return _describe_columns(entry, account)
     if kind.endswith("POLICY"):
         state = entry.state
         return Answer(_POLICY, [(entry.name[-1], state["signature"], state["returns"], state["body"])])
@@ -214,17 +187,3 @@ def _text(value: Any) -> str | None:
     if isinstance(value, (dict, list)):
         return json.dumps(value)
     return None if value is None else str(value)
-
-
-def _describe_columns(entry: Entry, account: Account) -> Answer:
-    """The columns as they can be read; of an Iceberg table with their types in Iceberg too."""
-    iceberg = entry.kind == "ICEBERG TABLE"
-    masks = {one.column: ".".join(one.what) for one in account.registry.attached if one.on == entry.name}
-    rows = []
-    for name, kind in account.engine.columns(entry.name):
-        source, required = entry.state.get("types", {}).get(name, (None, False))
-        known = (name, _TYPES.get(kind) or kind.replace("DECIMAL", "NUMBER"))
-        between = ("COLUMN", "N" if required else "Y", None, "N", "N", None, None)
-        comment = entry.state.get("comments", {}).get(name)
-        rows.append((*known, *([source] if iceberg else []), *between, comment, masks.get(name), None))
-    return Answer((*_COLUMN[:2], *(["source iceberg type"] if iceberg else []), *_COLUMN[2:]), rows)

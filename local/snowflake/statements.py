@@ -14,9 +14,9 @@ from local.snowflake import answers, attaching, linked, showing
 from local.snowflake.account import Account, Session
 from local.snowflake.answers import Answer, status
 from local.snowflake.definitions import ACTIONS, read_definition, read_triggers
-from local.snowflake.kinds import ALIASES, KINDS
+from local.snowflake.kinds import ALIASES, KINDS, SECRETS
 from local.snowflake.registry import Entry
-from local.snowflake.words import Name, Words
+from local.snowflake.words import Words
 
 _DONE = status("Statement executed successfully.")
 _CONTAINERS = ("DATABASE", "SCHEMA")
@@ -149,12 +149,10 @@ def _remove(entry: Entry, account: Account) -> None:
 
 
 def _alter(words: Words, account: Account, session: Session) -> Answer:
-    kind, exists = _object(words), words.take("IF EXISTS")
-    name = account.full(kind, words.name(), session)
-    if exists and not account.registry.find(kind, name):
-        words.rest()
-        return _DONE
-    entry = account.need(kind, name, session)
+    kind = _object(words)
+    if words.peek() == "IF":
+        raise answers.unsupported("ALTER … IF EXISTS")
+    entry = account.need(kind, words.name(), session)
     if not (_acted(words, entry, account) or attaching.altered(words, entry, account, session)):
         _set(words, entry)
     words.end()
@@ -176,9 +174,8 @@ def _acted(words: Words, entry: Entry, account: Account) -> bool:
     if entry.kind == "ICEBERG TABLE" and words.take("REFRESH"):
         words.end()
         account.refresher.refresh(entry, str(uuid.uuid4()))
-    elif "LINKED_CATALOG" in entry.options and words.take("UPDATE LINKED_CATALOG SET"):
-        link = entry.options["LINKED_CATALOG"]
-        link |= words.options({"SYNC_INTERVAL_SECONDS": int})
+    elif "LINKED_CATALOG" in entry.options and words.take("UPDATE LINKED_CATALOG"):
+        linked.update(words, entry.options["LINKED_CATALOG"])
     elif entry.kind == "WAREHOUSE" and (words.take("SUSPEND") or words.take("RESUME")):
         words.take("IF SUSPENDED")
         wanted = "SUSPENDED" if words.peek_last() == "SUSPEND" else "STARTED"
@@ -194,14 +191,18 @@ def _set(words: Words, entry: Entry) -> None:
     """SET and UNSET of properties; those that are fixed are refused, as are those that are not there."""
     kind = KINDS[entry.kind]
     settable = {key: shape for key, shape in kind.options.items() if key not in kind.fixed}
+    if "REST_AUTHENTICATION" in settable:  # of which only the secret can be another
+        settable["REST_AUTHENTICATION"] = dict.fromkeys(SECRETS, str)
     if words.take("SET"):
         found = words.options(settable)
-        if kind.name == "RESOURCE MONITOR" and words.take("TRIGGERS"):
-            found |= read_triggers(words)
-            entry.options = {key: value for key, value in entry.options.items() if key not in ACTIONS}
         if not found:
             raise words.wrong()
-        entry.options |= found
+        if found.get("AUTO_REFRESH") and not entry.options["AUTO_REFRESH"]:
+            entry.state |= {"auto": "RUNNING", "reason": None}
+        _merge(entry.options, found)
+        _set_triggers(words, entry)
+    elif _set_triggers(words, entry):
+        return
     elif words.take("UNSET"):
         key = words.one_of(settable)
         if not key or key in kind.required:
@@ -213,21 +214,28 @@ def _set(words: Words, entry: Entry) -> None:
         raise words.wrong()
 
 
+def _merge(options: dict[str, Any], found: dict[str, Any]) -> None:
+    for key, value in found.items():
+        options[key] = options.get(key, {}) | value if isinstance(value, dict) else value
+
+
+def _set_triggers(words: Words, entry: Entry) -> bool:
+    """`TRIGGERS …` of a resource monitor, which stands after SET or alone: they replace those before."""
+    if entry.kind != "RESOURCE MONITOR" or not words.take("TRIGGERS"):
+        return False
+    found = read_triggers(words)
+    if not found:
+        raise words.wrong()
+    entry.options = {key: value for key, value in entry.options.items() if key not in ACTIONS} | found
+    return True
+
+
 def _comment(words: Words, account: Account, session: Session) -> Answer:
-    exists = words.take("IF EXISTS")
     words.need("ON")
-    column = words.take("COLUMN")
-    kind = "" if column else _object(words)
-    name: Name = words.name()
+    entry = account.need(_object(words), words.name(), session)
     words.need("IS")
-    text = words.text()
+    entry.options["COMMENT"] = words.text()
     words.end()
-    if column:
-        attaching.comment_column(account.need_relation(name[:-1], session), name[-1], text, account)
-    elif exists and not account.registry.find(kind, account.full(kind, name, session)):
-        return _DONE
-    else:
-        account.need(kind, name, session).options["COMMENT"] = text
     account.registry.save()
     return _DONE
 

@@ -19,12 +19,14 @@ from local.services.base import write_private
 class Trouble:
     """Names are full and in capitals, `*` is every one. `slow` is in seconds per refresh.
 
-    `stalled`: tables whose refresh fails. `suspended`: warehouses that do not resume (by their resource
-    monitor, if they have one). `denied`: objects that nobody may use any more (tables, views, integrations,
-    …). `lacks`: ways of time travel that the account does not know (VERSION, VERSION_TAG, VERSION_REF).
+    `stalled`: tables whose refresh fails; `stopped`: those whose automated refresh fails for good.
+    `suspended`: warehouses that do not resume (by their resource monitor, if they have one). `denied`:
+    objects that nobody may use any more (tables, views, integrations, …). `lacks`: what the account does not
+    do: time travel by VERSION or VERSION_TAG, a REFRESH by hand while the automated one is on.
     """
 
     stalled: tuple[str, ...] = ()
+    stopped: tuple[str, ...] = ()
     suspended: tuple[str, ...] = ()
     denied: tuple[str, ...] = ()
     lacks: tuple[str, ...] = ()
@@ -66,7 +68,7 @@ def _main() -> None:
     parser = argparse.ArgumentParser(prog="python -m local.snowflake.trouble")
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument(
-        "trouble", type=_parsed, help="JSON: stalled, suspended, denied, lacks (names), slow (s)"
+        "trouble", type=_parsed, help="JSON: stalled, stopped, suspended, denied, lacks (names), slow (s)"
     )
     given = parser.parse_args()
     make_trouble(given.home, given.trouble)

@@ -22,13 +22,12 @@ _REFS = (
     *("MIN_SNAPSHOTS_TO_KEEP", "MAX_SNAPSHOT_AGE_IN_MS"),
 )
 # sqlglot knows AT (VERSION => …) only.
-Parser.HISTORICAL_DATA_KIND.update({"VERSION_TAG", "VERSION_REF"})
+Parser.HISTORICAL_DATA_KIND.add("VERSION_TAG")
 
 
 def snapshot_of(entry: Entry, when: exp.Expr, account: Account) -> int:
     """The snapshot that AT means; an error as Snowflake's if there is none, or the account lacks that."""
-    kind, wanted = str(when.args["kind"]).upper(), when.expression
-    literal = wanted.this if isinstance(wanted, exp.Cast) else wanted
+    kind, literal = str(when.args["kind"]).upper(), when.expression
     if account.trouble.meets("lacks", kind):
         raise answers.syntax_error(f"syntax error unexpected '{kind}'.")
     if str(when.this).upper() != "AT" or not isinstance(literal, exp.Literal):
@@ -36,11 +35,9 @@ def snapshot_of(entry: Entry, when: exp.Expr, account: Account) -> int:
     metadata, value = account.refresher.metadata(entry), str(literal.this)
     if kind == "VERSION" and not literal.is_string:
         found = int(value) if value in _created(metadata) else None
-    elif kind in ("VERSION_TAG", "VERSION_REF"):
+    elif kind == "VERSION_TAG":
         ref = metadata.get("refs", {}).get(value, {})
-        found = ref.get("snapshot-id") if kind == "VERSION_REF" or ref.get("type") == "tag" else None
-    elif kind == "TIMESTAMP":
-        found = _at_time(entry, datetime.fromisoformat(value))
+        found = ref.get("snapshot-id") if ref.get("type") == "tag" else None
     else:
         raise answers.unsupported(f"AT ({kind} => {literal.sql()})")
     if found is None:
@@ -71,11 +68,3 @@ def _created(metadata: Mapping[str, Any]) -> dict[str, str]:
         str(one["snapshot-id"]): datetime.fromtimestamp(one["timestamp-ms"] / 1000, UTC).isoformat()
         for one in metadata.get("snapshots", [])
     }
-
-
-def _at_time(entry: Entry, moment: datetime) -> int | None:
-    """What readers saw then: the snapshot of the last refresh before that moment."""
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    rows = entry.state.get("history", [])
-    seen = [row for row in rows if datetime.fromisoformat(row["refreshed_on"]) <= moment]
-    return int(seen[-1]["snapshot"]) if seen and seen[-1]["snapshot"] else None

@@ -5,35 +5,21 @@ Does not: which statements there are (`statements.py`), which keys an object has
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
+import sqlglot
 from snowflake.connector.errors import ProgrammingError
+from sqlglot.errors import TokenError
+from sqlglot.tokenizer_core import Token, TokenType
 
 from local.snowflake.answers import syntax_error
 
-_TOKEN = re.compile(
-    r"""(?P<skip>\s+|--[^\n]*|//[^\n]*|/\*.*?\*/)
-      | (?P<text>'(?:[^'\\]|''|\\.)*'|\$\$.*?\$\$)
-      | (?P<quoted>"(?:[^"]|"")+")
-      | (?P<word>[A-Za-z_][\w$]*)
-      | (?P<number>-?\d+(?:\.\d+)?)
-      | (?P<mark>->|=>|.)""",
-    re.DOTALL | re.VERBOSE,
-)
-_ESCAPE = re.compile(r"''|\\(.)", re.DOTALL)
-_ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "0": "\0"}
+_TEXTS = (TokenType.STRING, TokenType.RAW_STRING, TokenType.HEREDOC_STRING)
 
 Name = tuple[str, ...]
 # What a key takes: a type, an enumeration of words, or the keys of a group in brackets (a list: of many).
 Shape = type | tuple[str, ...] | Mapping[str, Any] | list[Mapping[str, Any]]
-
-
-class Token(NamedTuple):
-    kind: str
-    text: str
-    start: int
 
 
 class Words:
@@ -41,18 +27,20 @@ class Words:
 
     def __init__(self, sql: str) -> None:
         self.sql = sql.strip().removesuffix(";").rstrip()
-        found = ((match.lastgroup or "", match) for match in _TOKEN.finditer(self.sql))
-        self.tokens = [Token(kind, match[0], match.start()) for kind, match in found if kind != "skip"]
+        try:
+            self.tokens = sqlglot.tokenize(self.sql, read="snowflake")
+        except TokenError as error:
+            raise syntax_error(str(error).splitlines()[0]) from None
         self.at = 0
 
     def peek(self, ahead: int = 0) -> str:
         """The word (in capitals) or mark there; a string, quoted name or the end is none."""
-        token = self.tokens[self.at + ahead] if self.at + ahead < len(self.tokens) else Token("", "", 0)
-        return token.text.upper() if token.kind in ("word", "mark", "number") else ""
+        at = self.at + ahead
+        return _plain(self.tokens[at]) if at < len(self.tokens) else ""
 
     def peek_last(self) -> str:
         """The last word, in capitals."""
-        return self.tokens[-1].text.upper() if self.tokens else ""
+        return _plain(self.tokens[-1]) if self.tokens else ""
 
     def take(self, phrase: str) -> bool:
         """Read these words if they come next."""
@@ -79,19 +67,17 @@ class Words:
         return tuple(parts)
 
     def _identifier(self) -> str:
-        token = self._next("word", "quoted")
-        return token.text[1:-1].replace('""', '"') if token.kind == "quoted" else token.text.upper()
+        is_word = self.peek()[:1].isalpha() or self.peek()[:1] == "_"
+        token = self._next(is_word or self._is(TokenType.IDENTIFIER))
+        return token.text.upper() if is_word else token.text
 
     def text(self) -> str:
         """Read a string."""
-        raw = self._next("text").text
-        if raw.startswith("$$"):
-            return raw[2:-2]
-        return _ESCAPE.sub(lambda found: _ESCAPED.get(found[1], found[1]) if found[1] else "'", raw[1:-1])
+        return str(self._next(self._is(*_TEXTS)).text)
 
     def number(self) -> int:
         """Read a whole number."""
-        return int(self._next("number").text)
+        return int(self._next(self.peek().isdecimal()).text)
 
     def names(self) -> list[str]:
         """Read `(a, b)`; none at all is an empty list."""
@@ -102,6 +88,11 @@ class Words:
             if not self.take(","):
                 self.need(")")
                 break
+        return found
+
+    def texts(self) -> list[str]:
+        """Read `('a', 'b')`."""
+        found: list[str] = self._many(str)
         return found
 
     def options(self, shapes: Mapping[str, Shape]) -> dict[str, Any]:
@@ -136,7 +127,7 @@ class Words:
 
     def _plain(self, shape: Any) -> Any:
         if isinstance(shape, tuple):
-            chosen = self.one_of(shape) or (self.text().upper() if self._is("text") else "")
+            chosen = self.one_of(shape) or (self.text().upper() if self._is(*_TEXTS) else "")
             if chosen not in shape:
                 raise self.wrong()
             return chosen
@@ -145,7 +136,7 @@ class Words:
         if shape is int:
             return self.number()
         # Names are given as strings or bare.
-        return self.text() if self._is("text") else ".".join(self.name())
+        return self.text() if self._is(*_TEXTS) else ".".join(self.name())
 
     def _one(self, *words: str) -> str:
         chosen = self.one_of(words)
@@ -158,8 +149,8 @@ class Words:
         self.need("(")
         start, depth = self.at, 1
         while depth:
-            mark = self._next("word", "quoted", "text", "number", "mark").text
-            depth += {"(": 1, ")": -1}.get(mark, 0)
+            depth += {"(": 1, ")": -1}.get(self.peek(), 0)
+            self._next(True)
         return self.between(start, self.at - 1)
 
     def between(self, first: int, last: int) -> str:
@@ -182,15 +173,19 @@ class Words:
         if self.at >= len(self.tokens):
             return syntax_error("syntax error: unexpected '<EOF>'.")
         token = self.tokens[self.at]
-        before = self.sql[: token.start]
-        line, position = before.count("\n") + 1, len(before) - (before.rfind("\n") + 1)
-        return syntax_error(f"syntax error line {line} at position {position} unexpected '{token.text}'.")
+        position, text = token.col - (token.end - token.start) - 1, self.sql[token.start : token.end + 1]
+        return syntax_error(f"syntax error line {token.line} at position {position} unexpected '{text}'.")
 
-    def _is(self, *kinds: str) -> bool:
-        return self.at < len(self.tokens) and self.tokens[self.at].kind in kinds
+    def _is(self, *kinds: TokenType) -> bool:
+        return self.at < len(self.tokens) and self.tokens[self.at].token_type in kinds
 
-    def _next(self, *kinds: str) -> Token:
-        if not self._is(*kinds):
+    def _next(self, fits: bool) -> Token:
+        if not fits or self.at >= len(self.tokens):
             raise self.wrong()
         self.at += 1
         return self.tokens[self.at - 1]
+
+
+def _plain(token: Token) -> str:
+    is_plain = token.token_type not in (*_TEXTS, TokenType.IDENTIFIER)
+    return str(token.text).upper() if is_plain else ""

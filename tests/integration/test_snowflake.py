@@ -21,6 +21,7 @@ from config.settings import Settings
 from lakehouse.definitions import PAYMENTS, VERSIONS
 from local.snowflake.trouble import Trouble, make_trouble
 from snowflake_external import watch
+from snowflake_external.errors import SnowflakeError
 from snowflake_external.estate import EXPOSED
 from snowflake_external.freshness import Freshness
 from tests.events import wire
@@ -89,9 +90,20 @@ def test_a_refresh_that_stalls_is_seen_asked_for_by_hand_and_over_when_it_is_ove
     assert failed.exit_code == 1
     assert "docs/runbooks/snowflake-refresh.md" in failed.output
     snowflake.trouble(Trouble())
+    monkeypatch.setattr(watch, "_PAUSES", (2.0,) * 5)  # until it has looked for itself
     assert [one["error"] for one in snowflake.json("refresh", "--all")["refreshed"]] == [None] * 3
     assert snowflake.stale() == []
     assert VERSIONS in {one["table"] for one in snowflake.json("status")["tables"]}
+
+    snowflake.trouble(Trouble(stopped=(LAKE,), lacks=("REFRESH",)))
+    filled.send_lines([wire("stops", merchant_id="stops")])
+    filled.run()
+    until(lambda: snowflake.stand_in.status(LAKE)["executionState"] == "STOPPED")
+    snowflake.trouble(Trouble(lacks=("REFRESH",)))
+    assert snowflake.stale() == [PAYMENTS], "it does not come back by itself"
+    assert [one["error"] for one in snowflake.json("refresh")["refreshed"]] == [None]
+    assert snowflake.stale() == []
+    assert snowflake.stand_in.status(LAKE)["executionState"] == "RUNNING"
 
 
 def test_dagster_sees_what_is_late_has_it_refreshed_and_tells_when_it_cannot_look(
@@ -179,8 +191,16 @@ def test_what_is_wrong_is_said_once_with_the_object_and_the_grant(snowflake: OnS
     assert "resource monitor 'PAYWAVE_READERS'" in said
     assert "snowflake.credits_per_month" in hint
     assert snowflake.json("refresh", "--all"), "a refresh takes no warehouse"
+    assert {one["p95_s"] for one in snowflake.json("status")["tables"]} == {None}, "and a state takes none"
     snowflake.trouble(Trouble())
     assert snowflake.json("query", COUNT)["way"] == "snowflake", "over when it is over"
+
+    as_reader = "USE ROLE PAYWAVE_PAYMENTS_READER"
+    (seen,) = snowflake.ask(as_reader, "SELECT COUNT(*) FROM PAYWAVE.PAYMENTS.PAYMENTS")
+    assert seen[0]
+    for hidden in (TABLE, "PAYWAVE.FRAUD.FRAUD_FEATURES"):
+        with pytest.raises(SnowflakeError):
+            snowflake.ask(as_reader, f"SELECT COUNT(*) FROM {hidden}")
 
     snowflake.stand_in.kill()
     assert "cannot reach" in snowflake.fails("query", COUNT)[0]

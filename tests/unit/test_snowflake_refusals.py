@@ -6,10 +6,10 @@ import pytest
 
 from snowflake_external import ddl
 from snowflake_external.deployment import Bearer, Deployment, RestCatalog, S3Volume
-from snowflake_external.errors import Denied, Missing, SnowflakeError
+from snowflake_external.errors import CatalogUnreachable, Denied, Missing, NoWarehouse, SnowflakeError
 from snowflake_external.estate import estate_of
 from snowflake_external.refusals import grant_for, refusal
-from snowflake_external.resources import UNCOMMENTED
+from snowflake_external.resources import UNCOMMENTED, Kind
 
 TABLE = '"L"."CURATED"."PAYMENTS"'
 ESTATE = estate_of(Deployment(S3Volume("s3://b/w"), RestCatalog("https://c.example", Bearer("t"))))
@@ -33,6 +33,8 @@ ESTATE = estate_of(Deployment(S3Volume("s3://b/w"), RestCatalog("https://c.examp
         ('DESCRIBE CATALOG INTEGRATION "C"', 'USAGE ON INTEGRATION "C"'),
         ('CREATE RESOURCE MONITOR IF NOT EXISTS "M"', "ROLE ACCOUNTADMIN"),
         (f"select 1 from {TABLE} AT (VERSION => 1) as p", f"SELECT ON TABLE {TABLE}"),
+        (f"SHOW GRANTS ON TABLE {TABLE}", "MANAGE GRANTS ON ACCOUNT"),
+        ('SHOW FUTURE GRANTS IN SCHEMA "L"."CURATED"', "MANAGE GRANTS ON ACCOUNT"),
         ("SHOW WAREHOUSES", None),
     ],
 )
@@ -44,7 +46,9 @@ def test_every_statement_that_apply_may_send_tells_what_it_takes() -> None:
     for resource in ESTATE.resources:
         statements = [*ddl.create(resource), ddl.drop(resource.key)]
         if resource.key.kind not in UNCOMMENTED:
-            statements += ddl.alter(resource, ["COMMENT"]) or []
+            statements += ddl.alter(resource, {"COMMENT": ("", resource.comment)}) or []
+        statements += [ddl.close(resource.key)] if resource.key.kind is Kind.DATABASE else []
+        statements += [renewed] if (renewed := ddl.renew(resource)) else []
         for statement in statements:
             takes = grant_for(statement.text)
             assert takes, statement.text
@@ -61,10 +65,10 @@ GRANT = f"GRANT SELECT ON TABLE {TABLE} TO ROLE R"
     [
         (3001, "Insufficient privileges to operate on table 'T'.", Denied, "role R may not: Insuff", GRANT),
         (2003, "Object 'X' does not exist.", Missing, "role R finds no such object: Object 'X'", GRANT),
-        (606, "No warehouse.", Denied, "runs for role R: No", "GRANT USAGE ON WAREHOUSE W TO ROLE R"),
-        (608, "Warehouse 'W' is suspended.", Denied, "Warehouse 'W'", "ALTER WAREHOUSE W RESUME"),
-        (90073, "monitor 'M' has exceeded.", Denied, "monitor 'M'", "snowflake.credits_per_month"),
-        (4140, "catalog integration L with error: x", Denied, "catalog", "INTEGRATION('L')"),
+        (606, "No warehouse.", NoWarehouse, "runs for role R: No", "GRANT USAGE ON WAREHOUSE W TO ROLE R"),
+        (608, "Warehouse 'W' is suspended.", NoWarehouse, "Warehouse 'W'", "ALTER WAREHOUSE W RESUME"),
+        (90073, "monitor 'M' has exceeded.", NoWarehouse, "monitor 'M'", "snowflake.credits_per_month"),
+        (4140, "catalog integration L with error: x", CatalogUnreachable, "catalog", "INTEGRATION('L')"),
         (1003, "syntax error", SnowflakeError, "refused a statement: syntax error", "it was: SELECT"),
     ],
 )

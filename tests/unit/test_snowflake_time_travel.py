@@ -49,6 +49,10 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")
             r"SELECT 'it''s \' FROM curated.payments' FROM <p>",
         ),
         ("SELECT $$;$$ FROM curated.payments", "SELECT $$;$$ FROM <p>"),
+        (
+            """SELECT p."call", 'SYSTEM$X' FROM curated.payments p, TABLE(FLATTEN(input => p.a)) f""",
+            """SELECT p."call", 'SYSTEM$X' FROM <p> p, TABLE(FLATTEN(input => p.a)) f""",
+        ),
     ],
 )
 def test_every_table_that_is_named_is_read_at_its_version(sql: str, pinned: str) -> None:
@@ -62,6 +66,21 @@ def test_every_table_that_is_named_is_read_at_its_version(sql: str, pinned: str)
         ("DELETE FROM curated.payments", "one SELECT"),
         ("SELECT 1 FROM curated.payments; DROP DATABASE x", "one SELECT"),
         ("SELECT 1 FROM curated.payments ->> DELETE FROM x", "one SELECT"),
+        (
+            "WITH p AS PROCEDURE () RETURNS VARCHAR LANGUAGE SQL AS $$ BEGIN DROP DATABASE x; END $$, "
+            "c AS (SELECT 1 AS k FROM curated.payments) CALL p()",
+            "PROCEDURE may do more than read",
+        ),
+        ("WITH c AS (SELECT 1 FROM curated.payments) CALL p()", "CALL may do more"),
+        ("SELECT 1 INTO :x FROM curated.payments", "INTO may do more"),
+        ("SELECT 1 FROM curated.payments, IDENTIFIER('X.CURATED.PAYMENTS')", "IDENTIFIER may do more"),
+        ("SELECT System$Cancel_All_Queries(1) FROM curated.payments", "Cancel_All_Queries may do more"),
+        ("SELECT 1 FROM curated.payments, TABLE('X.CURATED.PAYMENTS')", r"TABLE\(…\) may read anything"),
+        ("SELECT 1 FROM curated.payments, TABLE($name)", "may read anything"),
+        ("SELECT 1 FROM curated.payments, table ( :name )", "may read anything"),
+        ("SELECT 1 FROM curated.payments, TABLE(RESULT_SCAN('x'))", "may read anything"),
+        ("SELECT 1 FROM curated.payments, TABLE(x.y.f())", "may read anything"),
+        ("SELECT 1 FROM curated.payments, @stage/file.csv", "one SELECT"),
         ("SELECT 1", "no table of the lake"),
         ("SELECT 1 FROM paywave.payments.payments", "too many parts"),
         ("SELECT 1 FROM curated.payments, db.curated.payments", "too many parts"),

@@ -6,7 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from assets.snowflake_account import deployment_of
+from config.errors import ConfigError
+from snowflake_external.ddl import create
 from snowflake_external.errors import Unreachable
+from snowflake_external.estate import estate_of
+from snowflake_external.resources import Kind
 from tests import snowflakes
 from tests.snowflakes import LIVE, Snowflake, missing, real_account, scratch
 
@@ -69,3 +74,23 @@ def test_a_scratch_has_a_name_of_its_own_and_all_of_it_is_removed(
     kinds = [text.split(" IF EXISTS")[0] for text in dropped]
     assert kinds[:2] == ["DROP DATABASE"] * 2, "with all that is in them, before what they stand on"
     assert kinds[-2:] == ["DROP WAREHOUSE", "DROP RESOURCE MONITOR"], "though roles could not be dropped"
+
+
+def test_another_catalogs_scopes_and_only_documented_kinds_of_api_reach_the_integration(
+    account: Snowflake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {
+        "CATALOG_AUTH": "oauth",
+        "OAUTH_CLIENT_ID": "c",
+        "OAUTH_CLIENT_SECRET": "s",
+        "OAUTH_SCOPES": "catalog,sign",
+    }
+    settings = account.but(**given, CATALOG_API_TYPE="AWS_GLUE").settings()
+    (integration,) = (
+        one for one in estate_of(deployment_of(settings)).resources if one.key.kind is Kind.CATALOG
+    )
+    (made,) = create(integration)
+    assert "OAUTH_ALLOWED_SCOPES = ('catalog', 'sign')" in made.text
+    assert "CATALOG_API_TYPE = AWS_GLUE" in made.text
+    with pytest.raises(ConfigError, match="catalog_api_type"):
+        account.but(CATALOG_API_TYPE="PUBLIC) ENABLED = FALSE --").settings()

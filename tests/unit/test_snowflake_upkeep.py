@@ -1,0 +1,119 @@
+"""What Snowflake needs of the rest: snapshots that expiry keeps for it, an alert that says where to look."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import dagster as dg
+import pyarrow as pa
+import pytest
+from pyiceberg.catalog.rest import RestCatalog
+from pyiceberg.catalog.sql import SqlCatalog
+
+from assets.lake import Lake
+from assets.notify import Notifier
+from assets.snowflake import refresh_late
+from assets.work import Work
+from cli.commands.maintain import _read_in_snowflake
+from cli.output import Output
+from config.settings import Settings
+from lakehouse.definitions import PAYMENTS, VERSIONS
+from lakehouse.maintenance.expire import Expirer, ExpireSettings
+from snowflake_external import session
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> RestCatalog:
+    """A catalog on files; payments in it have four snapshots."""
+    found = SqlCatalog("c", uri=f"sqlite:///{tmp_path / 'c.db'}", warehouse=f"file://{tmp_path}")
+    found.create_namespace("curated")
+    rows = pa.table({"name": ["a"]})
+    table = found.create_table(PAYMENTS, rows.schema)
+    for _ in range(4):
+        table.append(rows)
+    return cast(RestCatalog, found)
+
+
+def history(catalog: RestCatalog) -> list[int]:
+    return [one.snapshot_id for one in catalog.load_table(PAYMENTS).history()]
+
+
+def expired(catalog: RestCatalog, readers: set[int]) -> int:
+    settings = ExpireSettings(1, timedelta(0))
+    (done,) = Expirer(catalog, lambda: None, settings, readers).run([PAYMENTS], dry_run=True)
+    return done.snapshots
+
+
+def test_what_comes_after_the_snapshot_of_a_reader_elsewhere_is_not_expired(catalog: RestCatalog) -> None:
+    assert expired(catalog, set()) == 3
+    assert expired(catalog, {history(catalog)[1]}) == 1
+
+
+def test_expiry_does_not_wait_for_snowflake_and_keeps_what_it_may_need(
+    catalog: RestCatalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object, **__: object) -> None:
+        raise session.Error("nobody is there")
+
+    monkeypatch.setattr(session.snowflake.connector, "connect", gone)
+    account = {"account": "a", "user": "u", "bearer_token": "t", "catalog_auth": "bearer"}
+    base = {"profile": "local", "catalog": {"uri": "http://c", "warehouse": "s3://w"}}
+    there = Settings.model_validate({**base, "snowflake": account})
+    assert _read_in_snowflake(there, catalog, Output(True)) == {history(catalog)[0]}
+    unset = Settings.model_validate({**base, "snowflake": {"account": "a"}})
+    assert _read_in_snowflake(unset, catalog, Output(True)) == {history(catalog)[0]}, "no user to log in"
+    nothing = Settings.model_validate({**base, "snowflake": {**account, "hold_days": 0}})
+    assert _read_in_snowflake(nothing, catalog, Output(True)) == set()
+    without = Settings.model_validate(base)
+    assert _read_in_snowflake(without, catalog, Output(True)) == set(), "no account is set"
+
+
+TOLD: list[tuple[str, dict[str, str]]] = []
+
+
+class Told(Notifier):
+    def tell(self, what: str, text: str, **details: str) -> None:
+        TOLD.append((text, details))
+
+
+class Refreshes(Work):
+    """Says what a refresh came to, instead of asking for one."""
+
+    wrong: dict[str, str]
+    breaks: bool = False
+
+    def run(self, context: Any, command: Sequence[str], may_fall_short: bool = False) -> dict[str, Any]:
+        assert (list(command), may_fall_short) == (["snowflake", "refresh"], True)
+        if self.breaks:
+            raise dg.Failure("no answer")
+        return {"refreshed": [{"table": one, "error": self.wrong.get(one)} for one in (PAYMENTS, VERSIONS)]}
+
+
+def run(work: Refreshes) -> bool:
+    TOLD.clear()
+
+    @dg.job(resource_defs={"work": work, "notifier": Told(lake=Lake(home="/nowhere"))})
+    def refreshes() -> None:
+        refresh_late()
+
+    return refreshes.execute_in_process(raise_on_error=False).success
+
+
+def test_a_refresh_that_fails_is_told_with_the_table_the_reason_and_the_runbook() -> None:
+    lake = Lake(home="/nowhere")
+    assert run(Refreshes(lake=lake, wrong={}))
+    assert not TOLD
+    assert not run(Refreshes(lake=lake, wrong={PAYMENTS: "it is STOPPED"}))
+    ((text, details),) = TOLD
+    assert PAYMENTS in text
+    assert VERSIONS not in text
+    assert details == {"runbook": "docs/runbooks/snowflake-refresh.md", PAYMENTS: "it is STOPPED"}
+    assert not run(Refreshes(lake=lake, wrong={}, breaks=True))
+    assert [details for _, details in TOLD] == [{"runbook": "docs/runbooks/snowflake-refresh.md"}]
+
+
+def test_the_runbook_that_is_named_is_there() -> None:
+    assert (Path(__file__).parents[2] / "docs/runbooks/snowflake-refresh.md").is_file()
