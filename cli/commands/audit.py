@@ -154,23 +154,25 @@ def renew(hours: tuple[datetime, ...], destination: str | None, dry_run: bool, o
 @click.argument("place", metavar="FOLDER|s3://…", required=False)
 @click.option(
     "--public-key",
+    "public_keys",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="The signer's public key (PEM); the one beside the manifest proves less.",
+    multiple=True,
+    help="A public key of the signer (PEM), once for each; the one beside the manifest proves less.",
 )
 @click.option("--against-lakehouse", is_flag=True, help="Derive every file again from the pinned snapshots.")
 @with_output
-def verify(place: str | None, public_key: Path | None, against_lakehouse: bool, out: Output) -> None:
+def verify(place: str | None, public_keys: tuple[Path, ...], against_lakehouse: bool, out: Output) -> None:
     """Verify an export, or all exports and their chain: name what was altered, is missing or was added.
 
     Needs the export and the public key only. Each export has a verifier of its own too: python verify.py.
     """
     settings = load_settings()
-    key = public_key_of(public_key.read_bytes(), str(public_key)) if public_key else None
+    keys = [public_key_of(path.read_bytes(), str(path)) for path in public_keys]
     lake = (catalog_of(settings), settings.audit.memory_mb) if against_lakehouse else None
     start_telemetry()
     with progress(out, "files", 1.0) as meter:
         report = lambda done, total, note: meter(done / max(1.0, total), note)  # noqa: E731
-        found = Verifier(_store(settings, place, locks=False), key, lake, report).run()
+        found = Verifier(_store(settings, place, locks=False), keys, lake, report).run()
     out.result(found.as_json(), lambda console: _print_verified(console, found))
     if not found.whole:
         raise SystemExit(1)

@@ -65,6 +65,7 @@ def claim(
 
 def wrong_in_chain(links: Mapping[int, Manifest]) -> Iterator[tuple[str, str]]:
     """Name the links that are missing or do not follow from the one before, and what is wrong with them."""
+    yield from _twice(links)
     for number in range(1, max(links, default=0) + 1):
         if number not in links:
             yield link_of(number), "missing: the export of this number is gone"
@@ -76,6 +77,19 @@ def wrong_in_chain(links: Mapping[int, Manifest]) -> Iterator[tuple[str, str]]:
             yield link_of(number), f"does not follow {link_of(number - 1)}: one of the two was altered"
         elif number == 1 and link.previous is not None:
             yield link_of(1), "says that there was one before it"
+
+
+def _twice(links: Mapping[int, Manifest]) -> Iterator[tuple[str, str]]:
+    """Name what two links say to be: a name is one folder, so of two exports one would be there for both."""
+    names: dict[str, int] = {}
+    ids: dict[str, int] = {}
+    for number, link in sorted(links.items()):
+        first = names.setdefault(link.name, number)
+        if first != number:
+            yield link_of(number), f"is of the name {link.name}, as is {link_of(first)}"
+        first = ids.setdefault(link.id, number)
+        if first != number:
+            yield link_of(number), f"is of the export {link.id}, as is {link_of(first)}"
 
 
 def _own(store: Store, links: list[int], export_id: str) -> Manifest | None:

@@ -18,11 +18,12 @@ from urllib.parse import urlsplit
 from lakehouse.errors import ExportError
 from lakehouse.whole_file import create_file, replace_file
 
+UNDER_WAY = ".partial-"
 Mode = Literal["none", "governance", "compliance"]
 
 
 class Store(Protocol):
-    """Files by name, `/` between folders; names that begin with a dot are not listed."""
+    """Files by name, `/` between folders. What is under way (`.partial-…`) is not listed."""
 
     def names(self) -> set[str]:
         """List all files."""
@@ -68,8 +69,9 @@ class FolderStore:
         return str(self.root)
 
     def names(self) -> set[str]:
+        # Others with a dot in front are listed: whoever adds a file would else only have to name it so.
         found = (path.relative_to(self.root) for path in self.root.rglob("*") if not path.is_dir())
-        return {path.as_posix() for path in found if not any(part.startswith(".") for part in path.parts)}
+        return {path.as_posix() for path in found if not path.parts[0].startswith(UNDER_WAY)}
 
     def read(self, name: str) -> bytes:
         return (self.root / name).read_bytes()
