@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from lakehouse.exports.chain import FOLDER, link_of, links_in
 from lakehouse.exports.journal import Journal
 from lakehouse.exports.manifest import MANIFEST, Manifest
-from lakehouse.exports.store import FolderStore, S3Store
+from lakehouse.exports.store import UNDER_WAY, FolderStore, S3Store, destination_of
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,12 @@ class Listed:
         return asdict(self)
 
 
-def listed_in(store: FolderStore | S3Store) -> list[Listed]:
-    """List the exports of a store, in the order of the chain, then those under way there."""
+def listed_in(store: FolderStore | S3Store, work: Path | None = None) -> list[Listed]:
+    """List the exports of a store, in the order of the chain, then those under way there.
+
+    Args:
+        work: where exports are made that go to S3; they are not listed unless given.
+    """
     names = store.names()
     numbers = links_in({n.removeprefix(f"{FOLDER}/") for n in names if n.startswith(f"{FOLDER}/")})
     found = []
@@ -41,7 +46,7 @@ def listed_in(store: FolderStore | S3Store) -> list[Listed]:
         manifest = Manifest.read(store.read(link_of(number)))
         state = "done" if f"{manifest.name}/{MANIFEST}" in names else "missing"
         found.append(_listed(manifest, state))
-    return [*found, *_begun(store)]
+    return [*found, *_begun(store, store.root if isinstance(store, FolderStore) else work)]
 
 
 def _listed(manifest: Manifest, state: str) -> Listed:
@@ -52,10 +57,8 @@ def _listed(manifest: Manifest, state: str) -> Listed:
     )
 
 
-def _begun(store: FolderStore | S3Store) -> Iterator[Listed]:
-    if isinstance(store, S3Store):
-        return
-    for path in sorted(store.root.glob(".partial-*/journal.jsonl")):
+def _begun(store: FolderStore | S3Store, work: Path | None) -> Iterator[Listed]:
+    for path in sorted(work.glob(f"{UNDER_WAY}*/journal.jsonl")) if work is not None else ():
         about = Journal.look(path)
-        if about is not None:
+        if about is not None and about.get("destination") == destination_of(store):
             yield Listed(about["name"], "begun", None, about["request"], about["created"])

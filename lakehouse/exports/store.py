@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from lakehouse.errors import ExportError
 from lakehouse.whole_file import create_file, replace_file
 
-UNDER_WAY = ".partial-"
+UNDER_WAY, RESERVED = ".partial-", ".begun-"
 Mode = Literal["none", "governance", "compliance"]
 
 
@@ -145,6 +145,17 @@ class S3Store:
         extra = self.lock.arguments(datetime.now(UTC))
         self.client.upload_file(str(path), self.bucket, self.prefix + name, ExtraArgs=extra)
 
+    def size(self, name: str) -> int | None:
+        """Tell the size of a file in bytes; None where there is none."""
+        try:
+            answer = self.client.head_object(Bucket=self.bucket, Key=self.prefix + name)
+        except Exception as error:
+            unread = self._unread(name, error)
+            if isinstance(unread, FileNotFoundError):
+                return None
+            raise unread from error
+        return int(answer["ContentLength"])
+
     def under(self, folder: str) -> S3Store:
         return replace(self, prefix=f"{self.prefix}{folder}/")
 
@@ -181,6 +192,11 @@ def store_at(place: str, access: S3Access, lock: Lock) -> FolderStore | S3Store:
     parts = urlsplit(place)
     prefix = parts.path.strip("/")
     return S3Store(_client(access), parts.netloc, f"{prefix}/" if prefix else "", lock)
+
+
+def destination_of(store: FolderStore | S3Store) -> str | None:
+    """Say where exports go that are made in a work folder elsewhere; None: they are made where they stay."""
+    return str(store) if isinstance(store, S3Store) else None
 
 
 def remove_folder(path: Path) -> None:
