@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -211,9 +212,13 @@ def test_a_lock_on_a_folder_that_was_removed_keeps_nobody_and_holds_nothing(tmp_
         times.append(stats)
         return len(times) > 1 and samestat(*stats)
 
-    with patch("os.path.samestat", removed_once), locked(folder):
-        with pytest.raises(ExportError, match="another process"), locked(folder):
-            pass
+    with (
+        patch("os.path.samestat", removed_once),
+        locked(folder),
+        pytest.raises(ExportError, match="another process"),
+        locked(folder),
+    ):
+        pass
     assert len(times) == 2
 
 
@@ -309,29 +314,29 @@ def test_what_cannot_be_pinned_leaves_no_tag(office: Office) -> None:
 # -- a power cut ---------------------------------------------------------------------------------------------
 
 
-def test_notes_of_records_are_on_disk_before_their_part_is_noted(office: Office) -> None:
-    synced: set[str] = set()
+@contextmanager
+def synced() -> Iterator[set[Path]]:
+    """Note which files and folders are brought to the disk."""
+    paths: set[Path] = set()
     fsync = os.fsync
 
     def noting(descriptor: int) -> None:
-        synced.add(os.readlink(f"/proc/self/fd/{descriptor}"))
-        fsync(descriptor)
-
-    with patch("os.fsync", noting), pytest.raises(Killed):
-        office.exporter(dying("curated")).run(request(), "it")
-    notes = list((office.store.root / ".partial-it" / "coordinates").rglob("*"))
-    assert notes
-    assert {str(path) for path in notes} <= synced
-
-
-def test_the_folders_of_an_export_are_on_disk_before_it_appears(office: Office) -> None:
-    synced: set[str] = set()
-    fsync = os.fsync
-
-    def noting(descriptor: int) -> None:
-        synced.add(os.readlink(f"/proc/self/fd/{descriptor}"))
+        paths.add(Path(f"/proc/self/fd/{descriptor}").readlink())
         fsync(descriptor)
 
     with patch("os.fsync", noting):
+        yield paths
+
+
+def test_notes_of_records_are_on_disk_before_their_part_is_noted(office: Office) -> None:
+    with synced() as paths, pytest.raises(Killed):
+        office.exporter(dying("curated")).run(request(), "it")
+    notes = list((office.store.root / ".partial-it" / "coordinates").rglob("*"))
+    assert notes
+    assert set(notes) <= paths
+
+
+def test_the_folders_of_an_export_are_on_disk_before_it_appears(office: Office) -> None:
+    with synced() as paths:
         office.export(name="it")
-    assert str(office.store.root / ".partial-it" / "files" / PAYMENTS) in synced
+    assert office.store.root / ".partial-it" / "files" / PAYMENTS in paths
