@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -23,10 +24,12 @@ from moto import mock_aws
 
 from lakehouse.definitions import PAYMENTS, QUARANTINE, RAW, VERSIONS
 from lakehouse.errors import ExportError, UnknownMoment
+from lakehouse.exports import verifier
 from lakehouse.exports.chain import link_of
 from lakehouse.exports.export import Exporter, look
 from lakehouse.exports.listing import listed_in
 from lakehouse.exports.manifest import MANIFEST, SIGNATURE, Manifest, statement_of
+from lakehouse.exports.parts import write_part
 from lakehouse.exports.pins import EXPORTED, tag_of
 from lakehouse.exports.proof import prove
 from lakehouse.exports.request import COLUMN_OF
@@ -371,6 +374,42 @@ def test_the_independent_verifier_is_short_and_finds_nothing_wrong(intact: Offic
     text = (intact.store.root / "it" / "verify.py").read_text()
     assert len(text.splitlines()) < 100
     assert "lakehouse" not in text
+
+
+def test_the_independent_verifier_says_when_it_takes_the_key_beside_it(intact: Office) -> None:
+    done = subprocess.run(
+        [sys.executable, "-I", str(intact.store.root / "it" / "verify.py")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    pem = (intact.store.root / "it" / "public-key.pem").read_bytes()
+    assert done.returncode == 0, done.stderr
+    assert f"may be replaced: compare sha256 {hashlib.sha256(pem).hexdigest()}" in done.stdout
+
+
+def test_the_independent_verifier_breaks_off_at_nothing(
+    intact: Office, alter: Callable[[str, bytes | None], None]
+) -> None:
+    alter(f"it/{SIGNATURE}", None)
+    done = independent(intact, intact.store.root / "it")
+    assert (done.returncode, SIGNATURE in done.stderr, "Traceback" in done.stderr) == (1, True, False)
+    alter(f"it/{MANIFEST}", b'{"files": 1}')
+    done = independent(intact, intact.store.root / "it")
+    assert (done.returncode, "cannot be read" in done.stderr, "Traceback" in done.stderr) == (1, True, False)
+    assert "manifest.json: not what" in done.stderr, "what was found before is lost"
+
+
+def test_a_proof_binds_its_index_and_table(intact: Office, tmp_path: Path) -> None:
+    columns = pa.schema([("text", pa.string())])
+    rows = pa.table({"text": ["one"]}, columns)
+    entry = next(e for e in write_part(tmp_path, "t", "x", rows.to_batches(), columns, False) if e.root)
+    data = json.dumps({"files": [entry.as_json()]})
+    signature = intact.signer.sign(statement_of(data.encode())).hex()
+    proof = {"table": "t", "file": entry.path, "index": 0, "row": {"text": "one"}, "path": []}
+    proof |= {"manifest": data, "signature": signature}
+    key = intact.signer.public_key.public_bytes_raw()
+    assert list(verifier.wrong_in_proof(proof, key)) == []
+    for change in ({"index": 1}, {"index": -1}, {"index": 40}, {"table": "u"}):
+        assert list(verifier.wrong_in_proof(proof | change, key)) == [f"row: not in {entry.path}"], change
 
 
 def test_one_flipped_byte_in_each_part_is_named_every_time(
