@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,7 @@ def export(
     with _usage():
         who = requested_by or who_runs()
         request = Request(parse_scope(scope), reason, who, start, end, as_of, tag, csv, standing)
+        request.check_new(datetime.now(UTC), name)
     catalog = catalog_of(settings)
     start_telemetry()
     if dry_run:

@@ -109,6 +109,7 @@ class Exporter:
         Without a name it goes by the request: what the same request began goes on, what it finished stays
         beside the new one. Raises `ExportError`, `WrongScope`, `UnknownMoment`.
         """
+        request.check_new(datetime.now(UTC), name)
         with _tracer.start_as_current_span("export", attributes={"scope": request.scope.kind}):
             if name is not None:
                 return self._named(request, check_name(name))
