@@ -27,6 +27,7 @@ class Listed:
     created: str
     rows: int = 0
     bytes: int = 0
+    id: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """Render for programs."""
@@ -53,7 +54,7 @@ def _listed(manifest: Manifest, state: str) -> Listed:
     value, sizes = manifest.value, sum(f.bytes for f in manifest.files.values())
     rows = sum(value["rows"].values())
     return Listed(
-        manifest.name, state, manifest.sequence, value["request"], value["created"], rows=rows, bytes=sizes
+        manifest.name, state, manifest.sequence, value["request"], value["created"], rows, sizes, manifest.id
     )
 
 
@@ -61,4 +62,4 @@ def _begun(store: FolderStore | S3Store, work: Path | None) -> Iterator[Listed]:
     for path in sorted(work.glob(f"{UNDER_WAY}*/journal.jsonl")) if work is not None else ():
         about = Journal.look(path)
         if about is not None and about.get("destination") == destination_of(store):
-            yield Listed(about["name"], "begun", None, about["request"], about["created"])
+            yield Listed(about["name"], "begun", None, about["request"], about["created"], id=about["id"])

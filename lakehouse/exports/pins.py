@@ -95,6 +95,12 @@ def release(catalog: RestCatalog, export_id: str) -> list[str]:
     return released
 
 
+def newest_of(catalog: RestCatalog) -> str:
+    """Say which snapshot of payments readers see: another one whenever anything was published."""
+    snapshot = catalog.load_table(PAYMENTS).current_snapshot()
+    return "" if snapshot is None else str(snapshot.snapshot_id)
+
+
 def pinned_in(catalog: RestCatalog, export_id: str) -> list[str]:
     """List the tables in which an export's tag stands."""
     tag = tag_of(export_id)
