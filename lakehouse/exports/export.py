@@ -206,8 +206,8 @@ class Exporter:
                     "choose another --name, or see what it is and move it away",
                 )
             return
-        mark = f"{RESERVED}{name}"
-        if not self._store.create(mark, export_id.encode()) and self._store.read(mark) != export_id.encode():
+        mark, ours = f"{RESERVED}{name}", export_id.encode()
+        if not self._store.create(mark, ours) and _read(self._store, mark) != ours:
             raise NameTaken(
                 f"another export {name} was begun in {self._store}",
                 "choose another --name, or go on with it where it was begun",
@@ -255,9 +255,9 @@ class Exporter:
         place = FolderStore(files) if isinstance(self._store, FolderStore) else self._store.under(name)
         wanted = {VERIFIER: Path(verifier.__file__).read_bytes(), PUBLIC_KEY: pem_of(self._signer.public_key)}
         for path, data in wanted.items():
-            entry = claimed.files.get(path) if claimed is not None else None
-            if entry is not None and _digest(place, path) == entry.sha256:
-                wanted[path] = place.read(path)
+            there, entry = _read(place, path), claimed.files.get(path) if claimed is not None else None
+            if there is not None and entry is not None and sha256(there).hexdigest() == entry.sha256:
+                wanted[path] = there
             else:
                 place.put(path, data)
         return [FileEntry(path, len(data), sha256(data).hexdigest()) for path, data in wanted.items()]
@@ -312,9 +312,9 @@ def _rows(part: Part) -> int:
     return sum(f.rows or 0 for f in part.files if f.kind == "rows")
 
 
-def _digest(store: FolderStore | S3Store, path: str) -> str | None:
+def _read(store: FolderStore | S3Store, path: str) -> bytes | None:
     try:
-        return sha256(store.read(path)).hexdigest()
+        return store.read(path)
     except FileNotFoundError:
         return None
 

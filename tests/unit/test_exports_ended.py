@@ -22,9 +22,10 @@ from lakehouse.errors import ExportError
 from lakehouse.exports.ending import check_release
 from lakehouse.exports.export import Exporter
 from lakehouse.exports.listing import Listed
-from lakehouse.exports.pins import EXPORTED, LAST_PINNED
+from lakehouse.exports.pins import EXPORTED
 from lakehouse.exports.renewal import name_of, to_renew
 from lakehouse.exports.request import Request, Scope
+from lakehouse.refs import LAST_PINNED
 from tests.export_lake import SmallLake
 from tests.offices import LINES, Killed
 

@@ -24,6 +24,7 @@ from lakehouse.exports.signing import made_signer
 from lakehouse.exports.store import S3Store
 from lakehouse.exports.verification import Verifier
 from lakehouse.maintenance.expire import Expirer, ExpireSettings
+from lakehouse.refs import LAST_PINNED
 from tests.offices import LINES, Killed, Office, files_of, found, office_in, request
 
 
@@ -250,7 +251,7 @@ def test_expiry_that_chose_a_snapshot_before_it_was_pinned_does_not_take_it(offi
     old = office.lake.load(PAYMENTS)
     snapshot_id = old.metadata.snapshots[0].snapshot_id
     pins._keep(office.lake.catalog, PAYMENTS, snapshot_id, tag_of("x"))
-    pins._keep(office.lake.catalog, PAYMENTS, snapshot_id, pins.LAST_PINNED)
+    pins._keep(office.lake.catalog, PAYMENTS, snapshot_id, LAST_PINNED)
     assert not expirer(office)._forget(old, [snapshot_id])
     assert tag_of("x") in office.lake.load(PAYMENTS).metadata.refs
 
