@@ -10,16 +10,17 @@ from assets.work import FIRST, Work
 
 
 class LateHours(dg.Config):
-    """Event hours that late data reached, as ISO 8601 times."""
+    """Event hours that late data reached, as ISO 8601 times, and an id of who asks (`renew --id`)."""
 
     hours: list[str]
+    call: str = ""
 
 
 @dg.op(description="Makes those standing exports again that tell of hours which late data reached.")
 def renew_exports(context: dg.OpExecutionContext, config: LateHours, work: Work) -> None:
-    told = work.run(
-        context, ["audit", "renew", *(word for hour in config.hours for word in ("--hour", hour))]
-    )
+    hours = [word for hour in config.hours for word in ("--hour", hour)]
+    call = ["--id", config.call] if config.call else []  # a run that is repeated goes on where it was
+    told = work.run(context, ["audit", "renew", *hours, *call])
     context.log.info(f"{len(told['exports'])} exports made again")
 
 
@@ -30,5 +31,5 @@ def audit_renewal() -> None:
 
 def renewal_of(hours: list[str], run_key: str) -> dg.RunRequest:
     """Ask for the job for some event hours."""
-    config = {"ops": {renew_exports.name: {"config": {"hours": hours}}}}
+    config = {"ops": {renew_exports.name: {"config": {"hours": hours, "call": run_key}}}}
     return dg.RunRequest(run_key, run_config=config, tags=FIRST, job_name=audit_renewal.name)

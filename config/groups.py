@@ -93,8 +93,8 @@ class SparkSettings(Group):
 class StreamingSettings(Group):
     """The streaming jobs: `trigger_s`, from one publish of raw to the next. Curated follows each.
 
-    What a batch costs hardly depends on its records: shorter pauses cost CPU, snapshots and small files, longer
-    ones freshness. Readers are promised two minutes, of which Snowflake's refresh takes up to 30 seconds.
+    What a batch costs hardly depends on its records: shorter pauses cost CPU, snapshots and small files,
+    longer ones freshness. Readers are promised two minutes; Snowflake's refresh takes up to 30 s of them.
     """
 
     trigger_s: float = Field(default=10, gt=0)

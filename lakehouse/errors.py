@@ -63,6 +63,10 @@ class WrongScope(ExportError):
     """A scope or range of event time that says nothing, or nothing that is known."""
 
 
+class NameTaken(ExportError):
+    """The name of an export is that of another one, or of something else."""
+
+
 class SigningFailed(ExportError):
     """There is no key to sign with, or signing with it failed."""
 

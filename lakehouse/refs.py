@@ -23,6 +23,7 @@ from lakehouse.stamp import Stamp
 
 MAIN = "main"
 PROGRESS_TAG = "progress"
+LAST_PINNED = "last-pinned"  # moved by whoever pins an old snapshot; expiry commits only if it was not
 DECIDED_BEFORE = "paywave.decided-before"  # property of the table of versions: an offset vector
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,13 @@ from cli.telemetry import start_telemetry
 from cli.trail import recorded, who_runs
 from config.settings import Settings, load_settings
 from lakehouse.errors import ExportError, SigningFailed
+from lakehouse.exports.ending import check_end, check_release, ends_in, named
+from lakehouse.exports.ending import end as end_of
 from lakehouse.exports.export import Done, Exporter, look
 from lakehouse.exports.listing import DONE, Listed, listed_in
+from lakehouse.exports.pins import newest_of, pinned_in, release, tag_of
 from lakehouse.exports.proof import prove as proof_of
-from lakehouse.exports.renewal import to_renew
+from lakehouse.exports.renewal import name_of, to_renew
 from lakehouse.exports.request import Request, parse_scope
 from lakehouse.exports.signing import KmsSigner, LocalSigner, Signer, made_signer, public_key_of
 from lakehouse.exports.verification import Verified, Verifier
@@ -94,6 +97,7 @@ def export(
     with _usage():
         who = requested_by or who_runs()
         request = Request(parse_scope(scope), reason, who, start, end, as_of, tag, csv, standing)
+        request.check_new(datetime.now(UTC), name)
     catalog = catalog_of(settings)
     start_telemetry()
     if dry_run:
@@ -116,19 +120,34 @@ def export(
     required=True,
     help="An event hour that late data reached.",
 )
+@click.option(
+    "--id", "call", help="Id of this call: repeated with it, what it made before is not made again."
+)
 @_destination
 @click.option("--dry-run", is_flag=True, help="Say which exports would be made again; make none.")
 @with_output
-def renew(hours: tuple[datetime, ...], destination: str | None, dry_run: bool, out: Output) -> None:
+def renew(
+    hours: tuple[datetime, ...], call: str | None, destination: str | None, dry_run: bool, out: Output
+) -> None:
     """Make standing exports again that tell of some event hours. The earlier ones stay, and stay true.
+
+    Where one fails, the same call goes on with it, and leaves those that it made. Without an id, a call is
+    the same for the same hours while payments are.
 
     \b
     paywave audit renew --hour 2026-11-20T12:00:00Z
     """
     settings = load_settings()
-    requests = to_renew(listed_in(export_store(settings, destination)), hours)
+    store = export_store(settings, destination)
+    exports = listed_in(store)
+    requests = to_renew(exports, hours, ends_in(store))
     start_telemetry()
-    done = [] if dry_run else [_made(settings, request, out, destination) for request in requests]
+    done: list[Done] = []
+    if requests and not dry_run:
+        call = call or " ".join((newest_of(catalog_of(settings)), *(h.isoformat() for h in hours)))
+        for request in requests:
+            if request in to_renew(exports, hours, ends_in(store)):  # not if it was ended meanwhile
+                done.append(_made(settings, request, out, destination, name_of(request, call)))
     value = {
         "dry_run": dry_run,
         "standing": [request.as_json() for request in requests],
@@ -151,26 +170,81 @@ def renew(hours: tuple[datetime, ...], destination: str | None, dry_run: bool, o
 
 
 @audit.command()
+@click.argument("name", metavar="EXPORT")
+@click.option("--reason", required=True, help="Why it is not to be made again.")
+@_destination
+@click.option("--dry-run", is_flag=True, help="Say what would end; end nothing.")
+@with_output
+def end(name: str, reason: str, destination: str | None, dry_run: bool, out: Output) -> None:
+    """End a standing export: late data no longer have it made again. What was made of it stays.
+
+    The same export made once more with --standing stands again.
+    """
+    settings = load_settings()
+    store = export_store(settings, destination, locks=True)
+    with _usage():
+        export = named(listed_in(store), name)
+        request = check_end(export, reason)
+    if not dry_run:
+        asked = {"reason": reason, "destination": destination, "request": export.request}
+        with recorded(settings, catalog_of(settings), "audit end", name, asked):
+            end_of(store, export, reason, who_runs(), datetime.now(UTC))
+    value = {"dry_run": dry_run, "name": name, "request": request.as_json()}
+    said = f"{'would not be' if dry_run else 'is not'} made again: {request.scope}: {request.reason}"
+    out.result(value, lambda console: console.print(said, markup=False, soft_wrap=True))
+
+
+@audit.command(name="release")
+@click.argument("name", metavar="EXPORT")
+@click.option("--reason", help="Why now, where the export is still to be kept (audit.retention_years).")
+@_destination
+@click.option("--dry-run", is_flag=True, help="Say which tags would be removed; remove none.")
+@with_output
+def release_pins(name: str, reason: str | None, destination: str | None, dry_run: bool, out: Output) -> None:
+    """Remove the tags audit-ID of an export, so that expiry may take what only they kept.
+
+    Its files, signature and chain stay; it cannot be derived from the lake again, nor exported by its tag.
+    """
+    settings = load_settings()
+    export = named(listed_in(export_store(settings, destination), settings.home / "exports"), name)
+    check_release(export, settings.audit.retention_years, reason, datetime.now(UTC))
+    catalog = catalog_of(settings)
+    if dry_run:
+        tables = pinned_in(catalog, export.id)
+    else:
+        asked = {"reason": reason, "destination": destination, "tag": tag_of(export.id)}
+        with recorded(settings, catalog, "audit release", name, asked) as access:
+            tables = release(catalog, export.id)
+            access.result = f"{tag_of(export.id)} of {len(tables)} tables"
+    value = {"dry_run": dry_run, "name": name, "tag": tag_of(export.id), "tables": tables}
+    what = "would be" if dry_run else "was"
+    said = f"{tag_of(export.id)} {what} removed from: {', '.join(tables) or 'no table'}"
+    out.result(value, lambda console: console.print(said, markup=False, soft_wrap=True))
+
+
+@audit.command()
 @click.argument("place", metavar="FOLDER|s3://…", required=False)
 @click.option(
     "--public-key",
+    "public_keys",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="The signer's public key (PEM); the one beside the manifest proves less.",
+    multiple=True,
+    help="A public key of the signer (PEM), once for each; the one beside the manifest proves less.",
 )
 @click.option("--against-lakehouse", is_flag=True, help="Derive every file again from the pinned snapshots.")
 @with_output
-def verify(place: str | None, public_key: Path | None, against_lakehouse: bool, out: Output) -> None:
+def verify(place: str | None, public_keys: tuple[Path, ...], against_lakehouse: bool, out: Output) -> None:
     """Verify an export, or all exports and their chain: name what was altered, is missing or was added.
 
     Needs the export and the public key only. Each export has a verifier of its own too: python verify.py.
     """
     settings = load_settings()
-    key = public_key_of(public_key.read_bytes(), str(public_key)) if public_key else None
+    keys = [public_key_of(path.read_bytes(), str(path)) for path in public_keys]
     lake = (catalog_of(settings), settings.audit.memory_mb) if against_lakehouse else None
     start_telemetry()
     with progress(out, "files", 1.0) as meter:
         report = lambda done, total, note: meter(done / max(1.0, total), note)  # noqa: E731
-        found = Verifier(export_store(settings, place), key, lake, report).run()
+        found = Verifier(export_store(settings, place), keys, lake, report).run()
     out.result(found.as_json(), lambda console: _print_verified(console, found))
     if not found.whole:
         raise SystemExit(1)
@@ -188,7 +262,12 @@ def verify(place: str | None, public_key: Path | None, against_lakehouse: bool, 
 def prove(name: str, table: str, key: str, path: Path | None, destination: str | None, out: Output) -> None:
     """Write a proof that one row is in an export: python verify.py PROOF.json verifies it alone."""
     settings = load_settings()
-    proof = proof_of(export_store(settings, destination).under(name), table, key)
+    store, asked = export_store(settings, destination), {"table": table, "destination": destination}
+    with recorded(
+        settings, catalog_of(settings), "audit prove", f"{name} {key}", asked, announced=False
+    ) as access:
+        proof = proof_of(store.under(name), table, key)
+        access.result = f"row {proof['index']} of {proof['file']}"
     path = path or Path(f"proof-{name}-{proof['index']}.json")
     if path.exists():
         raise click.UsageError(f"the file {path} is there already; choose another --file")
@@ -208,7 +287,7 @@ def prove(name: str, table: str, key: str, path: Path | None, destination: str |
 def list_exports(destination: str | None, out: Output) -> None:
     """List the exports there are, in the order of their chain, and those that were begun and not finished."""
     settings = load_settings()
-    found = listed_in(export_store(settings, destination))
+    found = listed_in(export_store(settings, destination), settings.home / "exports")
     value = {"exports": [one.as_json() for one in found]}
     out.result(value, lambda console: _print_list(console, found))
 

@@ -20,11 +20,6 @@ import msgspec
 _ENCODER = msgspec.json.Encoder(order="deterministic")
 
 
-def canonical(row: Mapping[str, Any]) -> bytes:
-    """Return the canonical bytes of a row as read from its file."""
-    return encoded({name: plain(value) for name, value in row.items()})
-
-
 def encoded(row: Mapping[str, Any]) -> bytes:
     """Return the canonical bytes of a row whose values are plain already."""
     return _ENCODER.encode(row)

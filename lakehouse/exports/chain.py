@@ -31,10 +31,17 @@ def links_in(names: set[str]) -> list[int]:
     return sorted(int(number) for number in numbers if number.isdigit())
 
 
+def claimed_by(store: Store, export_id: str, after: int) -> Manifest | None:
+    """Find the manifest of an export that died after its claim: among those after a number, newest first."""
+    links = links_in(store.under(FOLDER).names())
+    read = (Manifest.read(store.read(link_of(n))) for n in reversed(links) if n > after)
+    return next((found for found in read if found.id == export_id), None)
+
+
 def claim(
     store: Store,
     make: Callable[[int, str | None], Mapping[str, Any]],
-    sign: Callable[[bytes], bytes],
+    sign: Callable[[Manifest], bytes],
     export_id: str,
     after: int = 0,
 ) -> tuple[Manifest, bytes]:
@@ -42,29 +49,29 @@ def claim(
 
     Args:
         make: makes the manifest from its number and the digest of the one before.
-        sign: signs a manifest's bytes.
+        sign: signs a manifest.
         after: a number that was taken before this export began: it can only have a later one.
 
     Returns the manifest and its signature. Raises `ExportError` if others are faster again and again.
     """
-    links = links_in(store.under(FOLDER).names())
-    found = _own(store, [number for number in links if number > after], export_id)
+    found = claimed_by(store, export_id, after)
+    last = max(links_in(store.under(FOLDER).names()), default=0)
     for _ in range(_TRIES):
         if found is not None:
-            signature = sign(found.data)
-            store.put(f"{link_of(found.sequence)}.sig", signature)
-            return found, signature
-        last = max(links, default=0)
+            return found, _signature(store, found, sign)
         previous = Manifest.read(store.read(link_of(last))).sha256 if last else None
         made = Manifest.made(make(last + 1, previous))
-        if store.create(link_of(last + 1), made.data):
-            found = made
-        links.append(last + 1)
+        there = made if store.create(link_of(last + 1), made.data) else _read(store, last + 1)
+        # Where the answer to the first request was lost, the one that was sent again finds the file there:
+        # who is there decides, and not who was told so.
+        found = there if there is not None and there.id == export_id else None
+        last += there is not None
     raise ExportError("other exports took every next number of the chain", "run it again")
 
 
 def wrong_in_chain(links: Mapping[int, Manifest]) -> Iterator[tuple[str, str]]:
     """Name the links that are missing or do not follow from the one before, and what is wrong with them."""
+    yield from _twice(links)
     for number in range(1, max(links, default=0) + 1):
         if number not in links:
             yield link_of(number), "missing: the export of this number is gone"
@@ -78,10 +85,32 @@ def wrong_in_chain(links: Mapping[int, Manifest]) -> Iterator[tuple[str, str]]:
             yield link_of(1), "says that there was one before it"
 
 
-def _own(store: Store, links: list[int], export_id: str) -> Manifest | None:
-    """Find the manifest of an export that died after its claim: among the last ones, newest first."""
-    for number in reversed(links):
-        found = Manifest.read(store.read(link_of(number)))
-        if found.id == export_id:
-            return found
-    return None
+def _twice(links: Mapping[int, Manifest]) -> Iterator[tuple[str, str]]:
+    """Name what two links say to be: a name is one folder, so of two exports one would be there for both."""
+    names: dict[str, int] = {}
+    ids: dict[str, int] = {}
+    for number, link in sorted(links.items()):
+        first = names.setdefault(link.name, number)
+        if first != number:
+            yield link_of(number), f"is of the name {link.name}, as is {link_of(first)}"
+        first = ids.setdefault(link.id, number)
+        if first != number:
+            yield link_of(number), f"is of the export {link.id}, as is {link_of(first)}"
+
+
+def _read(store: Store, number: int) -> Manifest | None:
+    try:
+        return Manifest.read(store.read(link_of(number)))
+    except FileNotFoundError:  # S3 refused as another request was under way, and that one failed
+        return None
+
+
+def _signature(store: Store, manifest: Manifest, sign: Callable[[Manifest], bytes]) -> bytes:
+    """Sign a link, once: the key may be another by now."""
+    name = f"{link_of(manifest.sequence)}.sig"
+    try:
+        return store.read(name)
+    except FileNotFoundError:
+        signature = sign(manifest)
+    store.put(name, signature)
+    return signature

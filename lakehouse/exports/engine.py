@@ -6,6 +6,7 @@ Belongs here: the SQL, over streams of rows that the caller opened. Does not: re
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
@@ -18,6 +19,7 @@ import pyarrow as pa
 from lakehouse.definitions import PAYMENTS, QUARANTINE, RAW, VERSIONS
 from lakehouse.exports.manifest import Tally
 from lakehouse.exports.selection import MOST_ACCOUNTS, Span
+from lakehouse.whole_file import sync_folder
 from quality.contract import REVERSED
 
 # The order within a file: total, and told by the rows alone.
@@ -181,6 +183,12 @@ class Engine:
             f"TO {_text(self._coordinates)} (FORMAT parquet, PARTITION_BY (kafka_hour), "
             f"OVERWRITE_OR_IGNORE, FILENAME_PATTERN '{name}-{{i}}')"
         )
+        # Before the journal says so: a note that a power cut takes would leave its records out, unnoticed.
+        for path in self._coordinates.glob(f"kafka_hour=*/{name}-*"):
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+            sync_folder(path.parent)
+        sync_folder(self._coordinates)
 
 
 @contextmanager

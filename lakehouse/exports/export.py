@@ -5,51 +5,50 @@ Belongs here: that order, and what makes it safe to run again. Does not: what th
 
 from __future__ import annotations
 
-import hashlib
-import platform
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import metadata
+from hashlib import sha256
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-import pyarrow
 from opentelemetry import trace
 from pyiceberg.catalog.rest import RestCatalog
 
-import lakehouse
-from lakehouse.errors import ExportError, UnknownMoment
+from lakehouse.errors import ExportError, NameTaken, SigningFailed, UnknownMoment
 from lakehouse.exports import verifier
-from lakehouse.exports.chain import FOLDER, claim, links_in
+from lakehouse.exports.chain import FOLDER, claim, claimed_by, links_in
 from lakehouse.exports.derive import Derivation, Estimate
 from lakehouse.exports.journal import Journal, Part, locked
 from lakehouse.exports.manifest import (
-    FORMAT,
     MANIFEST,
     PUBLIC_KEY,
     SIGNATURE,
     VERIFIER,
     FileEntry,
     Manifest,
-    Tally,
-    reconciled,
-    root_over,
-    rows_of,
     statement_of,
 )
-from lakehouse.exports.parts import entry_of
-from lakehouse.exports.pins import EXPORTED, Pins, choose, pin, tag_of
+from lakehouse.exports.pins import EXPORTED, Pins, choose, pin, release
 from lakehouse.exports.request import Request, check_name, time_text
 from lakehouse.exports.signing import Signer, pem_of
-from lakehouse.exports.store import FolderStore, S3Store, remove_folder
+from lakehouse.exports.statement import Statement
+from lakehouse.exports.store import (
+    RESERVED,
+    UNDER_WAY,
+    FolderStore,
+    S3Store,
+    destination_of,
+    remove_folder,
+)
 from lakehouse.whole_file import replace_file, sync_folder
 
 Report = Callable[[float, float, str], None]
 """Told rows done, rows in all (at most) and what was just done."""
 
-_DISTRIBUTION = "paywave-lakehouse"
 _tracer = trace.get_tracer(__name__)
 
 
@@ -110,44 +109,47 @@ class Exporter:
         Without a name it goes by the request: what the same request began goes on, what it finished stays
         beside the new one. Raises `ExportError`, `WrongScope`, `UnknownMoment`.
         """
+        request.check_new(datetime.now(UTC), name)
         with _tracer.start_as_current_span("export", attributes={"scope": request.scope.kind}):
             if name is not None:
-                found = self._finished(check_name(name))
-                if found is not None:
-                    _check_same(name, request.as_json(), found.value["request"])
-                    remove_folder(self._work_of(name))
-                    return Done(str(self._store.under(name)), found, was_there=True)
-            else:
-                name = self._free_name(request.default_name)
-            with locked(self._work_of(name)):
-                return self._run(request, name, self._work_of(name))
+                return self._named(request, check_name(name))
+            for number in count(1):
+                name = request.default_name if number == 1 else f"{request.default_name}-{number}"
+                if self._finished(name) is None:
+                    with suppress(NameTaken):
+                        return self._named(request, name, is_new=True)
+        raise AssertionError("there is no last number")
+
+    def _named(self, request: Request, name: str, *, is_new: bool = False) -> Done:
+        work = self._work_of(name)
+        with locked(work):
+            found = self._finished(name)  # asked in here: who had the lock before may have finished it
+            if found is None:
+                return self._run(request, name, work)
+            remove_folder(work)
+        if is_new:
+            raise NameTaken(f"there is an export {name} already")
+        _check_same(name, request.as_json(), found.value["request"])
+        return Done(str(self._store.under(name)), found, was_there=True)
 
     def _run(self, request: Request, name: str, work: Path) -> Done:
         journal = Journal(work / "journal.jsonl")
         went_on = journal.about is not None
         about = journal.about or self._begun(request, name)
-        _check_same(name, request.as_json(), about["request"])
-        if "pins" not in about:
+        begun = {**about["request"], "destination": about.get("destination")}
+        _check_same(name, {**request.as_json(), "destination": destination_of(self._store)}, begun)
+        if not went_on:
             journal.begin(about)  # first, so that a tag never lacks an export to go on with
-            try:
-                pins = pin(self._catalog, request.as_of, request.tag, about["id"])
-            except UnknownMoment:
-                remove_folder(work)
-                raise
-            about["pins"] = pins.as_json()
-            journal.begin(about)
-        pins = Pins.from_json(about["pins"])
-        derivation = Derivation(self._catalog, pins, request, work, self._memory_mb, request.csv)
-        parts = self._parts(journal, derivation)
-        bundle = [self._settled(derivation.files, entry) for entry in self._bundle(derivation.files)]
-        make = _Maker(about, request, pins, derivation, parts, bundle)
-        manifest, signature = claim(
-            self._store,
-            make.manifest,
-            lambda data: self._signer.sign(statement_of(data)),
-            about["id"],
-            about["after"],
-        )
+        pins, derivation = self._derivation(journal, request, work)
+        self._reserve(name, about["id"])
+        parts = self._parts(journal, derivation, name)
+        claimed = claimed_by(self._store, about["id"], about["after"])
+        bundle = self._bundle(derivation.files, name, claimed)
+        say = Statement(about, request, pins, derivation, parts, bundle)
+        if claimed is not None:
+            _check_made_again(name, claimed, say.files, work)
+        self._reserve(name, about["id"])
+        manifest, signature = claim(self._store, say.manifest, self._sign, about["id"], about["after"])
         self._put_in_place(name, derivation.files, manifest, signature)
         remove_folder(work)
         return Done(str(self._store.under(name)), manifest, went_on=went_on)
@@ -158,43 +160,116 @@ class Exporter:
             "id": uuid.uuid4().hex[:16],
             "name": name,
             "request": request.as_json(),
+            "destination": destination_of(self._store),
             "created": time_text(datetime.now(UTC)),
             "after": max(links, default=0),
         }
 
-    def _parts(self, journal: Journal, derivation: Derivation) -> list[Part]:
+    def _derivation(self, journal: Journal, request: Request, work: Path) -> tuple[Pins, Derivation]:
+        """Read the pinned snapshots; pin where that was not done, or expiry was faster than the tag."""
+        about = dict(journal.about or {})
+        is_pinned = "pins" in about
+        pins = Pins.from_json(about["pins"]) if is_pinned else self._pinned(journal, request, work)
+        try:
+            return pins, Derivation(self._catalog, pins, request, work, self._memory_mb, request.csv)
+        except UnknownMoment as error:
+            if journal.parts:
+                raise ExportError(
+                    f"the export {about['name']} cannot go on: {error}",
+                    f"give it up: remove {work}, and export under another --name",
+                ) from error
+            pins = self._pinned(journal, request, work)
+            return pins, Derivation(self._catalog, pins, request, work, self._memory_mb, request.csv)
+
+    def _pinned(self, journal: Journal, request: Request, work: Path) -> Pins:
+        """Pin, and note it. Where there is nothing to pin, or the name is taken, nothing stays of it."""
+        about = dict(journal.about or {})
+        try:
+            pins = pin(self._catalog, request.as_of, request.tag, about["id"])
+            self._reserve(about["name"], about["id"])
+        except (UnknownMoment, NameTaken):
+            release(self._catalog, about["id"])
+            remove_folder(work)
+            raise
+        journal.begin({**about, "pins": pins.as_json()})
+        return pins
+
+    def _reserve(self, name: str, export_id: str) -> None:
+        """See that the name is this export's alone. Raises `NameTaken`.
+
+        On S3 by a file that one of several machines creates: each has a lock in its own work folder only.
+        """
+        if isinstance(self._store, FolderStore):
+            if self._store.under(name).root.exists():
+                raise NameTaken(
+                    f"{self._store.under(name)} is there already, and is no finished export",
+                    "choose another --name, or see what it is and move it away",
+                )
+            return
+        mark, ours = f"{RESERVED}{name}", export_id.encode()
+        if not self._store.create(mark, ours) and _read(self._store, mark) != ours:
+            raise NameTaken(
+                f"another export {name} was begun in {self._store}",
+                "choose another --name, or go on with it where it was begun",
+            )
+
+    def _parts(self, journal: Journal, derivation: Derivation, name: str) -> list[Part]:
         """Do the parts that are missing, or whose files are; return all."""
-        done = {name: part for name, part in journal.parts.items() if self._has(derivation.files, part)}
+        done = {key: part for key, part in journal.parts.items() if self._has(derivation.files, name, part)}
         total = float(sum(derivation.estimate().rows.values()))
         rows = sum(_rows(part) for part in done.values())
-        for part in derivation.parts(done):
-            for entry in part.files:
-                self._settled(derivation.files, entry)
-            journal.done(part)
-            done[part.name] = part
-            rows += _rows(part)
-            self._report(rows, max(total, rows), part.name)
-        return [done[name] for name in sorted(done)]
+        try:
+            for part in derivation.parts(done):
+                for entry in part.files:
+                    self._settle(derivation.files, name, entry)
+                journal.done(part)
+                done[part.name] = part
+                rows += _rows(part)
+                self._report(rows, max(total, rows), part.name)
+        except FileNotFoundError as error:
+            raise ExportError(
+                f"a file that {name} is made of is gone: {error}",
+                "run it again; `paywave reconcile` tells whether the tables are whole",
+            ) from error
+        return [done[key] for key in sorted(done)]
 
-    def _has(self, files: Path, part: Part) -> bool:
+    def _has(self, files: Path, name: str, part: Part) -> bool:
+        return all(self._size(files, name, entry.path) == entry.bytes for entry in part.files)
+
+    def _size(self, files: Path, name: str, path: str) -> int | None:
         if isinstance(self._store, S3Store):
-            return True  # it was uploaded before it was noted
-        sizes = ((files / entry.path, entry.bytes) for entry in part.files)
-        return all(path.exists() and path.stat().st_size == size for path, size in sizes)
+            return self._store.under(name).size(path)
+        return (files / path).stat().st_size if (files / path).exists() else None
 
-    def _settled(self, files: Path, entry: FileEntry) -> FileEntry:
+    def _settle(self, files: Path, name: str, entry: FileEntry) -> None:
         """Bring a file that is done to a store that is elsewhere."""
         if isinstance(self._store, S3Store):
-            name = self._name_of(files)
             self._store.under(name).upload(entry.path, files / entry.path)
             (files / entry.path).unlink()
-        return entry
 
-    def _bundle(self, files: Path) -> list[FileEntry]:
-        """Put the independent verifier and the public key beside the rows."""
-        replace_file(files / VERIFIER, Path(verifier.__file__).read_bytes())
-        replace_file(files / PUBLIC_KEY, pem_of(self._signer.public_key))
-        return [entry_of(files, files / name) for name in (VERIFIER, PUBLIC_KEY)]
+    def _bundle(self, files: Path, name: str, claimed: Manifest | None) -> list[FileEntry]:
+        """Put the independent verifier and the public key beside the rows.
+
+        Those that a claimed manifest names are left: this may be another release, or have another key.
+        """
+        place = FolderStore(files) if isinstance(self._store, FolderStore) else self._store.under(name)
+        wanted = {VERIFIER: Path(verifier.__file__).read_bytes(), PUBLIC_KEY: pem_of(self._signer.public_key)}
+        for path, data in wanted.items():
+            there, entry = _read(place, path), claimed.files.get(path) if claimed is not None else None
+            if there is not None and entry is not None and sha256(there).hexdigest() == entry.sha256:
+                wanted[path] = there
+            else:
+                place.put(path, data)
+        return [FileEntry(path, len(data), sha256(data).hexdigest()) for path, data in wanted.items()]
+
+    def _sign(self, manifest: Manifest) -> bytes:
+        """Sign with the key that the manifest's own public key is of. Raises `SigningFailed` for another."""
+        if sha256(pem_of(self._signer.public_key)).hexdigest() != manifest.files[PUBLIC_KEY].sha256:
+            raise SigningFailed(
+                f"the export {manifest.name} was claimed with another signing key than this one",
+                "set audit.signing_key or audit.kms_key to the one that it was begun with",
+            )
+        return self._signer.sign(statement_of(manifest.data))
 
     def _put_in_place(self, name: str, files: Path, manifest: Manifest, signature: bytes) -> None:
         """Let the export appear: the manifest is the last that comes, and says that it is whole."""
@@ -208,6 +283,8 @@ class Exporter:
         for path in [path for path in files.rglob("*") if path.is_file()]:
             if path.relative_to(files).as_posix() not in listed:  # of a part that was killed midway
                 path.unlink()
+        for folder in [path for path in files.rglob("*") if path.is_dir()]:
+            sync_folder(folder)
         files.rename(self._store.root / name)
         sync_folder(self._store.root)
 
@@ -217,18 +294,11 @@ class Exporter:
         except FileNotFoundError:
             return None
 
-    def _free_name(self, wanted: str) -> str:
-        name, number = wanted, 1
-        while self._finished(name) is not None:
-            number += 1
-            name = f"{wanted}-{number}"
-        return name
-
     def _work_of(self, name: str) -> Path:
-        return self._work / f".partial-{name}"
-
-    def _name_of(self, files: Path) -> str:
-        return files.parent.name.removeprefix(".partial-")
+        """Name the folder that an export is made in: what goes elsewhere has one for each destination."""
+        elsewhere = destination_of(self._store)
+        marked = f".{sha256(elsewhere.encode()).hexdigest()[:8]}" if elsewhere is not None else ""
+        return self._work / f"{UNDER_WAY}{name}{marked}"
 
 
 def look(catalog: RestCatalog, request: Request) -> tuple[Pins, Estimate]:
@@ -238,83 +308,28 @@ def look(catalog: RestCatalog, request: Request) -> tuple[Pins, Estimate]:
     return pins, Derivation(catalog, pins, request, Path(), 0, request.csv).estimate()
 
 
-@dataclass(frozen=True)
-class _Maker:
-    """All that a manifest says, but for its place in the chain."""
-
-    about: Mapping[str, Any]
-    request: Request
-    pins: Pins
-    derivation: Derivation
-    parts: list[Part]
-    bundle: list[FileEntry]
-
-    def manifest(self, sequence: int, previous: str | None) -> dict[str, Any]:
-        """Say it all, at a place in the chain."""
-        files = sorted([*self.bundle, *(f for p in self.parts for f in p.files)], key=lambda f: f.path)
-        tally = Tally()
-        for part in self.parts:
-            tally.add(part.tally)
-        return {
-            "format": FORMAT,
-            "export": {"id": self.about["id"], "name": self.about["name"]},
-            "request": self.request.as_json(),
-            "created": self.about["created"],
-            "pinned": self._pinned(),
-            "contract_version": self.derivation.contract_version(),
-            "schemas": self.derivation.schemas(),
-            "files": [f.as_json() for f in files],
-            "rows": rows_of(files),
-            "money": tally.money(),
-            "reconciliation": {"exported": reconciled(tally.counts), "lake": self.derivation.lake()},
-            "root": root_over(files),
-            "tool": tool(),
-            "sequence": sequence,
-            "previous": previous,
-        }
-
-    def _pinned(self) -> dict[str, Any]:
-        tag = tag_of(self.about["id"])
-        return {
-            "tables": {name: {"snapshot": str(id_), "tag": tag} for name, id_ in self.pins.snapshots.items()},
-            "offsets": self.pins.offsets.topics,
-            "remarks": [*self.pins.remarks, *_remarks(self.request)],
-        }
-
-
-def tool() -> dict[str, str]:
-    """Say which program wrote it: versions, and the digest of the lock or else of what is installed."""
-    lock = Path(lakehouse.__file__).parent.parent / "requirements.lock"
-    if lock.exists():
-        locked_to = {
-            "lock": "requirements.lock",
-            "lock_sha256": hashlib.sha256(lock.read_bytes()).hexdigest(),
-        }
-    else:
-        installed = sorted(f"{d.name}=={d.version}" for d in metadata.distributions())
-        digest = hashlib.sha256("\n".join(installed).encode()).hexdigest()
-        locked_to = {"lock": "installed distributions", "lock_sha256": digest}
-    return {
-        "version": metadata.version(_DISTRIBUTION),
-        "python": platform.python_version(),
-        "pyarrow": pyarrow.__version__,
-        **locked_to,
-    }
-
-
-def _remarks(request: Request) -> list[str]:
-    said = [
-        "of each version the earliest copy's record is here; redelivered copies are counted, not exported"
-    ]
-    if not request.scope.tells_quarantine:
-        said.append("of quarantined records no account, transaction or merchant is known: none is here")
-    elif request.start is not None or request.end is not None:
-        said.append("quarantined records are chosen by Kafka time, as an event time that broke is none")
-    return said
-
-
 def _rows(part: Part) -> int:
     return sum(f.rows or 0 for f in part.files if f.kind == "rows")
+
+
+def _read(store: FolderStore | S3Store, path: str) -> bytes | None:
+    try:
+        return store.read(path)
+    except FileNotFoundError:
+        return None
+
+
+def _check_made_again(name: str, claimed: Manifest, files: list[FileEntry], work: Path) -> None:
+    """Hold files that were made again against the manifest that was claimed, before any is put in place."""
+    made = {entry.path: entry for entry in files}
+    differing = sorted(p for p in {*made, *claimed.files} if made.get(p) != claimed.files.get(p))
+    if differing:
+        raise ExportError(
+            f"the export {name} is number {claimed.sequence} of the chain, and {', '.join(differing[:5])} "
+            "cannot be made again as its manifest says: another release or another key made it",
+            f"run it by the release and the key that began it; or give it up: remove {work}, and "
+            "`paywave audit verify` says for ever that this number is missing",
+        )
 
 
 def _check_same(name: str, asked: Mapping[str, Any], begun: Mapping[str, Any]) -> None:

@@ -9,10 +9,10 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from lakehouse.errors import ExportError
 from lakehouse.exports.manifest import FileEntry, Tally
@@ -87,12 +87,28 @@ def _whole_lines(path: Path) -> list[bytes]:
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Be the only process that works in a folder; the lock ends with the process. Raises `ExportError`."""
+    lock = _lock(folder)
+    while lock is None:
+        lock = _lock(folder)
+    with lock:
+        yield
+
+
+def _lock(folder: Path) -> IO[str] | None:
+    """Lock a folder; None where it was removed meanwhile: a lock on a file that is gone keeps nobody out."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a+") as lock:
+    with ExitStack() as undo:
         try:
+            lock = undo.enter_context((folder / "lock").open("a+"))
             fcntl.flock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_there = os.path.samestat(os.fstat(lock.fileno()), (folder / "lock").stat())
+        except FileNotFoundError:
+            return None
         except BlockingIOError:
             raise ExportError(
                 f"another process is writing this export ({folder})", "wait for it, or choose another --name"
             ) from None
-        yield
+        if is_there:
+            undo.pop_all()
+            return lock
+    return None

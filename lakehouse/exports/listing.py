@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from lakehouse.errors import ExportError
 from lakehouse.exports.chain import FOLDER, link_of, links_in
 from lakehouse.exports.journal import Journal
 from lakehouse.exports.manifest import MANIFEST, Manifest
-from lakehouse.exports.store import FolderStore, S3Store
+from lakehouse.exports.store import UNDER_WAY, FolderStore, S3Store, destination_of
 
 DONE, MISSING, BEGUN, UNREADABLE = "done", "missing", "begun", "unreadable"
 
@@ -33,6 +34,7 @@ class Listed:
     created: str
     rows: int = 0
     bytes: int = 0
+    id: str = ""
 
     @property
     def made_at(self) -> datetime | None:
@@ -48,11 +50,18 @@ class Listed:
         return asdict(self)
 
 
-def listed_in(store: FolderStore | S3Store) -> list[Listed]:
-    """List the exports of a store, in the order of the chain, then those under way there."""
+def listed_in(store: FolderStore | S3Store, work: Path | None = None) -> list[Listed]:
+    """List the exports of a store, in the order of the chain, then those under way there.
+
+    Args:
+        work: where exports are made that go to S3; they are not listed unless given.
+    """
     names = store.names()
     numbers = links_in({n.removeprefix(f"{FOLDER}/") for n in names if n.startswith(f"{FOLDER}/")})
-    return [*(_linked(store, number, names) for number in numbers), *_begun(store)]
+    return [
+        *(_linked(store, number, names) for number in numbers),
+        *_begun(store, store.root if isinstance(store, FolderStore) else work),
+    ]
 
 
 def _linked(store: FolderStore | S3Store, number: int, names: set[str]) -> Listed:
@@ -65,14 +74,12 @@ def _linked(store: FolderStore | S3Store, number: int, names: set[str]) -> Liste
     value, sizes = manifest.value, sum(f.bytes for f in manifest.files.values())
     rows = sum(value["rows"].values())
     return Listed(
-        manifest.name, state, manifest.sequence, value["request"], value["created"], rows=rows, bytes=sizes
+        manifest.name, state, manifest.sequence, value["request"], value["created"], rows, sizes, manifest.id
     )
 
 
-def _begun(store: FolderStore | S3Store) -> Iterator[Listed]:
-    if isinstance(store, S3Store):
-        return
-    for path in sorted(store.root.glob(".partial-*/journal.jsonl")):
+def _begun(store: FolderStore | S3Store, work: Path | None) -> Iterator[Listed]:
+    for path in sorted(work.glob(f"{UNDER_WAY}*/journal.jsonl")) if work is not None else ():
         about = Journal.look(path)
-        if about is not None:
-            yield Listed(about["name"], BEGUN, None, about["request"], about["created"])
+        if about is not None and about.get("destination") == destination_of(store):
+            yield Listed(about["name"], BEGUN, None, about["request"], about["created"], id=about["id"])

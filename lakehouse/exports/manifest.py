@@ -111,12 +111,31 @@ class Manifest:
                     f"the manifest is of format {value['format']}, and this version reads format {FORMAT}",
                     "use the verify.py that lies in the export",
                 )
-            _ = found.files, found.name, found.sequence, found.previous, found.root
-        except (ValueError, KeyError, TypeError) as error:
+            found._touch()
+        except (ValueError, LookupError, TypeError, ArithmeticError, AttributeError) as error:
             raise ExportError(
                 f"{MANIFEST} is no manifest: {type(error).__name__}", "restore it from a copy, or from chain/"
             ) from None
         return found
+
+    def _touch(self) -> None:
+        """Read whatever is read of a manifest anywhere: an altered one is to fail here, not there."""
+        value = self.value
+        _ = self.files, self.name, self.id, self.sequence, self.previous, self.root, self.snapshots
+        _ = (
+            rows_of(self.files.values()),
+            sum(f.bytes for f in self.files.values()),
+            sum(value["rows"].values()),
+        )
+        for m in value["money"]:
+            _ = m["currency"], m["event_type"], m["status"], int(m["payments"]), Decimal(m["amount"])
+        for schema in value["schemas"].values():
+            _ = [str(column) for column in schema["key"]], schema["columns"]
+        _ = [str(remark) for remark in value["pinned"]["remarks"]], value["pinned"]["offsets"].items()
+        _ = value["tool"]["pyarrow"], value["created"], value["contract_version"]
+        _ = [str(value["request"][name]) for name in _ASKED]
+        _ = [value["reconciliation"][of]["breaks"] for of in ("exported", "lake")]
+        _ = value["reconciliation"]["exported"]["statement"]
 
     @property
     def files(self) -> dict[str, FileEntry]:
@@ -207,4 +226,5 @@ def reconciled(counts: Mapping[str, int]) -> dict[str, Any]:
     }
 
 
+_ASKED = ("scope", "from", "to", "as_of", "tag", "reason", "requested_by", "csv", "standing")
 _COUNTED = ("raw", "not_kept", "versions", "events", "members", "payments", "quarantined")

@@ -77,21 +77,3 @@ def path_of(index: int, size: int, root_between: Callable[[int, int], bytes]) ->
             path.append(root_between(first, middle))
             first = middle
     return path[::-1]
-
-
-def root_by_path(leaf: bytes, index: int, size: int, path: Iterable[bytes]) -> bytes | None:
-    """Return the root that a leaf's hash and its path lead to; None where the path cannot be of that leaf."""
-    if not 0 <= index < size:
-        return None
-    found, last = leaf, size - 1
-    for other in path:
-        if last == 0:
-            return None
-        if index % 2 or index == last:
-            found = node_hash(other, found)
-            while index % 2 == 0 and index:
-                index, last = index >> 1, last >> 1
-        else:
-            found = node_hash(found, other)
-        index, last = index >> 1, last >> 1
-    return found if last == 0 else None

@@ -71,13 +71,6 @@ def plain_rows(table: pa.Table) -> Iterator[dict[str, Any]]:
         yield dict(zip(names, values, strict=True))
 
 
-def leaves_of(path: Path) -> Iterator[bytes]:
-    """Hash every row of a Parquet file again. Raises pyarrow's errors for one that cannot be read."""
-    for table in tables_of(path):
-        for row in plain_rows(table):
-            yield leaf_hash(encoded(row))
-
-
 def tables_of(path: Path, columns: list[str] | None = None) -> Iterator[pa.Table]:
     """Read a Parquet file, a row group's worth at a time."""
     with pq.ParquetFile(path) as file:

@@ -21,7 +21,7 @@ from lakehouse.definitions import PAYMENTS, PUBLISH_LOG, QUARANTINE, RAW, VERSIO
 from lakehouse.errors import LostRace, UnknownMoment
 from lakehouse.moments import Moment, snapshot_at
 from lakehouse.offsets import OffsetVector
-from lakehouse.refs import ancestry, stamp_of, total_of
+from lakehouse.refs import LAST_PINNED, ancestry, stamp_of, total_of
 from lakehouse.stamp import Stamp
 
 EXPORTED = (PAYMENTS, VERSIONS, QUARANTINE, RAW)
@@ -60,7 +60,8 @@ def tag_of(export_id: str) -> str:
 def pin(catalog: RestCatalog, as_of: datetime | None, tag: str | None, export_id: str) -> Pins:
     """Choose snapshots and tag them. Raises `UnknownMoment` as `choose` does, `LostRace`.
 
-    Expiry may be at work: a snapshot that went before its tag was set is chosen anew.
+    Expiry may be at work, and have chosen a snapshot a moment before its tag was set. So `LAST_PINNED` is
+    moved there afterwards: expiry commits only while it is where it saw it. What is gone is chosen anew.
     """
     for left in reversed(range(_TRIES)):
         tables = {name: catalog.load_table(name) for name in EXPORTED}
@@ -68,12 +69,41 @@ def pin(catalog: RestCatalog, as_of: datetime | None, tag: str | None, export_id
         try:
             for name, snapshot_id in found.snapshots.items():
                 pins.pin(catalog, name, tag_of(export_id), snapshot_id)
+                pins.pin(catalog, name, LAST_PINNED, snapshot_id)
         except LostRace:
             if not left:
                 raise
-        else:
+        if _are_kept(catalog, found, tag_of(export_id)):
             return found
-    raise AssertionError("the last try returns or raises")
+    raise LostRace(
+        "snapshots expired each time before they could be pinned", "run it again at a quieter time"
+    )
+
+
+def release(catalog: RestCatalog, export_id: str) -> list[str]:
+    """Remove an export's tags: expiry may take what only they kept. Returns the tables that had one."""
+    tag, released = tag_of(export_id), []
+    for name in EXPORTED:
+        refs = catalog.load_table(name).metadata.refs
+        if tag not in refs:
+            continue
+        if LAST_PINNED in refs and refs[LAST_PINNED].snapshot_id == refs[tag].snapshot_id:
+            pins.unpin(catalog, name, LAST_PINNED)
+        if pins.unpin(catalog, name, tag):
+            released.append(name)
+    return released
+
+
+def newest_of(catalog: RestCatalog) -> str:
+    """Say which snapshot of payments readers see: another one whenever anything was published."""
+    snapshot = catalog.load_table(PAYMENTS).current_snapshot()
+    return "" if snapshot is None else str(snapshot.snapshot_id)
+
+
+def pinned_in(catalog: RestCatalog, export_id: str) -> list[str]:
+    """List the tables in which an export's tag stands."""
+    tag = tag_of(export_id)
+    return [name for name in EXPORTED if tag in catalog.load_table(name).metadata.refs]
 
 
 def choose(
@@ -192,6 +222,11 @@ def _published(table: Table) -> dict[int, datetime]:
         entry.snapshot_id: datetime.fromtimestamp(entry.timestamp_ms / 1000, UTC)
         for entry in reversed(table.history())
     }
+
+
+def _are_kept(catalog: RestCatalog, pins: Pins, tag: str) -> bool:
+    refs = {name: catalog.load_table(name).metadata.refs.get(tag) for name in pins.snapshots}
+    return all(ref is not None and ref.snapshot_id == pins.snapshots[name] for name, ref in refs.items())
 
 
 def _said(as_of: datetime | None, tag: str | None) -> str:

@@ -5,7 +5,8 @@ Belongs here: choosing them. Does not: making them (`export.py`), noticing late 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
 from lakehouse.exports.listing import DONE, Listed
@@ -14,15 +15,30 @@ from lakehouse.exports.request import Request
 HOUR = timedelta(hours=1)
 
 
-def to_renew(exports: Iterable[Listed], hours: Iterable[datetime]) -> list[Request]:
+def to_renew(
+    exports: Iterable[Listed], hours: Iterable[datetime], ended: Mapping[str, datetime] | None = None
+) -> list[Request]:
     """List the requests of standing exports that cover any of some event hours (their starts), each once.
 
     An export that was made again is asked for by the same request: that one is made once more, not twice.
+
+    Args:
+        ended: when requests were ended, by their default name: only what was begun later stands.
     """
-    asked = [Request.from_json(one.request) for one in exports if one.state == DONE]
-    standing = dict.fromkeys(request for request in asked if request.standing)
+    standing: dict[Request, None] = {}
+    for one in exports:
+        request = Request.from_json(one.request)
+        end = (ended or {}).get(request.default_name)
+        begun = datetime.fromisoformat(one.created)
+        if one.state == DONE and request.standing and (end is None or begun > end):
+            standing[request] = None
     wanted = list(hours)
     return [request for request in standing if any(_covers(request, hour) for hour in wanted)]
+
+
+def name_of(request: Request, call: str) -> str:
+    """Name what is made again: the same for the same call, so that what it made before is there already."""
+    return f"{request.default_name}-{hashlib.sha256(call.encode()).hexdigest()[:8]}"
 
 
 def _covers(request: Request, hour: datetime) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 
 from lakehouse.errors import ExportError, WrongScope
 from lakehouse.exports.canonical_rows import plain
+from quality.cards import holds_card_number
 
 # Kind of scope -> the column of curated.payments that it is told by.
 COLUMN_OF = {
@@ -98,6 +99,25 @@ class Request:
             raise ExportError(
                 "what is of one moment never changes, so it cannot stand", "leave out --as-of and --tag"
             )
+
+    def check_new(self, now: datetime, name: str | None = None) -> None:
+        """Refuse what must not be asked for; what was exported before such a rule can still be read.
+
+        Raises `ExportError` for a moment that is to come, whose readers nobody knows, and for a card number:
+        manifests keep every word in clear, for years, where nobody can delete it.
+        """
+        if self.as_of is not None and self.as_of > now:
+            raise ExportError(
+                f"{self.as_of.isoformat()} lies in the future: what readers will see is not known",
+                "leave out --as-of for what they see now",
+            )
+        words = {"scope": str(self.scope), "reason": self.reason, "requested-by": self.requested_by}
+        for option, text in (words | {"tag": self.tag, "name": name}).items():
+            if text is not None and holds_card_number(text):
+                raise ExportError(
+                    f"--{option} holds a card number, and a manifest keeps it in clear",
+                    "say it by account, transaction or case number",
+                )
 
     @property
     def default_name(self) -> str:

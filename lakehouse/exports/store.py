@@ -18,11 +18,12 @@ from urllib.parse import urlsplit
 from lakehouse.errors import ExportError
 from lakehouse.whole_file import create_file, replace_file
 
+UNDER_WAY, RESERVED = ".partial-", ".begun-"
 Mode = Literal["none", "governance", "compliance"]
 
 
 class Store(Protocol):
-    """Files by name, `/` between folders; names that begin with a dot are not listed."""
+    """Files by name, `/` between folders. What is under way (`.partial-…`) is not listed."""
 
     def names(self) -> set[str]:
         """List all files."""
@@ -68,8 +69,9 @@ class FolderStore:
         return str(self.root)
 
     def names(self) -> set[str]:
+        # Others with a dot in front are listed: whoever adds a file would else only have to name it so.
         found = (path.relative_to(self.root) for path in self.root.rglob("*") if not path.is_dir())
-        return {path.as_posix() for path in found if not any(part.startswith(".") for part in path.parts)}
+        return {path.as_posix() for path in found if not path.parts[0].startswith(UNDER_WAY)}
 
     def read(self, name: str) -> bytes:
         return (self.root / name).read_bytes()
@@ -143,6 +145,17 @@ class S3Store:
         extra = self.lock.arguments(datetime.now(UTC))
         self.client.upload_file(str(path), self.bucket, self.prefix + name, ExtraArgs=extra)
 
+    def size(self, name: str) -> int | None:
+        """Tell the size of a file in bytes; None where there is none."""
+        try:
+            answer = self.client.head_object(Bucket=self.bucket, Key=self.prefix + name)
+        except Exception as error:
+            unread = self._unread(name, error)
+            if isinstance(unread, FileNotFoundError):
+                return None
+            raise unread from error
+        return int(answer["ContentLength"])
+
     def under(self, folder: str) -> S3Store:
         return replace(self, prefix=f"{self.prefix}{folder}/")
 
@@ -179,6 +192,11 @@ def store_at(place: str, access: S3Access, lock: Lock) -> FolderStore | S3Store:
     parts = urlsplit(place)
     prefix = parts.path.strip("/")
     return S3Store(_client(access), parts.netloc, f"{prefix}/" if prefix else "", lock)
+
+
+def destination_of(store: FolderStore | S3Store) -> str | None:
+    """Say where exports go that are made in a work folder elsewhere; None: they are made where they stay."""
+    return str(store) if isinstance(store, S3Store) else None
 
 
 def remove_folder(path: Path) -> None:

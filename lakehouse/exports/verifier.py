@@ -1,14 +1,12 @@
 # ruff: noqa: E401, E501, I001, UP035
 # fmt: off
 """Verifies an export, or a proof of one row, with Python's standard library and pyarrow alone.
-
     python verify.py [FOLDER | PROOF.json] [PUBLIC_KEY.pem]      exit 0: whole; 1: it names what was altered
 """
 import base64, hashlib, json, sys
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Iterable, Iterator
-
 import pyarrow as pa, pyarrow.compute as pc, pyarrow.parquet as pq
 P, ORDER = 2**255 - 19, 2**252 + 27742317777372353535851937790883648493
 D = -121665 * pow(121666, -1, P) % P
@@ -47,8 +45,7 @@ def plain(v: Any) -> Any:
         return {k: plain(e) for k, e in v.items()} if isinstance(v, dict) else [plain(e) for e in v]
     return format(v, "f") if isinstance(v, Decimal) else base64.b64encode(v).decode() if isinstance(v, bytes) else v
 def leaf_of(row: Any) -> bytes:  # RFC 6962, 2.1; the row as JSON, its fields sorted
-    text = json.dumps(plain(row), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(b"\x00" + text.encode()).digest()
+    return hashlib.sha256(b"\x00" + json.dumps(plain(row), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()).digest()
 def leaves_in(path: Any) -> Iterator[bytes]:
     for batch in pq.ParquetFile(path).iter_batches(8192):  # times as text first: Python's end at the year 9999
         columns = [pc.strftime(c.cast(pa.timestamp("us")), format="%Y-%m-%dT%H:%M:%SZ") if pa.types.is_timestamp(c.type) else c for c in batch.columns]
@@ -74,26 +71,29 @@ def wrong_in_proof(proof: Any, key: bytes) -> Iterator[str]:
         while index == last and index % 2 == 0 and index:
             index, last = index // 2, last // 2
         found, index, last = hashlib.sha256(b"\x01" + pair).digest(), index // 2, last // 2
-    if last or found.hex() != file["root"]:
+    if last or found.hex() != file["root"] or not 0 <= proof["index"] < file["rows"] or proof["table"] != file["table"]:
         yield f"row: not in {proof['file']}"
 def wrong_in_export(folder: Path, key: bytes) -> Iterator[str]:
-    data = (folder / "manifest.json").read_bytes()
-    if not is_signed(key, says(data), (folder / "manifest.json.sig").read_bytes()):
+    data, signature = (folder / "manifest.json").read_bytes(), folder / "manifest.json.sig"
+    if not is_signed(key, says(data), signature.read_bytes() if signature.exists() else b""):
         yield "manifest.json: not what manifest.json.sig signs by this key"
     files = {f["path"]: f for f in json.loads(data)["files"]}
-    there = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} - {"manifest.json", "manifest.json.sig"}
-    yield from (f"{path}: {'missing' if path in files else 'not in the manifest'}" for path in sorted(there ^ set(files)))
+    there = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} - {"manifest.json"}
+    yield from (f"{path}: {'missing' if path in files else 'not in the manifest'}" for path in sorted(there - {signature.name} ^ set(files)))
     for path in sorted(there & set(files)):
         with (folder / path).open("rb") as file:
-            is_same = hashlib.file_digest(file, "sha256").hexdigest() == files[path]["sha256"]
-        if not is_same or ("root" in files[path] and files[path]["root"] != root_of(leaves_in(folder / path))):
-            yield f"{path}: altered"
+            if hashlib.file_digest(file, "sha256").hexdigest() != files[path]["sha256"] or ("root" in files[path] and files[path]["root"] != root_of(leaves_in(folder / path))):
+                yield f"{path}: altered"
     if json.loads(data)["root"] != root_of(leaf_of(f["root"]) for f in files.values() if "root" in f):
         yield "manifest.json: its root is not that of its files"
-
 if __name__ == "__main__":
-    place = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent
-    pem = Path(sys.argv[2]) if len(sys.argv) > 2 else Path(__file__).with_name("public-key.pem")
-    public = base64.b64decode(pem.read_text().split("-----")[2])[-32:]
-    found = list(wrong_in_proof(json.loads(place.read_text()), public) if place.is_file() else wrong_in_export(place, public))
+    place, pem = [*map(Path, sys.argv[1:3]), *(Path(__file__).parent / name for name in ("", "public-key.pem")[len(sys.argv) - 1 :])]
+    found: list[str] = []
+    try:
+        if len(sys.argv) < 3:
+            print(f"by the key beside it, which may be replaced: compare sha256 {hashlib.sha256(pem.read_bytes()).hexdigest()} of {pem.name} with the signer's")
+        public = base64.b64decode(pem.read_text().split("-----")[2])[-32:]
+        found += wrong_in_proof(json.loads(place.read_text()), public) if place.is_file() else wrong_in_export(place, public)
+    except Exception as error:
+        found.append(f"{place}: cannot be read: {error!r}")
     sys.exit("\n".join(found) or print("whole: nothing was altered"))

@@ -28,7 +28,7 @@ from lakehouse.errors import LostRace
 from lakehouse.maintenance.keep import Keep, Known, expirable
 from lakehouse.maintenance.measure import Figures, current, figures_of
 from lakehouse.maintenance.reachable import files_of, lists_of, manifests_of, remove
-from lakehouse.refs import MAIN, PROGRESS_TAG, snapshot_of, stamp_of
+from lakehouse.refs import LAST_PINNED, MAIN, PROGRESS_TAG, snapshot_of, stamp_of
 
 OLDER_THAN = timedelta(hours=6)
 _ATTEMPTS, _PAUSE_SECONDS = 20, 1.0
@@ -141,9 +141,12 @@ class Expirer:
 
     def _forget(self, table: Table, chosen: Collection[int]) -> bool:
         """Take snapshots out of the table, if every ref is where it was. Returns whether that was so."""
+        # The catalog drops a tag whose snapshot goes: LAST_PINNED has moved where one was set meanwhile.
+        seen: dict[str, int | None] = {LAST_PINNED: None}
+        seen |= {name: ref.snapshot_id for name, ref in table.metadata.refs.items()}
         requirements = (
             AssertTableUUID(uuid=table.metadata.table_uuid),
-            *(AssertRefSnapshotId(ref=n, snapshot_id=r.snapshot_id) for n, r in table.metadata.refs.items()),
+            *(AssertRefSnapshotId(ref=n, snapshot_id=id_) for n, id_ in seen.items()),
         )
         try:
             self._catalog.commit_table(

@@ -67,7 +67,7 @@ class Office:
 
     def findings(self, *, against_lake: bool = False) -> list[str]:
         lake = (self._catalog, 256) if against_lake else None
-        return [str(f) for f in Verifier(self.store, self.signer.public_key, lake).run().findings]
+        return [str(f) for f in Verifier(self.store, [self.signer.public_key], lake).run().findings]
 
     def independent(self, done: Done) -> subprocess.CompletedProcess[str]:
         key = self._folder / "public.pem"

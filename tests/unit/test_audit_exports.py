@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -10,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,76 +24,24 @@ from moto import mock_aws
 
 from lakehouse.definitions import PAYMENTS, QUARANTINE, RAW, VERSIONS
 from lakehouse.errors import ExportError, UnknownMoment
+from lakehouse.exports import verifier
 from lakehouse.exports.chain import link_of
-from lakehouse.exports.export import Done, Exporter, look
+from lakehouse.exports.export import Exporter, look
 from lakehouse.exports.listing import listed_in
 from lakehouse.exports.manifest import MANIFEST, SIGNATURE, Manifest, statement_of
-from lakehouse.exports.parts import tables_of
+from lakehouse.exports.parts import write_part
 from lakehouse.exports.pins import EXPORTED, tag_of
 from lakehouse.exports.proof import prove
-from lakehouse.exports.request import COLUMN_OF, Request, parse_scope
+from lakehouse.exports.request import COLUMN_OF
 from lakehouse.exports.selection import Source
-from lakehouse.exports.signing import LocalSigner, made_signer, pem_of
+from lakehouse.exports.signing import made_signer
 from lakehouse.exports.store import FolderStore, Lock, S3Access, S3Store, store_at
-from lakehouse.exports.verification import Verified, Verifier
+from lakehouse.exports.verification import Verifier
 from lakehouse.fold import fold_events
 from quality.contract import REVERSED
 from tests.events import wire
-from tests.pipeline import dirty
+from tests.offices import LINES, Killed, Office, files_of, found, office_in, request
 from tests.reference import copy_of
-from tests.small_lake import SmallLake
-
-LINES = list(dirty(240, 9, timedelta(hours=3)).lines())
-
-
-@dataclass
-class Office:
-    """A lake, a folder of exports, and the key that signs them."""
-
-    lake: SmallLake
-    folder: Path
-    signer: LocalSigner
-
-    @property
-    def store(self) -> FolderStore:
-        return FolderStore(self.folder / "exports")
-
-    def exporter(self, report: Callable[..., None] = lambda *_: None) -> Exporter:
-        return Exporter(self.lake.catalog, self.store, self.folder, self.signer, 256, report)
-
-    def export(self, scope: str = "all", name: str | None = None, **options: Any) -> Done:
-        return self.exporter().run(request(scope, **options), name)
-
-    def verify(self, name: str = "", **options: Any) -> Verified:
-        store = self.store.under(name) if name else self.store
-        return Verifier(store, self.signer.public_key, **options).run()
-
-    def key_file(self) -> Path:
-        path = self.folder / "public.pem"
-        path.write_bytes(pem_of(self.signer.public_key))
-        return path
-
-    def rows(self, done: Done, table: str) -> list[dict[str, Any]]:
-        paths = (
-            sorted((Path(done.place) / table).glob("*.parquet"))
-            if (Path(done.place) / table).exists()
-            else []
-        )
-        return [row for path in paths for part in tables_of(path) for row in part.to_pylist()]
-
-
-def request(scope: str = "all", **options: Any) -> Request:
-    return Request(parse_scope(scope), "case 4711", "auditor", **options)
-
-
-def files_of(done: Done) -> dict[str, bytes]:
-    """The files that follow from the rows."""
-    names = [name for name, entry in done.manifest.files.items() if entry.kind != "other"]
-    return {name: (Path(done.place) / name).read_bytes() for name in names}
-
-
-def found(verified: Verified) -> list[str]:
-    return [str(finding) for finding in verified.findings]
 
 
 @pytest.fixture(scope="module")
@@ -105,14 +53,6 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Office:
 @pytest.fixture
 def office(tmp_path: Path) -> Office:
     return office_in(tmp_path, LINES[:80])
-
-
-def office_in(folder: Path, lines: list[bytes]) -> Office:
-    lake = SmallLake(folder / "lake")
-    half = len(lines) // 2
-    lake.take(lines[:half], "bank")
-    lake.take(lines[half:], "shop", datetime.now(UTC) + timedelta(hours=1))
-    return Office(lake, folder, made_signer(folder / "key.pem"))
 
 
 # -- what is in an export ------------------------------------------------------------------------------------
@@ -294,10 +234,6 @@ def files_read() -> Iterator[Counter[str]]:
 # -- killed and run again ------------------------------------------------------------------------------------
 
 
-class Killed(BaseException):
-    """Stands for a kill between two parts; the real one is in the tests on the stack."""
-
-
 def test_an_export_that_was_killed_goes_on_and_comes_to_the_same(office: Office) -> None:
     whole = office.export(name="whole")
     done: list[str] = []
@@ -441,6 +377,42 @@ def test_the_independent_verifier_is_short_and_finds_nothing_wrong(intact: Offic
     assert "lakehouse" not in text
 
 
+def test_the_independent_verifier_says_when_it_takes_the_key_beside_it(intact: Office) -> None:
+    done = subprocess.run(
+        [sys.executable, "-I", str(intact.store.root / "it" / "verify.py")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    pem = (intact.store.root / "it" / "public-key.pem").read_bytes()
+    assert done.returncode == 0, done.stderr
+    assert f"may be replaced: compare sha256 {hashlib.sha256(pem).hexdigest()}" in done.stdout
+
+
+def test_the_independent_verifier_breaks_off_at_nothing(
+    intact: Office, alter: Callable[[str, bytes | None], None]
+) -> None:
+    alter(f"it/{SIGNATURE}", None)
+    done = independent(intact, intact.store.root / "it")
+    assert (done.returncode, SIGNATURE in done.stderr, "Traceback" in done.stderr) == (1, True, False)
+    alter(f"it/{MANIFEST}", b'{"files": 1}')
+    done = independent(intact, intact.store.root / "it")
+    assert (done.returncode, "cannot be read" in done.stderr, "Traceback" in done.stderr) == (1, True, False)
+    assert "manifest.json: not what" in done.stderr, "what was found before is lost"
+
+
+def test_a_proof_binds_its_index_and_table(intact: Office, tmp_path: Path) -> None:
+    columns = pa.schema([("text", pa.string())])
+    rows = pa.table({"text": ["one"]}, columns)
+    entry = next(e for e in write_part(tmp_path, "t", "x", rows.to_batches(), columns, False) if e.root)
+    data = json.dumps({"files": [entry.as_json()]})
+    signature = intact.signer.sign(statement_of(data.encode())).hex()
+    proof = {"table": "t", "file": entry.path, "index": 0, "row": {"text": "one"}, "path": []}
+    proof |= {"manifest": data, "signature": signature}
+    key = intact.signer.public_key.public_bytes_raw()
+    assert list(verifier.wrong_in_proof(proof, key)) == []
+    for change in ({"index": 1}, {"index": -1}, {"index": 40}, {"table": "u"}):
+        assert list(verifier.wrong_in_proof(proof | change, key)) == [f"row: not in {entry.path}"], change
+
+
 def test_one_flipped_byte_in_each_part_is_named_every_time(
     intact: Office, alter: Callable[[str, bytes | None], None]
 ) -> None:
@@ -531,18 +503,18 @@ def test_a_manifest_that_says_other_sums_is_named_even_if_it_is_signed(
 
 def test_another_key_and_the_key_beside_the_export(intact: Office, tmp_path: Path) -> None:
     stranger = made_signer(tmp_path / "stranger.pem")
-    said = found(Verifier(intact.store.under("it"), stranger.public_key).run())
+    said = found(Verifier(intact.store.under("it"), [stranger.public_key]).run())
     assert said == [
         "manifest.json.sig: wrong: manifest.json or its signature was altered, or another key signed"
     ]
-    beside = Verifier(intact.store.under("it"), None).run()
+    beside = Verifier(intact.store.under("it")).run()
     assert beside.whole
     assert "--public-key" in beside.remarks[0]
 
 
 def test_where_there_is_no_export_it_is_said(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="no export in"):
-        Verifier(FolderStore(tmp_path), None).run()
+        Verifier(FolderStore(tmp_path)).run()
 
 
 # -- the chain -----------------------------------------------------------------------------------------------
@@ -648,7 +620,7 @@ def test_on_s3_every_object_is_locked_and_verifies(office: Office, bucket: Any) 
         assert held["ObjectLockMode"] == "COMPLIANCE", name
         assert held["ObjectLockRetainUntilDate"] > datetime.now(UTC) + timedelta(days=7 * 365)
     for part in (store, store.under("remote")):
-        assert Verifier(part, office.signer.public_key).run().as_json()["findings"] == []
+        assert Verifier(part, [office.signer.public_key]).run().as_json()["findings"] == []
     assert [one.name for one in listed_in(store)] == ["remote"]
     key = office.rows(local, PAYMENTS)[0]["business_key"]
     assert prove(store.under("remote"), PAYMENTS, key)["table"] == PAYMENTS
@@ -674,7 +646,7 @@ def test_on_s3_a_number_is_claimed_once_and_an_export_that_was_killed_goes_on(
         exporter.run(request(), "remote")
     assert exporter.run(request(), "remote").went_on
     assert len(parts) == len(set(parts))
-    assert Verifier(store, office.signer.public_key).run().whole
+    assert Verifier(store, [office.signer.public_key]).run().whole
     with pytest.raises(FileNotFoundError):
         store.read("nothing")
 

@@ -57,6 +57,27 @@ def test_a_request_without_reason_range_or_one_moment_is_refused() -> None:
         Request(scope, "why", "me", as_of=NOON, tag="t")
 
 
+@pytest.mark.parametrize("option", ["scope", "reason", "requested-by", "tag", "name"])
+def test_a_card_number_is_refused_before_it_stands_where_nobody_can_delete_it(option: str) -> None:
+    words = {"scope": "all", "reason": "why", "requested-by": "me", "tag": None, "name": None}
+    card = "4111111111111111" if option == "name" else "transaction:4111 1111 1111 1111"
+    words[option] = card
+    request = Request(
+        parse_scope(str(words["scope"])), str(words["reason"]), str(words["requested-by"]), tag=words["tag"]
+    )
+    with pytest.raises(ExportError, match=f"--{option} holds a card number") as refused:
+        request.check_new(NOON, words["name"])
+    assert "1111" not in str(refused.value)
+    assert Request.from_json(request.as_json()) == request  # what was exported can still be read
+
+
+def test_a_moment_that_is_to_come_is_refused() -> None:
+    request = Request(Scope("all"), "why", "me", as_of=NOON)
+    request.check_new(NOON)
+    with pytest.raises(ExportError, match="lies in the future"):
+        request.check_new(NOON - timedelta(microseconds=1))
+
+
 @given(st.none() | st.datetimes(timezones=st.just(UTC)), st.booleans(), st.text(min_size=1).filter(str.strip))
 def test_a_request_is_what_the_manifest_says(as_of: datetime | None, csv: bool, reason: str) -> None:
     request = Request(Scope("account", "a"), reason, "me", NOON, NOON + timedelta(days=1), as_of, None, csv)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lakehouse.exports import verifier
-from lakehouse.exports.merkle import EMPTY_ROOT, Tree, leaf_hash, path_of, root_by_path, root_of
+from lakehouse.exports.merkle import EMPTY_ROOT, Tree, leaf_hash, node_hash, path_of, root_of
 
 _leaves = st.lists(st.binary(max_size=4), max_size=70)
 
@@ -79,6 +79,24 @@ def test_the_root_is_that_of_the_rfc_and_of_the_independent_verifier(data: list[
         assert tree.size == number
     assert tree.root == naive_root(data)
     assert verifier.root_of(hashes) == tree.root.hex()
+
+
+def root_by_path(leaf: bytes, index: int, size: int, path: Iterable[bytes]) -> bytes | None:
+    """The other way: the root that a leaf and its path lead to; None where it cannot be of that leaf."""
+    if not 0 <= index < size:
+        return None
+    found, last = leaf, size - 1
+    for other in path:
+        if last == 0:
+            return None
+        if index % 2 or index == last:
+            found = node_hash(other, found)
+            while index % 2 == 0 and index:
+                index, last = index >> 1, last >> 1
+        else:
+            found = node_hash(found, other)
+        index, last = index >> 1, last >> 1
+    return found if last == 0 else None
 
 
 @given(_leaves.filter(bool), st.data())

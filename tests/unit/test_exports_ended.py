@@ -1,0 +1,164 @@
+"""What a person ends: standing exports, and the pins of an export; and what is recorded of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cli.commands import audit
+from cli.main import paywave
+from lakehouse.access_log import AccessLog
+from lakehouse.definitions import PAYMENTS
+from lakehouse.errors import ExportError
+from lakehouse.exports.ending import check_release
+from lakehouse.exports.export import Exporter
+from lakehouse.exports.listing import Listed
+from lakehouse.exports.pins import EXPORTED
+from lakehouse.exports.renewal import name_of, to_renew
+from lakehouse.exports.request import Request, Scope
+from lakehouse.refs import LAST_PINNED
+from tests.offices import LINES, Killed
+from tests.small_lake import SmallLake
+
+NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
+STANDING = Request(Scope("all"), "daily", "me", standing=True)
+Run = Callable[..., Any]
+
+
+def listed(request: Request, created: datetime, name: str = "e") -> Listed:
+    return Listed(name, "done", 1, request.as_json(), created.isoformat())
+
+
+@given(st.integers(-5, 5), st.integers(-5, 5))
+def test_what_was_begun_after_the_end_stands(first: int, second: int) -> None:
+    exports = [listed(STANDING, NOON + timedelta(hours=h)) for h in (first, second)]
+    ended = {STANDING.default_name: NOON}
+    assert bool(to_renew(exports, [NOON], ended)) == (max(first, second) > 0)
+    assert to_renew(exports, [NOON], {"another": NOON}) == [STANDING]
+
+
+def test_one_call_names_what_it_makes_again_always_alike() -> None:
+    assert name_of(STANDING, "a") == name_of(STANDING, "a") != name_of(STANDING, "b")
+    assert name_of(STANDING, "a").startswith(STANDING.default_name)
+
+
+@pytest.mark.parametrize(
+    ("age", "reason", "may"),
+    [(366, None, True), (300, None, False), (300, "the court", True), (366, " ", False)],
+)
+def test_pins_are_released_after_the_years_or_for_a_reason(age: int, reason: str | None, may: bool) -> None:
+    export = listed(STANDING, NOON - timedelta(days=age))
+    if may:
+        check_release(export, 1, reason, NOON)
+        return
+    with pytest.raises(ExportError):
+        check_release(export, 1, reason, NOON)
+
+
+@pytest.fixture
+def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SmallLake:
+    lake = SmallLake(tmp_path / "lake")
+    lake.take(LINES[:12])
+    monkeypatch.setattr(audit, "catalog_of", lambda _settings: lake.catalog)
+    monkeypatch.setenv("PAYWAVE_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    return lake
+
+
+@pytest.fixture
+def run(lake: SmallLake) -> Run:
+    def told(*arguments: str, code: int = 0) -> Any:
+        done = CliRunner().invoke(paywave, ["audit", *arguments, "--output", "json"])
+        assert done.exit_code == code, (done.output, done.exception)
+        return json.loads(done.stdout) if code == 0 else done.output
+
+    return told
+
+
+def actions(lake: SmallLake) -> list[str]:
+    return [entry.as_json()["action"] for entry in AccessLog(lake.catalog).entries()]
+
+
+def test_a_renewal_that_failed_midway_makes_nothing_twice(lake: SmallLake, run: Run) -> None:
+    for scope in ("account:a", "account:b"):
+        run("export", "--scope", scope, "--reason", "daily", "--standing")
+    call = ("renew", "--hour", "2026-11-20T12:00Z")
+    make = Exporter.run
+
+    def fails(self: Exporter, request: Request, name: str | None = None) -> Any:
+        if str(request.scope) == "account:b":
+            raise Killed
+        return make(self, request, name)
+
+    def sequences() -> list[int]:
+        return [one["sequence"] for one in run("list")["exports"]]
+
+    for options in ((), ("--id", "late 1")):
+        before = len(sequences())
+        with patch.object(Exporter, "run", fails), pytest.raises(Killed):
+            CliRunner().invoke(paywave, ["audit", *call, *options], catch_exceptions=False)
+        if options:
+            lake.take(LINES[12:16])  # with an id, also where payments are others by now
+        first, second = run(*call, *options)["exports"]
+        assert (first["was_there"], second["was_there"]) == (True, False)
+        assert all(one["was_there"] for one in run(*call, *options)["exports"])
+        assert len(sequences()) == before + 2
+    lake.take(LINES[16:20])
+    assert not any(one["was_there"] for one in run(*call)["exports"]), "late data were not exported"
+
+
+def test_a_standing_export_is_ended_and_stands_again_when_it_is_made_again(lake: SmallLake, run: Run) -> None:
+    order = ("export", "--scope", "account:a", "--reason", "daily", "--standing")
+    name = run(*order)["name"]
+    call = ("renew", "--hour", "2026-11-20T12:00Z", "--dry-run")
+    assert run("end", name, "--reason", "done with", "--dry-run")["request"]["scope"] == "account:a"
+    assert len(run(*call)["standing"]) == 1
+    run("end", name, "--reason", "done with")
+    assert run(*call)["standing"] == []
+    assert actions(lake).count("audit end") == 2
+    assert run("verify")["whole"]
+    run(*order)
+    assert len(run(*call)["standing"]) == 1
+    once = run("export", "--scope", "all", "--reason", "once")["name"]
+    assert "does not stand" in run("end", once, "--reason", "x", code=2)
+    assert "no export" in run("end", "nothing", "--reason", "x", code=2)
+
+
+def test_pins_of_an_export_are_released_and_nothing_else(lake: SmallLake, run: Run) -> None:
+    kept = run("export", "--scope", "all", "--reason", "why", "--name", "kept")
+    lake.take(LINES[12:16])
+    done = run("export", "--scope", "all", "--reason", "why", "--name", "it")
+    tag = f"audit-{done['id']}"
+
+    def tagged() -> list[str]:
+        return [table for table in EXPORTED if tag in lake.load(table).metadata.refs]
+
+    with_reason = ("release", "it", "--reason", "the lake moves")
+    run("release", "it", code=1)
+    assert run(*with_reason, "--dry-run")["tables"] == tagged() == list(EXPORTED)
+    assert "audit release" not in actions(lake)
+    assert run(*with_reason)["tables"] == list(EXPORTED)
+    assert tagged() == []
+    refs = lake.load(PAYMENTS).metadata.refs
+    assert f"audit-{kept['id']}" in refs
+    assert LAST_PINNED not in refs
+    assert actions(lake).count("audit release") == 2
+    assert run(*with_reason)["tables"] == []
+    assert run("verify")["whole"]
+
+
+def test_who_shows_a_row_by_a_proof_is_recorded(lake: SmallLake, run: Run) -> None:
+    run("export", "--scope", "all", "--reason", "why", "--name", "it")
+    key = lake.load(PAYMENTS).scan().to_arrow().to_pylist()[0]["business_key"]
+    run("prove", "it", "--table", PAYMENTS, "--key", key)
+    last = AccessLog(lake.catalog).entries()[-1].as_json()
+    assert (last["action"], last["target"]) == ("audit prove", f"it {key}")
