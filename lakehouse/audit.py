@@ -11,9 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyiceberg.manifest import DataFileContent, ManifestContent, ManifestEntryStatus
+from pyiceberg.schema import Schema
 from pyiceberg.table import Table
+from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Snapshot
 
+from lakehouse.definitions import BY_NAME
 from lakehouse.errors import AuditFailed
 from lakehouse.offsets import OffsetVector, Range
 from lakehouse.refs import ancestry, total_of
@@ -22,10 +25,11 @@ from quality.policy import CONSERVATION, DUPLICATE_KEY, OFFSET_GAP
 _PART_BYTES = 64 * 1024 * 1024
 
 
-def check_readable(table: str, staged: Snapshot) -> None:
-    """Check that no reader is left behind. Snowflake goes stale on equality deletes, and says nothing.
+def check_readable(table: str, staged: Snapshot, metadata: TableMetadata) -> None:
+    """Check that no reader is left behind: Snowflake's refresh stops at each of these, and says nothing.
 
-    An upgrade of the format and a new required column would stop it too: `tables.py` refuses both.
+    Args:
+        metadata: the table as it is now. `tables.py` makes none of such changes; another engine might.
     """
     if deletes := total_of(staged, "equality-deletes"):
         raise AuditFailed(
@@ -33,6 +37,26 @@ def check_readable(table: str, staged: Snapshot) -> None:
             "write with Spark's merge-on-read, whose deletes are by position",
             table=table,
         )
+    definition = BY_NAME.get(table)
+    if definition is None:
+        return
+    wanted = definition.all_properties()["format-version"]
+    if str(metadata.format_version) != wanted:
+        raise AuditFailed(
+            f"table {table}: it was made format v{metadata.format_version}, and is defined as v{wanted}",
+            "find out who did it; Snowflake has to be given the table anew: `paywave snowflake plan`",
+            table=table,
+        )
+    if strange := _required(metadata.schema()) - _required(definition.schema()):
+        raise AuditFailed(
+            f"table {table}: {', '.join(sorted(strange))} was made required",
+            "make it optional again: rows from before have no value there",
+            table=table,
+        )
+
+
+def _required(schema: Schema) -> set[str]:
+    return {field.name for field in schema.fields if field.required}
 
 
 def added_rows(table: Table, staged: Snapshot, parent_id: int, columns: Sequence[str]) -> pa.Table:

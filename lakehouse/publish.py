@@ -284,7 +284,7 @@ class Publisher:
                 f"table {stage.head.name}: nothing was staged on {stage.branch}", table=stage.head.name
             )
         check_chain(table, staged, stage)
-        check_readable(stage.head.name, staged)
+        check_readable(stage.head.name, staged, table.metadata)
         plan.audit(table, staged)
         return staged
 

@@ -8,9 +8,15 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC
+from pyiceberg.schema import Schema
+from pyiceberg.table.metadata import TableMetadata, new_table_metadata
 from pyiceberg.table.snapshots import Operation, Snapshot, Summary
+from pyiceberg.table.sorting import UNSORTED_SORT_ORDER
+from pyiceberg.types import NestedField, StringType
 
 from lakehouse.audit import check_count, check_dense, check_readable, check_unique
+from lakehouse.definitions import BY_NAME, PAYMENTS
 from lakehouse.errors import AuditFailed
 from lakehouse.offsets import OffsetVector
 from quality.policy import CONSERVATION, DUPLICATE_KEY, FOREIGN_STAGE, OFFSET_GAP
@@ -104,11 +110,35 @@ def test_a_count_names_both_sides() -> None:
         check_count(2, 3, "versions", "v")
 
 
-def test_deletes_that_snowflake_does_not_read_are_refused() -> None:
-    def with_deletes(count: int) -> Snapshot:
-        summary = Summary(Operation.OVERWRITE, **{"total-equality-deletes": str(count)})
-        return Snapshot(**{"snapshot-id": 1, "timestamp-ms": 0, "manifest-list": "m", "summary": summary})
+def of_payments(version: int = 3, *more: NestedField) -> TableMetadata:
+    schema = Schema(*BY_NAME[PAYMENTS].schema().fields, *more)
+    return new_table_metadata(
+        schema,
+        UNPARTITIONED_PARTITION_SPEC,
+        UNSORTED_SORT_ORDER,
+        "s3://b/t",
+        {"format-version": str(version)},
+    )
 
-    check_readable("t", with_deletes(0))
+
+def with_deletes(count: int) -> Snapshot:
+    summary = Summary(Operation.OVERWRITE, **{"total-equality-deletes": str(count)})
+    return Snapshot(**{"snapshot-id": 1, "timestamp-ms": 0, "manifest-list": "m", "summary": summary})
+
+
+def test_deletes_that_snowflake_does_not_read_are_refused() -> None:
+    check_readable(PAYMENTS, with_deletes(0), of_payments())
     with pytest.raises(AuditFailed, match="2 equality deletes"):
-        check_readable("t", with_deletes(2))
+        check_readable(PAYMENTS, with_deletes(2), of_payments())
+
+
+def test_a_table_that_was_given_another_format_is_not_published_to() -> None:
+    with pytest.raises(AuditFailed, match="made format v2, and is defined as v3"):
+        check_readable(PAYMENTS, with_deletes(0), of_payments(2))
+
+
+def test_a_column_that_was_made_required_stops_publishing_and_an_optional_one_does_not() -> None:
+    check_readable(PAYMENTS, with_deletes(0), of_payments(3, NestedField(99, "note", StringType())))
+    with pytest.raises(AuditFailed, match="note was made required"):
+        added = NestedField(99, "note", StringType(), required=True)
+        check_readable(PAYMENTS, with_deletes(0), of_payments(3, added))
