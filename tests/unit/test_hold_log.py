@@ -25,7 +25,7 @@ SCOPE, WHY = Scope("acct-1"), ("court order", "bob", "me@here")
 @pytest.fixture
 def catalog(tmp_path: Path) -> Any:
     """Raw and payments, empty as they are born; a lake from before there were holds."""
-    made = SqlCatalog("lake", uri=f"sqlite:///{tmp_path}/catalog.db", warehouse=f"file://{tmp_path}")
+    made: Any = SqlCatalog("lake", uri=f"sqlite:///{tmp_path}/catalog.db", warehouse=f"file://{tmp_path}")
     for name in (RAW, PAYMENTS):  # of format 2: such a catalog cannot write a newer one
         ensure_tables(made, 4, [replace(BY_NAME[name], properties={"format-version": "2"})])
     return made

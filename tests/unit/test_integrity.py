@@ -19,7 +19,7 @@ from lakehouse.definitions import BY_NAME, FILE_DIGESTS, RAW
 from lakehouse.errors import ChainBroken
 from lakehouse.integrity import keeper
 from lakehouse.integrity.check import Selection, _follow, check
-from lakehouse.integrity.inventory import Inventory
+from lakehouse.integrity.inventory import Inventory, wanted_files
 from lakehouse.integrity.keeper import WRITER, DigestKeeper
 from lakehouse.integrity.look import measure, read
 from lakehouse.integrity.verdict import ALTERED, GROWN, MISSING, TRUNCATED, UNREADABLE, Seen, Wanted, judge
@@ -187,11 +187,11 @@ def test_the_keeper_reads_no_row_twice_and_records_no_path_that_another_did(
 ) -> None:
     for number in range(4):
         lake.take([wire(f"more{number}")])
-    files = list(keeper.wanted_files(lake.load(RAW), lambda *_: None))
+    files = list(wanted_files(lake.load(RAW), lambda *_: None))
     monkeypatch.setattr(Inventory, "new", lambda self: ([f] for f in dict.fromkeys(files)))
     other = ChainedLedger(lake.catalog, FILE_DIGESTS, WRITER)
     other.prepare()
-    last, read_rows = files[-1], []
+    last, read_rows = files[-1], list[int]()
     original, rows_of = keeper.DigestKeeper._append, ChainedLedger.rows
 
     def beside(self: Any, rows: Any, others: Any) -> Any:

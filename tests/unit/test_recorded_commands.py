@@ -27,7 +27,7 @@ COMMANDS = {
 @pytest.fixture
 def catalog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A lake with a trail, and work that only says that it was done."""
-    made = SqlCatalog("lake", uri=f"sqlite:///{tmp_path}/catalog.db", warehouse=f"file://{tmp_path}")
+    made: Any = SqlCatalog("lake", uri=f"sqlite:///{tmp_path}/catalog.db", warehouse=f"file://{tmp_path}")
     monkeypatch.setenv("PAYWAVE_HOME", str(tmp_path))
     monkeypatch.setenv("PAYWAVE_IMMUTABILITY__MODE", "governance")
     monkeypatch.setenv("PAYWAVE_IMMUTABILITY__BUCKET", "raw-lake")
