@@ -11,6 +11,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
+from assets.chain_heads import CHAIN_HEAD, noted_heads
 from assets.tables import OWNER, key_of, spec_of
 from assets.work import FIRST, SPARK_POOL, Work
 from lakehouse.definitions import BY_NAME, FILE_DIGESTS, RAW, RECONCILIATION
@@ -198,11 +199,18 @@ def reconciliation(context: dg.AssetExecutionContext, work: Work, config: Span) 
     )
 
 
+class Held(dg.Config):
+    """Whether the ledger must still have the heads noted here; not, if a person knows why it begins anew."""
+
+    to_noted_heads: bool = True
+
+
 # Often: what is changed before it is recorded is not told.
 @dg.multi_asset(name="file_digests", specs=[spec_of(FILE_DIGESTS)], pool=SPARK_POOL, retry_policy=_RETRY)
-def file_digests(context: dg.AssetExecutionContext, work: Work) -> dg.MaterializeResult[Any]:
+def file_digests(context: dg.AssetExecutionContext, work: Work, config: Held) -> dg.MaterializeResult[Any]:
     """Record the digests of raw's files that are new, each read once."""
-    found = work.run(context, ["integrity", "record"])
+    heads = noted_heads(context.instance) if config.to_noted_heads else []
+    found = work.run(context, ["integrity", "record", *heads])
     return dg.MaterializeResult(
         asset_key=key_of(FILE_DIGESTS),
         metadata={
@@ -210,7 +218,7 @@ def file_digests(context: dg.AssetExecutionContext, work: Work) -> dg.Materializ
             "bytes": found["bytes"],
             "snapshots": found["snapshots"],
             # Kept in Dagster's own store: with it a ledger that was cut off is told.
-            "chain_head": found["chain_head"],
+            CHAIN_HEAD: found[CHAIN_HEAD],
         },
     )
 

@@ -32,6 +32,7 @@ from lakehouse.masking import parameters_of, plain
 from lakehouse.whole_file import replace_file
 
 _SEEN = "trail/last-seen.json"
+_HINT = "`paywave trail verify` names it; when that is settled, keep trail/last-seen.json elsewhere"
 _log = structlog.get_logger(__name__)
 
 
@@ -104,14 +105,20 @@ def last_seen(settings: Settings) -> list[Tail]:
 
 
 def _append(settings: Settings, catalog: RestCatalog, access: Access) -> None:
+    seen = last_seen(settings)
+    log = AccessLog(catalog)
     try:
-        entry = AccessLog(catalog).append(access)
+        entry = log.append(access)
+        lost = log.lost(seen)
     except Exception as error:
         raise TrailUnwritable(
             f"{access.action}: the access trail cannot be written ({type(error).__name__}: {error})",
             "nothing is begun or shown unrecorded: see whether the catalog is up: `paywave status`",
         ) from error
-    _remember(settings.home / _SEEN, Tail(entry.seq, entry.link))
+    if lost is not None:  # what was seen is the proof: it stays
+        _log.error("access trail was cut off or written anew", row=str(lost), hint=_HINT)
+    elif all(tail.seq < entry.seq for tail in seen):
+        _remember(settings.home / _SEEN, Tail(entry.seq, entry.link))
 
 
 def _remember(path: Path, tail: Tail) -> None:

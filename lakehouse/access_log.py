@@ -10,16 +10,16 @@ were cut off its end are missed. What the snapshots say is kept as long as they 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from opentelemetry import trace
 from pyiceberg.catalog.rest import RestCatalog
 
-from lakehouse.chain import Break, Follower, Tail
-from lakehouse.chained_ledger import ChainedLedger, stamped_tails
+from lakehouse.chain import Tail
+from lakehouse.chained_ledger import ChainedLedger, Verified
 from lakehouse.definitions import ACCESS_LOG
 from lakehouse.patience import Patience
 
@@ -56,14 +56,6 @@ class Entry(Access):
         return {"sequence": seq, **told, "hash": link}
 
 
-class Verified(NamedTuple):
-    """How many rows there are, the last one, and the first that is not right; None: all are."""
-
-    rows: int
-    last: Tail
-    broken: Break | None
-
-
 class AccessLog:
     """The trail of one catalog. Rows are only ever appended."""
 
@@ -80,14 +72,17 @@ class AccessLog:
             (row,) = self._ledger.append(lambda _ledger, _table: [asdict(access)])
         return Entry(**row)
 
-    def entries(self, after: int = 0) -> list[Entry]:
-        """Read the rows behind a number, in their order; none where there is no trail yet."""
-        return [Entry(**row) for row in self._ledger.rows(after=after)]
+    def entries(self, action: str | None = None) -> Iterator[Entry]:
+        """Read the rows in their order, a few at a time: all, or those of one action."""
+        table = self._ledger.table()
+        for rows in () if table is None else self._ledger.in_order(table):
+            yield from (Entry(**row) for row in rows if action in (None, row["action"]))
+
+    def lost(self, known: Iterable[Tail] = ()) -> Tail | None:
+        """Find a last row that was seen once and is not in the trail any more: cut off, or written anew."""
+        known, table = list(known), self._ledger.table()
+        return next(iter(known), None) if table is None else self._ledger.lost(table, known)
 
     def verify(self, known: Iterable[Tail] = ()) -> Verified:
         """Hold all rows to the chain, to what the kept snapshots say, and to tails that were known before."""
-        table = self._ledger.table()
-        rows = [] if table is None else self._ledger.rows(table)
-        follower = Follower([*known, *(() if table is None else stamped_tails(table))])
-        breaks = [*follower.follow(rows), *follower.end()]
-        return Verified(len(rows), follower.tail, breaks[0] if breaks else None)
+        return self._ledger.verify(known)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from quality.canonical import sha256_of
 
 SEQ, LINK = "seq", "link"
-ALTERED, REMOVED, REORDERED = "altered", "removed", "reordered"
+ALTERED, REMOVED, REORDERED, ADDED = "altered", "removed", "reordered", "added"
 Row = Mapping[str, Any]
 
 

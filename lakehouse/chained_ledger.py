@@ -1,24 +1,26 @@
 """Ledgers whose rows are chained: appended to without Spark, by the publish protocol, and followed.
 
-Belongs here: any such table's rows, its tails. Does not: links (`chain.py`), what the rows mean
-(`integrity/`, `hold_log.py`, `access_log.py`).
+Belongs here: any such table's rows, its tails, whether its chain holds. Does not: links (`chain.py`), what
+the rows mean (`integrity/`, `hold_log.py`, `access_log.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyiceberg.catalog.rest import RestCatalog
 from pyiceberg.exceptions import NoSuchTableError
-from pyiceberg.expressions import AlwaysTrue, BooleanExpression, GreaterThan
+from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression, EqualTo, GreaterThan, LessThanOrEqual
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table import Table
+from pyiceberg.table.snapshots import Snapshot
 
-from lakehouse.chain import EMPTY, LINK, SEQ, Tail, chained
+from lakehouse.chain import ADDED, EMPTY, LINK, SEQ, Break, Follower, Tail, chained
 from lakehouse.definitions import BY_NAME
 from lakehouse.light_appending import plan_to_append_without_spark
 from lakehouse.patience import DEFAULT, Patience
@@ -34,6 +36,17 @@ Choose = Callable[["ChainedLedger", Table], list[Row]]
 """Makes the rows to append, without number and link, of the ledger as it is; again after a lost race."""
 # pyiceberg's plugin for mypy knows no positional arguments
 _after: Any = GreaterThan
+_to: Any = LessThanOrEqual
+_at: Any = EqualTo
+_AT_A_TIME = 10_000
+
+
+class Verified(NamedTuple):
+    """How many rows there are, the last one, and the first that is not right; None: all are."""
+
+    rows: int
+    last: Tail
+    broken: Break | None
 
 
 class ChainedLedger:
@@ -71,6 +84,19 @@ class ChainedLedger:
         found: list[Row] = table.scan(condition).to_arrow().to_pylist()
         return sorted(found, key=lambda row: int(row[SEQ]))
 
+    def in_order(self, table: Table, after: int = 0, at_a_time: int = _AT_A_TIME) -> Iterator[list[Row]]:
+        """Read the rows after a number in their order, so many at a time; only numbers are held whole."""
+        condition: BooleanExpression = _after(SEQ, after) if after else AlwaysTrue()
+        found = table.scan(condition, selected_fields=(SEQ,)).to_arrow()[SEQ].combine_chunks()
+        numbers = found.take(pc.sort_indices(found))
+        ends = [numbers[at].as_py() for at in range(at_a_time - 1, len(numbers), at_a_time)]
+        ends += [numbers[-1].as_py()] if len(numbers) else []
+        for end in dict.fromkeys(ends):
+            some: BooleanExpression = And(condition, _to(SEQ, end))
+            rows: list[Row] = table.scan(some).to_arrow().to_pylist()
+            yield sorted(rows, key=lambda row: int(row[SEQ]))
+            condition = _after(SEQ, end)
+
     def batches(self, table: Table) -> Iterator[pa.RecordBatch]:
         """Read all rows, a few at a time, in no order."""
         yield from table.scan().to_arrow_batch_reader()
@@ -104,6 +130,35 @@ class ChainedLedger:
         """Find the end of the chain: in the stamp of the last append, else in the rows."""
         return next(stamped_tails(table), None) or self._read_tail(table)
 
+    def verify(self, known: Iterable[Tail] = ()) -> Verified:
+        """Follow the whole chain, and hold it to what published snapshots say and to other known tails."""
+        table = self.table()
+        follower = Follower([*known, *(() if table is None else published_tails(table))])
+        count, breaks = 0, list[Break]()
+        for rows in () if table is None else self.in_order(table):
+            count += len(rows)
+            breaks += [*follower.follow(rows)][: 1 - len(breaks)]
+        breaks += [*follower.end(), *(() if table is None else unstamped(table, follower.tail))]
+        return Verified(count, follower.tail, breaks[0] if breaks else None)
+
+    def lost(self, table: Table, known: Iterable[Tail] = ()) -> Tail | None:
+        """Find a tail that was published, or is known otherwise, and is not in the chain any more; or None.
+
+        Reads no row where the stamps of main tell.
+        """
+        stamped = {tail.seq: tail for tail in stamped_tails(table)}
+        for tail in (*known, *published_tails(table)):
+            there = stamped[tail.seq] == tail if tail.seq in stamped else self._has(table, tail)
+            if not there:
+                return tail
+        return None
+
+    def _has(self, table: Table, tail: Tail) -> bool:
+        if tail == EMPTY:
+            return True
+        found = table.scan(_at(SEQ, tail.seq), selected_fields=(SEQ, LINK)).to_arrow()
+        return bool(found[LINK].to_pylist() == [tail.link])
+
     def _tidy(self, head: Head) -> None:
         stages = map(opened_at, head.table.metadata.refs)
         oldest = datetime.now(UTC) - _ABANDONED
@@ -118,7 +173,29 @@ class ChainedLedger:
 def stamped_tails(table: Table) -> Iterator[Tail]:
     """Read the tails that appends stamped, the newest first, as far back as main's snapshots are kept."""
     main = table.current_snapshot()
-    for snapshot in ancestry(table.metadata, main) if main is not None else ():
+    yield from _tails(ancestry(table.metadata, main) if main is not None else ())
+
+
+def published_tails(table: Table) -> Iterator[Tail]:
+    """Read the tails that main ever had, also before it was rolled back, as far as snapshots are kept.
+
+    What was staged and lost its race was never main's: its tail is none.
+    """
+    yield from stamped_tails(table)
+    was_main = {entry.snapshot_id for entry in table.metadata.snapshot_log}
+    yield from _tails(s for s in table.metadata.snapshots if s.snapshot_id in was_main)
+
+
+def unstamped(table: Table, tail: Tail) -> Iterator[Break]:
+    """Say, of the end that a chain has, whether it lies behind what the last append stamped."""
+    stamped = next(stamped_tails(table), tail)
+    if tail.seq > stamped.seq:
+        first = stamped.seq + 1
+        yield Break(first, ADDED, f"row {first} was written past the publish protocol")
+
+
+def _tails(snapshots: Iterable[Snapshot]) -> Iterator[Tail]:
+    for snapshot in snapshots:
         stamp = stamp_of(snapshot)
         if stamp is not None and NOTE in stamp.notes:
             yield Tail.parse(stamp.notes[NOTE])

@@ -9,6 +9,7 @@ and counts. What they hold of the person is noise from then on.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -17,8 +18,9 @@ from typing import Any, NamedTuple
 from opentelemetry import trace
 from pyiceberg.catalog.rest import RestCatalog
 
+from lakehouse.access_log import Entry
 from lakehouse.definitions import PAYMENTS, RAW, VERSIONS
-from lakehouse.errors import ErasureRefused
+from lakehouse.errors import ErasureRefused, HoldRefused
 from lakehouse.keyring import Keyring, KeyState, Order
 from lakehouse.query import run_query
 from quality.sealing import MARK, SealedValue, SubjectKey, Unopenable, sealed_values, unseal
@@ -26,6 +28,8 @@ from quality.sealing import MARK, SealedValue, SubjectKey, Unopenable, sealed_va
 Held = Callable[[str], str | None]
 """Says why the account's values must be kept (a legal hold: its name and reason); None where nothing does."""
 
+ERASE = "subject erase"
+_REFUSED = {f"failed: {refusal.__name__}" for refusal in (ErasureRefused, HoldRefused)}
 _tracer = trace.get_tracer(__name__)
 # In raw's bytes a sealed text is plain ASCII. The others are read in the account's buckets only.
 _OF_ACCOUNT = "account_id = getvariable('account') AND regexp_matches(attributes, getvariable('sealed'))"
@@ -37,6 +41,24 @@ _CONDITIONS = {
 _SEALED = (
     f"SELECT event_id, event_ts, attributes FROM {VERSIONS} WHERE {_OF_ACCOUNT} ORDER BY event_ts, event_id"  # noqa: S608
 )
+
+
+def erased_keys(entries: Iterable[Entry]) -> dict[str, str]:
+    """Find the keys that the trail says were to be destroyed: each with its account.
+
+    Also those of an erasure that failed or never ended: the key may be gone, and where it is not, that is
+    to be told. Those that were refused are left out.
+
+    Args:
+        entries: of the action `ERASE`, in the trail's order.
+    """
+    asked: dict[str, tuple[str, tuple[str, ...]]] = {}
+    for entry in entries:
+        if entry.result in _REFUSED:
+            asked.pop(entry.access_id, None)
+        else:
+            asked[entry.access_id] = entry.target, tuple(json.loads(entry.parameters).get("keys", ()))
+    return {key_id: account for account, key_ids in asked.values() for key_id in key_ids}
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ LakehouseError
 ├── GateRefused          a gate cannot be overridden, or holds nothing back
 ├── RetentionRefused     days of raw that must not be dropped, or not yet
 │   └── TooYoung             they have not been kept for long enough
-├── HoldRefused          a legal hold that cannot be placed or released
+├── HoldRefused          a legal hold that cannot be placed or released, or a ledger of holds not believed
+├── ChainBroken          a chained ledger lost rows that it had: nothing is added to it
 ├── StoreRefused         the bucket cannot be locked as asked, or does not answer
 ├── PublishError
 │   ├── AuditFailed          the staged rows break an invariant: nothing was published
@@ -84,7 +85,11 @@ class TooYoung(RetentionRefused):
 
 
 class HoldRefused(LakehouseError):
-    """A legal hold that cannot be placed under this name or scope, or that there is not."""
+    """A hold that cannot be placed so, or that there is not; or nobody can tell which holds stand."""
+
+
+class ChainBroken(LakehouseError):
+    """A chained ledger was cut off, rolled back or written anew since it was last seen."""
 
 
 class StoreRefused(LakehouseError):

@@ -8,7 +8,7 @@ The tags come before the row, and go after it: a drop that did not see the row y
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,7 +20,7 @@ from pyiceberg.table import Table
 from lakehouse.chained_ledger import ChainedLedger, Row
 from lakehouse.definitions import LEGAL_HOLDS, PAYMENTS, QUARANTINE, RAW, TRANSACTIONS, VERSIONS
 from lakehouse.errors import HoldRefused
-from lakehouse.holds import PLACED, RELEASED, TAG_PREFIX, Hold, Scope, check_new, standing
+from lakehouse.holds import PLACED, RELEASED, TAG_PREFIX, Hold, Scope, check_new, name_of, standing
 from lakehouse.pins import pin, unpin
 
 WRITER = "holds"
@@ -38,12 +38,45 @@ class HoldLog:
         self._ledger = ChainedLedger(catalog, LEGAL_HOLDS, WRITER)
 
     def history(self) -> list[Row]:
-        """Read every row, in order: what was placed and released, why and by whose leave."""
+        """Read every row, in order: what was placed and released, why and by whose leave.
+
+        Raises `HoldRefused` where they are not what was written: then nobody can tell which holds stand.
+        """
+        if (broken := self._ledger.verify().broken) is not None:
+            raise HoldRefused(
+                f"table {LEGAL_HOLDS}, {broken.what} at row {broken.seq}: {broken.said}",
+                "nothing is dropped, erased, placed or released until a person has seen what happened: bring "
+                "the table back to the snapshot that has all rows, or settle what it held",
+            )
         return self._ledger.rows()
 
     def standing(self) -> tuple[Hold, ...]:
-        """Read the holds that stand; none in a lake from before there were holds."""
+        """Read the holds that stand; none in a lake from before there were holds. Raises `HoldRefused`."""
         return standing(self.history())
+
+    def in_force(self) -> tuple[Hold, ...]:
+        """Read the holds that stand, to drop or erase by: tags must not speak of another one.
+
+        Raises `HoldRefused` where the rows are not what was written, or where a tag is left of a hold
+        that was neither placed nor released: a table that was dropped tells of none.
+        """
+        rows = self.history()
+        known = {row["name"] for row in rows}
+        orphans = sorted(f"{tag} of {table}" for table, tag in self._tags() if name_of(tag) not in known)
+        if orphans:
+            raise HoldRefused(
+                f"table {LEGAL_HOLDS} knows no hold of the tag {', '.join(orphans)}: it lost its row, "
+                "or whoever placed it died before writing it down",
+                "place it again under that name (`paywave retention hold`); until then nothing is dropped or "
+                "erased",
+            )
+        return standing(rows)
+
+    def _tags(self) -> Iterator[tuple[str, str]]:
+        for table in PINNED:
+            if self._catalog.table_exists(table):
+                refs = self._catalog.load_table(table).metadata.refs
+                yield from ((table, ref) for ref in refs if ref.startswith(TAG_PREFIX))
 
     def pins(self, hold: Hold) -> Mapping[str, int]:
         """Look up the snapshots that a hold's tags keep, by table."""

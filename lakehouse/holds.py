@@ -97,6 +97,11 @@ class HeldDays:
         }
 
 
+def name_of(tag: str) -> str:
+    """Return the name of the hold that a tag is of."""
+    return tag.removeprefix(TAG_PREFIX)
+
+
 def standing(rows: Iterable[Mapping[str, Any]]) -> tuple[Hold, ...]:
     """Find the holds that were placed and not released since, by the ledger's rows in their order."""
     found: dict[str, Hold] = {}

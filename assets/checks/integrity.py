@@ -7,12 +7,11 @@ from typing import Any
 
 import dagster as dg
 
+from assets.chain_heads import CHAIN_HEAD, noted_heads
 from assets.notify import Notifier
 from assets.tables import key_of
 from assets.work import FIRST, SPARK_POOL, Work
 from lakehouse.definitions import FILE_DIGESTS
-
-CHAIN_HEAD = "chain_head"
 
 
 class Reading(dg.Config):
@@ -32,14 +31,18 @@ def files_intact(
     context: dg.AssetCheckExecutionContext, work: Work, notifier: Notifier, config: Reading
 ) -> dg.AssetCheckResult:
     """Hold raw to its digests."""
-    noted = _noted(context.instance)
-    command = ["integrity", "check", "--one-in", str(config.one_in), *(["--head", noted] if noted else [])]
+    command = ["integrity", "check", "--one-in", str(config.one_in), *noted_heads(context.instance)]
     found = work.run(context.op_execution_context, command, may_fall_short=True)
     said = f"{found['files']:,} files are there, {found['read']:,} were read: nothing was changed"
     if not found["whole"]:
         bad = [one["path"] for one in found["damaged"]] + [one["said"] for one in found["ledger_breaks"]]
+        if found["overdue"]:
+            bad.append(
+                f"{found['overdue']:,} files have no digest though they are old: is the keeper at work?"
+            )
         said = (
-            f"raw or its ledger is not as it was: {'; '.join(bad[:3])}; `paywave integrity check` names all"
+            f"raw or its ledger is not as it was, or nobody can tell: {'; '.join(bad[:3])}; "
+            "`paywave integrity check` names all"
         )
         notifier.tell("files_intact", said, run_id=context.run.run_id)
     return dg.AssetCheckResult(passed=found["whole"], description=said, metadata=_metadata(found))
@@ -51,19 +54,11 @@ def _metadata(found: dict[str, Any]) -> dict[str, Any]:
         "read": found["read"],
         "bytes": found["bytes"],
         "unrecorded": found["unrecorded"],
+        "overdue": found["overdue"],
         "damaged": dg.MetadataValue.json(found["damaged"][:100]),
         "ledger_breaks": dg.MetadataValue.json(found["ledger_breaks"][:100]),
         CHAIN_HEAD: found[CHAIN_HEAD],
     }
-
-
-def _noted(instance: dg.DagsterInstance) -> str | None:
-    """Find the head of the chain that the last recording noted, in Dagster's own store."""
-    event = instance.get_latest_materialization_event(key_of(FILE_DIGESTS))
-    if event is None or event.asset_materialization is None:
-        return None
-    noted = event.asset_materialization.metadata.get(CHAIN_HEAD)
-    return None if noted is None else str(noted.value)
 
 
 daily = dg.ScheduleDefinition(

@@ -6,6 +6,8 @@ must be (`lakehouse/immutability/`).
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,8 +15,10 @@ from rich.console import Console
 
 from cli.context import catalog_of
 from cli.output import Output, with_output
+from cli.params import Span
 from cli.progress import progress
 from cli.telemetry import start_telemetry
+from cli.trail import recorded
 from config.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -31,19 +35,33 @@ def integrity() -> None:
     """Prove that no file of raw was changed, removed or cut off since it was published."""
 
 
+def _with_heads(function: Callable[..., None]) -> Callable[..., None]:
+    return click.option(
+        "--head",
+        "heads",
+        metavar="SEQ:LINK",
+        multiple=True,
+        help="A head of the ledger's chain that was noted elsewhere before: it must still be in it. May be "
+        "given again.",
+    )(function)
+
+
 @integrity.command()
+@_with_heads
 @with_output
-def record(out: Output) -> None:
+def record(heads: tuple[str, ...], out: Output) -> None:
     """Record the digests of raw's files that have none yet, each read once. It goes on where it was.
 
-    A file whose size is not what the metadata says is named, and not recorded (exit 1).
+    A file whose size is not what the metadata says is named, and not recorded (exit 1). Nothing is recorded
+    in a ledger that was cut off, rolled back or written anew: that would bear out what was done to raw since.
     """
     from lakehouse.integrity.keeper import DigestKeeper
 
+    noted = _tails(heads)
     catalog = catalog_of(load_settings())
     start_telemetry()
     with progress(out, "digests", 1.0) as meter:
-        done = DigestKeeper(catalog, lambda n, of, said: meter(n / max(1, of), said)).run()
+        done = DigestKeeper(catalog, lambda n, of, said: meter(n / max(1, of), said)).run(noted)
     out.result(done.as_json(), lambda console: _show_recorded(console, done))
     if not done.is_whole:
         raise SystemExit(1)
@@ -59,22 +77,27 @@ def record(out: Output) -> None:
     help="Read one in so many files, others each day; of the rest see that they are there, and their size.",
 )
 @click.option(
-    "--head",
-    metavar="SEQ:LINK",
-    help="A head of the ledger's chain that was noted elsewhere before: it must still be in it.",
+    "--recorded-within",
+    type=Span(),
+    default="6h",
+    show_default=True,
+    help="A file that has no digest so long after its snapshot fails the check: nobody can prove it.",
 )
+@_with_heads
 @with_output
-def check(sample: int | None, one_in: int, head: str | None, out: Output) -> None:
+def check(
+    sample: int | None, one_in: int, recorded_within: timedelta, heads: tuple[str, ...], out: Output
+) -> None:
     """Hold every file of every retained snapshot of raw to its digest, and the ledger to its chain.
 
-    Exits 1 and names what is missing, cut off, altered or unreadable. Files that were never recorded are
-    named apart: they came since the last `paywave integrity record`. Note the head of the chain somewhere
-    else: with it nobody can take back what the ledger says.
+    Exits 1 and names what is missing, cut off, altered or unreadable, and where files were not recorded in
+    time. Younger ones are named apart: they came since the last `paywave integrity record`. Note the head of
+    the chain somewhere else: with it nobody can take back what the ledger says.
     """
     from lakehouse.integrity.check import Selection
     from lakehouse.integrity.check import check as audit
 
-    selection = Selection(one_in, sample, _tail(head))
+    selection = Selection(one_in, sample, _tails(heads), recorded_within)
     catalog = catalog_of(load_settings())
     start_telemetry()
     with progress(out, "integrity", 1.0) as meter:
@@ -122,7 +145,10 @@ def apply(dry_run: bool, irreversible: bool, out: Output) -> None:
         wanted = of.plan()
         changes = wanted.changes
         if not dry_run:
-            of.apply(wanted)
+            asked = {"mode": settings.immutability.mode, "years": settings.immutability.years}
+            with recorded(settings, catalog_of(settings), "integrity bucket apply", of.name, asked) as access:
+                of.apply(wanted)
+                access.result = ", ".join(change.what for change in changes) or "nothing to change"
     _show_changes(out, settings, changes, applied=not dry_run)
 
 
@@ -132,11 +158,14 @@ def apply(dry_run: bool, irreversible: bool, out: Output) -> None:
     type=click.IntRange(1, 1000),
     default=100,
     show_default=True,
-    help="Hold so many objects to the lock.",
+    help="Hold so many objects to the lock: half of them the newest, the others chosen at random.",
 )
 @with_output
 def check_bucket(objects: int, out: Output) -> None:
-    """See that the bucket is as the settings say, and that objects in it are locked. Exits 1 if not."""
+    """See that the bucket is as the settings say, and that objects in it are locked. Exits 1 if not.
+
+    To choose among all objects the whole bucket is listed: a request for each thousand.
+    """
     settings = load_settings()
     if not _is_asked_for(settings):
         _show_changes(out, settings, (), applied=False)
@@ -176,13 +205,11 @@ def _bucket(settings: Settings) -> Bucket:
     return Bucket(connect({key: value for key, value in options.items() if value}), protection)
 
 
-def _tail(text: str | None) -> Tail | None:
+def _tails(texts: Iterable[str]) -> tuple[Tail, ...]:
     from lakehouse.chain import Tail
 
-    if text is None:
-        return None
     try:
-        return Tail.parse(text)
+        return tuple(map(Tail.parse, texts))
     except ValueError as error:
         raise click.UsageError(f"--head: {error}") from None
 
@@ -195,13 +222,15 @@ def _show_recorded(console: Console, done: Recorded) -> None:
 
 def _show_checked(console: Console, found: Checked) -> None:
     said = f"{found.files:,} files of {found.snapshots:,} snapshots, {found.read:,} read whole"
-    verdict = "nothing was changed" if found.is_whole else "NOT AS IT WAS"
+    verdict = "nothing was changed" if not found.findings and not found.breaks else "NOT AS IT WAS"
     console.print(f"{said} ({found.bytes:,} bytes): {verdict}", soft_wrap=True)
     _print_findings(console, found.findings)
     for broken in found.breaks:
         console.print(f"  raw.file_digests: {broken.said}", markup=False, soft_wrap=True)
     if found.unrecorded:
-        console.print(f"{found.unrecorded:,} files were never recorded (`paywave integrity record`):")
+        late = f", {found.overdue:,} of them too late: of these nobody can tell" if found.overdue else ""
+        said = f"{found.unrecorded:,} files were never recorded (`paywave integrity record`){late}:"
+        console.print(said, soft_wrap=True)
     for path in found.unrecorded_named:
         console.print(f"  {path}", markup=False, soft_wrap=True)
     console.print(f"head of the chain: {found.tail}", soft_wrap=True)

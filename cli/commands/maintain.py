@@ -6,7 +6,7 @@ Belongs here: their options, progress and how their results look. Does not: the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import timedelta
@@ -22,6 +22,7 @@ from cli.output import Output, with_output
 from cli.params import Span
 from cli.progress import progress
 from cli.telemetry import start_telemetry
+from cli.trail import Recording, recorded
 from config.errors import ConfigError
 from config.settings import Settings, load_settings
 from lakehouse.definitions import BY_NAME, SNAPSHOTS_KEPT
@@ -147,7 +148,10 @@ def expire(tables: tuple[str, ...], dry_run: bool, keep: int, older_than: timede
         ExpireSettings(keep, older_than),
         _read_in_snowflake(settings, catalog, out),
     )
-    found = expirer.run(tables or BY_NAME, dry_run)
+    asked = {"tables": tables, "keep": keep, "older_than": older_than}
+    with _recorded(settings, catalog, "expire", asked, dry_run) as access:
+        found = expirer.run(tables or BY_NAME, dry_run)
+        access.result = _sums(found)
     done = "would go" if dry_run else "gone"
     _show(out, found, dry_run, lambda f: f"{f.snapshots:,} snapshots and {f.files:,} files {done}")
 
@@ -169,12 +173,17 @@ def orphans(tables: tuple[str, ...], dry_run: bool, older_than: timedelta, force
 
     if older_than < FLOOR and not force:
         raise click.UsageError("--older-than below 24h may remove what a job is writing; --force allows it")
-    _, catalog = _begin()
-    with _counting(out, "orphans") as report:
+    settings, catalog = _begin()
+    asked = {"tables": tables, "older_than": older_than, "force": force}
+    with (
+        _recorded(settings, catalog, "orphans", asked, dry_run) as access,
+        _counting(out, "orphans") as report,
+    ):
         found = [
             remove_orphans(catalog, name, older_than, dry_run, partial(report, name))
             for name in tables or BY_NAME
         ]
+        access.result = _sums(found)
     done = "would go" if dry_run else "gone"
     value = {"dry_run": dry_run, "tables": [f.as_json() for f in found]}
 
@@ -235,6 +244,22 @@ def _read_in_snowflake(settings: Settings, catalog: RestCatalog, out: Output) ->
     except (SnowflakeError, ConfigError) as error:  # the lake does not wait for Snowflake
         out.log.print(f"{error}: the snapshots of {most.days} days are kept for Snowflake", markup=False)
     return held_snapshots(catalog, stands, most)
+
+
+@contextmanager
+def _recorded(
+    settings: Settings, catalog: RestCatalog, what: str, asked: Mapping[str, Any], dry_run: bool
+) -> Iterator[Recording]:
+    """Record what removes files in the access trail; a dry run removes none."""
+    if dry_run:
+        yield Recording("")
+        return
+    with recorded(settings, catalog, f"maintain {what}", "", asked) as access:
+        yield access
+
+
+def _sums(found: Sequence[Any]) -> str:
+    return f"{sum(f.files for f in found):,} files gone"
 
 
 def _rewritten(tables: tuple[str, ...]) -> tuple[str, ...]:

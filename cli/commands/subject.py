@@ -21,12 +21,10 @@ from cli.telemetry import start_telemetry
 from cli.trail import recorded, who_runs
 from config.settings import Settings, load_settings
 from lakehouse.access_log import AccessLog
-from lakehouse.erasure import Eraser, Erasure, Revealed
+from lakehouse.erasure import ERASE, Eraser, Erasure, Revealed, erased_keys
 from lakehouse.hold_log import HoldLog
 from lakehouse.holds import held_account
 from lakehouse.keyring import Order
-
-_ERASE = "subject erase"
 
 
 @click.group()
@@ -56,10 +54,13 @@ def erase(account: str, reason: str | None, approver: str | None, dry_run: bool,
     settings = load_settings()
     start_telemetry()
     eraser = _eraser(settings)
-    found = eraser.look(account, counted=dry_run)
-    if not dry_run:
+    if dry_run:
+        with recorded(settings, catalog_of(settings), "subject count", account, announced=False):
+            found = eraser.look(account)
+    else:
+        found = eraser.look(account, counted=False)
         asked = {"reason": order.reason, "approver": order.approver, "keys": found.key_ids}
-        with recorded(settings, catalog_of(settings), _ERASE, account, asked) as access:
+        with recorded(settings, catalog_of(settings), ERASE, account, asked) as access:
             destroyed = eraser.erase(account, order)
             access.result = f"{len(destroyed):,} keys destroyed"
     value = {"dry_run": dry_run, **found.as_json()}
@@ -108,20 +109,18 @@ def status(account: str, out: Output) -> None:
 @subject.command()
 @with_output
 def check(out: Output) -> None:
-    """See that what the trail says was erased is gone, also after a keyring was restored. Exits 1 if not."""
+    """See that what was to be erased is gone, also after a keyring was restored. Exits 1 if not.
+
+    The trail says what was. An erasure that was killed or failed counts too: run it again.
+    """
     settings = load_settings()
-    erased = {
-        key_id: entry.target
-        for entry in AccessLog(catalog_of(settings)).entries()
-        if entry.action == _ERASE and entry.result.startswith("done")
-        for key_id in json.loads(entry.parameters).get("keys", ())
-    }
+    erased = erased_keys(AccessLog(catalog_of(settings)).entries(ERASE))
     back = _eraser(settings).returned(erased)
     accounts = sorted({erased[key_id] for key_id in back})
     value = {"erased_keys": len(erased), "returned_accounts": accounts}
 
     def show(console: Console) -> None:
-        console.print(f"{len(erased):,} keys were destroyed, {len(back):,} are there again")
+        console.print(f"{len(erased):,} keys were to be destroyed, {len(back):,} are there")
         for account in accounts:
             console.print(f"  {account}: run `paywave subject erase` for it again", markup=False)
 
@@ -137,7 +136,7 @@ def _eraser(settings: Settings) -> Eraser:
         catalog,
         settings.catalog_properties(),
         keyring,
-        lambda account: held_account(holds.standing(), account),
+        lambda account: held_account(holds.in_force(), account),
     )
 
 

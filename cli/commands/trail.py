@@ -6,7 +6,8 @@ Belongs here: options and how it looks. Does not: recording (`cli/trail.py`), th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable
 
 import click
 from rich.console import Console
@@ -38,13 +39,14 @@ def list_command(
     actor: str | None, action: str | None, access_id: str | None, limit: int, out: Output
 ) -> None:
     """Show who did what, the latest last."""
-    found = [
+    matching = (
         entry
         for entry in AccessLog(catalog_of(load_settings())).entries()
         if (actor is None or entry.actor == actor or entry.actor.startswith(f"{actor}@"))
         and (action is None or entry.action == action or entry.action.startswith(f"{action} "))
         and (access_id is None or entry.access_id == access_id)
-    ][-limit:]
+    )
+    found = deque(matching, maxlen=limit)
     out.result({"entries": [e.as_json() for e in found]}, lambda console: _show_entries(console, found))
 
 
@@ -84,7 +86,7 @@ def _tail(text: str) -> Tail:
         raise click.UsageError(f"--known: {error}, as `paywave trail verify` tells it") from None
 
 
-def _show_entries(console: Console, entries: Sequence[Entry]) -> None:
+def _show_entries(console: Console, entries: Iterable[Entry]) -> None:
     table = Table("no.", "at", "who", "what", "on", "how", "result", box=None)
     for e in entries:
         told = map(escape, (e.actor, e.action, e.target, e.parameters, e.result))

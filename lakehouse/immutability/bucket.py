@@ -5,11 +5,13 @@ Belongs here: the edge to S3. Does not: what a bucket must be (`policy.py`).
 
 from __future__ import annotations
 
+import heapq
 import json
-from collections.abc import Callable, Iterator, Mapping
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
@@ -61,6 +63,11 @@ class Bucket:
         self._protection = protection
         self._name = {"Bucket": protection.bucket}
 
+    @property
+    def name(self) -> str:
+        """The bucket's name."""
+        return self._protection.bucket
+
     def plan(self) -> Plan:
         """Compare the bucket with what it must be. Raises `StoreRefused` where S3 does not tell."""
         return plan(self._protection, self.look())
@@ -110,12 +117,14 @@ class Bucket:
         _log.warning("bucket protected", bucket=self._protection.bucket, steps=sorted(due))
 
     def unlocked(self, most: int) -> Iterator[Unlocked]:
-        """Hold the newest versions of some objects to the lock; says which are not, or for too short."""
+        """Hold the newest versions of some objects to the lock; says which are not, or for too short.
+
+        Half of them are the newest, which no lock would keep that was lost since; the others any, others each
+        time. All keys are listed, a thousand to a request; only the chosen ones are kept.
+        """
         years = timedelta(days=YEAR_DAYS * self._protection.years)
-        listing = {"Prefix": self._protection.prefix, "MaxKeys": most}
         with _asking(f"objects of the bucket {self._protection.bucket} could not be looked at"):
-            found = self._client.list_objects_v2(**self._name, **listing).get("Contents", [])
-            for one in found:
+            for one in chosen(self._listed(), most):
                 head = self._client.head_object(**self._name, Key=one["Key"])
                 mode, until = head.get("ObjectLockMode"), head.get("ObjectLockRetainUntilDate")
                 if mode is None or until is None:
@@ -124,6 +133,11 @@ class Bucket:
                     yield Unlocked(one["Key"], f"locked in mode {mode.lower()}")
                 elif until < head["LastModified"] + years - _SLACK:
                     yield Unlocked(one["Key"], f"locked until {until.isoformat()} only")
+
+    def _listed(self) -> Iterator[Mapping[str, Any]]:
+        pages = self._client.get_paginator("list_objects_v2")
+        for page in pages.paginate(**self._name, Prefix=self._protection.prefix):
+            yield from page.get("Contents", [])
 
     def _keep_versions(self, _: State) -> None:
         self._client.put_bucket_versioning(**self._name, VersioningConfiguration={"Status": "Enabled"})
@@ -148,6 +162,24 @@ class Bucket:
             if _code(error) in _ABSENT:
                 return absent
             raise
+
+
+def chosen(listed: Iterable[Mapping[str, Any]], most: int) -> list[Mapping[str, Any]]:
+    """Choose so many objects at most: the newest half, and of the others as many at random, in one pass."""
+    newest: list[tuple[datetime, int, Mapping[str, Any]]] = []
+    others: list[Mapping[str, Any]] = []
+    passed, room = 0, most - (most + 1) // 2
+    for number, one in enumerate(listed):
+        heapq.heappush(newest, (one["LastModified"], number, one))
+        if len(newest) <= most - room:
+            continue
+        older = heapq.heappop(newest)[2]
+        passed += 1
+        if len(others) < room:
+            others.append(older)
+        elif (at := random.randrange(passed)) < room:  # noqa: S311 - chance, no secret
+            others[at] = older
+    return [*(one for _, _, one in newest), *others]
 
 
 @contextmanager

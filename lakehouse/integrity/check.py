@@ -9,16 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
 from opentelemetry import metrics, trace
 from pyiceberg.catalog.rest import RestCatalog
 from pyiceberg.io import FileIO
+from pyiceberg.table.snapshots import Snapshot
 
 from lakehouse.chain import EMPTY, Break, Follower, Tail
-from lakehouse.chained_ledger import ChainedLedger, stamped_tails
+from lakehouse.chained_ledger import ChainedLedger, published_tails, unstamped
 from lakehouse.definitions import FILE_DIGESTS, RAW
 from lakehouse.errors import LakehouseError
 from lakehouse.integrity.findings import Findings
@@ -43,12 +44,14 @@ class Selection:
 
     Args:
         one_in: 1 reads all; of what is not read today, existence and size are checked.
-        noted: a tail of the ledger's chain that was noted elsewhere before, and must still be in it.
+        noted: tails of the ledger's chain that were noted elsewhere before, and must still be in it.
+        recorded_within: a file must be recorded so long after the snapshot that added it.
     """
 
     one_in: int = 1
     sample: int | None = None
-    noted: Tail | None = None
+    noted: tuple[Tail, ...] = ()
+    recorded_within: timedelta = timedelta(hours=6)
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,8 @@ class Checked:
 
     Args:
         files: looked at; `read`: of these, read whole; `bytes`: that were read.
-        unrecorded: files that the ledger lacks, of which `unrecorded_named` are the first.
+        unrecorded: files that the ledger lacks, of which `unrecorded_named` are the first; `overdue` of them
+            should have been recorded by now: nobody can say whether these were changed.
         findings: files that are missing, of another size, of other bytes, or unreadable.
         breaks: where the ledger's own chain does not hold.
         tail: the end of the ledger's chain: to be noted elsewhere.
@@ -68,6 +72,7 @@ class Checked:
     read: int
     bytes: int
     unrecorded: int
+    overdue: int
     unrecorded_named: tuple[str, ...]
     findings: tuple[Finding, ...]
     breaks: tuple[Break, ...]
@@ -75,8 +80,8 @@ class Checked:
 
     @property
     def is_whole(self) -> bool:
-        """Whether nothing was changed: neither a file nor the ledger."""
-        return not self.findings and not self.breaks
+        """Whether nothing was changed, neither file nor ledger, and that can be said of all old files."""
+        return not self.findings and not self.breaks and not self.overdue
 
     def as_json(self) -> dict[str, Any]:
         """Render for programs."""
@@ -88,6 +93,7 @@ class Checked:
             "bytes": self.bytes,
             "damaged": [found.as_json() for found in self.findings],
             "unrecorded": self.unrecorded,
+            "overdue": self.overdue,
             "unrecorded_named": list(self.unrecorded_named),
             "ledger_breaks": [found._asdict() for found in self.breaks],
             "chain_head": str(self.tail),
@@ -115,11 +121,12 @@ def check(
     findings = Findings(raw)
     with _tracer.start_as_current_span("integrity.check") as span, Inventory() as inventory:
         inventory.fill(wanted_files(raw, findings.unreadable), ledger.batches(recorded), ledger.schema)
-        noted = () if selection.noted is None else (selection.noted,)
-        breaks, tail = _follow(inventory, [*stamped_tails(recorded), *noted])
+        breaks, tail = _follow(inventory, [*published_tails(recorded), *selection.noted])
+        breaks += unstamped(recorded, tail)
         day = (now() - datetime(1970, 1, 1, tzinfo=UTC)).days
         total = inventory.choose(selection.one_in, day, selection.sample)
-        looked = _look(raw.io, inventory.todo(), findings, total, report)
+        young = young_snapshots(raw.metadata.snapshots, now() - selection.recorded_within)
+        looked = _look(raw.io, inventory.todo(), findings, total, report, young)
         span.set_attributes({"files": looked.files, "bytes": looked.bytes})
     found = findings.standing(catalog)
     _damaged.set(len(found) + len(breaks))
@@ -131,11 +138,17 @@ def check(
         looked.read,
         looked.bytes,
         looked.unrecorded,
+        looked.overdue,
         tuple(looked.named),
         found,
         tuple(breaks),
         tail,
     )
+
+
+def young_snapshots(snapshots: Iterable[Snapshot], since: datetime) -> frozenset[int]:
+    """Find the snapshots from a time on. What an expired one added is old."""
+    return frozenset(s.snapshot_id for s in snapshots if s.timestamp_ms >= since.timestamp() * 1000)
 
 
 def _follow(inventory: Inventory, known: Iterable[Tail]) -> tuple[list[Break], Tail]:
@@ -151,14 +164,16 @@ class _Looked:
     read: int = 0
     bytes: int = 0
     unrecorded: int = 0
+    overdue: int = 0
     named: list[str] = field(default_factory=list)
 
-    def take(self, todo: Todo, seen: Seen) -> None:
+    def take(self, todo: Todo, seen: Seen, is_young: bool) -> None:
         """Count a file that was looked at."""
         self.files, self.bytes = self.files + 1, self.bytes + (seen.bytes if todo.whole else 0)
         self.read += todo.whole
         if todo.recorded is None:
             self.unrecorded += 1
+            self.overdue += not is_young
             if len(self.named) < _NAMED:
                 self.named.append(todo.file.path)
 
@@ -169,12 +184,13 @@ def _look(
     findings: Findings,
     total: tuple[int, int],
     report: Report,
+    young: frozenset[int],
 ) -> _Looked:
     looked, work = _Looked(), total[0] * _REQUEST_BYTES + total[1]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for some in todo:
             for one, seen in zip(some, _seen(pool, io, some), strict=True):
-                looked.take(one, seen)
+                looked.take(one, seen, one.file.snapshot_id in young)
                 finding = judge(one.file, seen, one.recorded)
                 if finding is not None:
                     findings.add(finding)

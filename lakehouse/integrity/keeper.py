@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,9 +20,10 @@ from pyiceberg.catalog.rest import RestCatalog
 from pyiceberg.io import FileIO
 from pyiceberg.table import Table
 
-from lakehouse.chain import Tail
+from lakehouse.chain import SEQ, Tail
 from lakehouse.chained_ledger import ChainedLedger, Row
 from lakehouse.definitions import FILE_DIGESTS, RAW
+from lakehouse.errors import ChainBroken
 from lakehouse.integrity.findings import Findings
 from lakehouse.integrity.inventory import Inventory, wanted_files
 from lakehouse.integrity.look import AT_ONCE, read
@@ -70,21 +71,29 @@ class DigestKeeper:
         self._report = report
         self._ledger = ChainedLedger(catalog, FILE_DIGESTS, WRITER)
 
-    def run(self) -> Recorded:
-        """Record all that raw's retained snapshots need and the ledger lacks. Raises `PublishError`."""
+    def run(self, noted: Iterable[Tail] = ()) -> Recorded:
+        """Record all that raw's retained snapshots need and the ledger lacks.
+
+        Args:
+            noted: tails of the ledger's chain that were noted elsewhere before.
+
+        Raises `ChainBroken` where the ledger lost rows that it had: what is recorded anew then would bear out
+        whatever was done to raw's files. Raises `PublishError`.
+        """
         self._ledger.prepare()
         raw, ledger = self._catalog.load_table(RAW), self._ledger.table()
         assert ledger is not None  # just prepared
+        self._check(ledger, noted)
         findings = Findings(raw)
         files = size = 0
         with _tracer.start_as_current_span("integrity.record") as span, Inventory() as inventory:
             inventory.fill(
                 wanted_files(raw, findings.unreadable), self._ledger.batches(ledger), self._ledger.schema
             )
-            known, total = self._ledger.tail(ledger), inventory.unrecorded()[0]
+            others, total = _Others(self._ledger.tail(ledger).seq), inventory.unrecorded()[0]
             for some in inventory.new():
                 rows = list(self._rows(raw.io, some, findings))
-                made = self._append(rows, known)
+                made = self._append(rows, others)
                 files, size = files + len(made), size + sum(row["bytes"] for row in made)
                 self._report(files, total, f"{files:,} of {total:,} files, {size:,} bytes")
             span.set_attributes({"files": files, "bytes": size})
@@ -105,14 +114,36 @@ class DigestKeeper:
                 else:
                     findings.add(finding)
 
-    def _append(self, rows: list[Row], known: Tail) -> list[Row]:
+    def _check(self, ledger: Table, noted: Iterable[Tail]) -> None:
+        if (lost := self._ledger.lost(ledger, noted)) is not None:
+            raise ChainBroken(
+                f"table {FILE_DIGESTS}: row {lost.seq} with the link {lost.link} is gone or was written anew",
+                "nothing is recorded until a person has seen why: `paywave integrity check --head "
+                f"{lost}` names what differs; bring the table back to the snapshot that had all rows",
+            )
+
+    def _append(self, rows: list[Row], others: _Others) -> list[Row]:
         """Append rows but those that another keeper has recorded since we looked."""
 
         def choose(ledger: ChainedLedger, table: Table) -> list[Row]:
-            others = {row["path"] for row in ledger.rows(table, after=known.seq)}
-            return [row for row in rows if row["path"] not in others]
+            others.take(ledger.rows(table, after=others.read_to))
+            return [row for row in rows if row["path"] not in others.paths]
 
-        return self._ledger.append(choose) if rows else []
+        made = self._ledger.append(choose) if rows else []
+        others.read_to = max([others.read_to, *(row[SEQ] for row in made)])
+        return made
+
+
+@dataclass
+class _Others:
+    """What other keepers recorded beside this run, read up to a row: each row once, however many appends."""
+
+    read_to: int
+    paths: set[str] = field(default_factory=set)
+
+    def take(self, rows: list[Row]) -> None:
+        self.paths |= {row["path"] for row in rows}
+        self.read_to = max([self.read_to, *(row[SEQ] for row in rows)])
 
 
 def _row(file: Wanted, seen: Seen) -> Row:

@@ -6,7 +6,6 @@ Belongs here: the calendar. Does not: what the days hold, whether their readers 
 from __future__ import annotations
 
 import calendar
-from collections.abc import Iterable
 from datetime import UTC, date, datetime, time, timedelta
 
 from lakehouse.errors import TooYoung
@@ -68,8 +67,3 @@ def moment_of(hour: int) -> datetime:
 def day_of(hour: int) -> date:
     """Return the day that an hour, counted from 1970-01-01 UTC, lies in."""
     return _EPOCH + timedelta(days=hour // 24)
-
-
-def days_in(hours: Iterable[int], before: date) -> list[date]:
-    """List the days that these hours lie in and that end before or where `before` begins, in their order."""
-    return sorted({day_of(hour) for hour in hours if hour < first_hour_of(before)})

@@ -2,8 +2,9 @@
 
 Belongs here: asking the tables. Does not: what a hold is (`lakehouse/holds.py`), dropping (`retention.py`).
 
-A record without a readable account as its key counts as the account's if its bytes name it anywhere: what may
-be covered is kept.
+A record whose bytes name an account anywhere counts as the account's, whatever its key is: it may have
+broken the contract, or come again under another key, and what may be covered is kept. It also counts by the
+time at which its version says it happened: raw knows that only of records whose producer said so.
 """
 
 from __future__ import annotations
@@ -20,8 +21,7 @@ from lakehouse.moments import NOW, Moment
 from lakehouse.query import run_query
 
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
-_OF_ACCOUNT = """("key" = getvariable('key')
-    OR ("key" IS NULL AND contains(hex("value"), hex(getvariable('key')))))"""
+_OF_ACCOUNT = """("key" = getvariable('key') OR contains(hex("value"), hex(getvariable('key'))))"""
 # By the days of records whose content names the account, whatever their key says.
 _TOLD = "account_id = getvariable('account')"
 _DAYS = """
@@ -67,12 +67,10 @@ def held_days(
 def _questions(catalog: RestCatalog, scope: Scope, snapshot_id: int) -> Iterator[tuple[str, str, Moment]]:
     """Say which table to ask, for which rows, as of when."""
     at, in_time = Moment(snapshots={RAW: snapshot_id}), _in_time(scope)
-    if scope.account_id is None:
-        yield RAW, in_time, at
-        return
-    yield RAW, f"{_OF_ACCOUNT} AND {in_time}", at
+    of_raw, of_versions = ("true", "true") if scope.account_id is None else (_OF_ACCOUNT, _TOLD)
+    yield RAW, f"{of_raw} AND {in_time}", at
     if catalog.table_exists(VERSIONS):
-        yield VERSIONS, f"{_TOLD} AND {in_time}", NOW
+        yield VERSIONS, f"{of_versions} AND {in_time}", NOW
 
 
 def _in_time(scope: Scope) -> str:

@@ -215,8 +215,8 @@ class Retention:
     def drop(self, before: date, reason: str, approver: str, actor: str) -> Dropped:
         """Drop the days before `before`, in one publish, and record it.
 
-        Raises `TooYoung`, `RetentionRefused` where readers are behind, or `PublishError`; to start again is
-        safe.
+        Raises `TooYoung`, `RetentionRefused` where readers are behind, `HoldRefused` where the holds' ledger
+        cannot be believed, or `PublishError`; to start again is safe.
         """
         head = read_head(self._catalog, RAW)
         check_age(before, self._time(head), self._settings.kept_months)
@@ -279,7 +279,7 @@ class Retention:
 
     def _look_for_holds(self, head: Head, measured: _Measured) -> None:
         """Ask for what the holds that stand now keep; not again while they and the files are the same."""
-        holds = HoldLog(self._catalog).standing()
+        holds = HoldLog(self._catalog).in_force()
         if measured.holds != holds:
             cut, snapshot_id = start_of_day(measured.due.before), head.snapshot.snapshot_id
             since = head.retired.before

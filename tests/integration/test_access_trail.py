@@ -62,11 +62,10 @@ def test_rows_of_many_writers_are_one_chain(stack: Settings, log: AccessLog) -> 
 
     with ThreadPoolExecutor(2) as pool:
         written = [entry for entries in pool.map(write, (1, 2)) for entry in entries]
-    entries = log.entries()
+    entries = list(log.entries())
     assert [e.seq for e in entries] == list(range(1, 8))
     assert {e.link for e in written} == {e.link for e in entries[1:]}
     assert log.verify() == (7, Tail(7, entries[-1].link), None)
-    assert [e.seq for e in log.entries(after=5)] == [6, 7]
 
 
 def test_a_row_that_was_altered_removed_or_cut_off_is_named(catalog: RestCatalog, log: AccessLog) -> None:
@@ -141,7 +140,7 @@ def test_what_changes_something_is_recorded_before_and_not_begun_otherwise(
         said.result = "3 records"
     with pytest.raises(ZeroDivisionError), recorded(home, catalog, "replay apply"):
         raise ZeroDivisionError("of 4111111111111111")
-    entries = log.entries()
+    entries = list(log.entries())
     assert [e.result for e in entries] == ["begun", "done: 3 records", "begun", "failed: ZeroDivisionError"]
     assert len({e.access_id for e in entries}) == 2
     assert catalog.load_table(ACCESS_LOG).metadata.refs[MAIN] is not None

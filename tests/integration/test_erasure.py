@@ -139,7 +139,7 @@ def test_erasing_makes_noise_of_one_account_and_changes_nothing_else(
     (state,) = json.loads(run(stack, "status", "acct-ann").stdout)["keys"]
     assert (state["reason"], state["approver"]) == ("request 4711", "jo")
     assert run(stack, "check").exit_code == 0
-    trail = AccessLog(filled.catalog).entries()
+    trail = list(AccessLog(filled.catalog).entries())
     assert [e.result for e in trail if e.action == "subject erase"] == ["begun", "done: 1 keys destroyed"]
     assert AccessLog(filled.catalog).verify().broken is None
 

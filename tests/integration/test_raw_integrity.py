@@ -83,7 +83,7 @@ def test_what_was_recorded_is_found_again_and_nothing_is_recorded_twice(kept: Ke
     assert sum(row["rows"] for row in rows if row["kind"] == "data") == len(kept.pipeline.rows(RAW)) == 15
     again = DigestKeeper(kept.catalog).run()
     assert (again.files, again.tail) == (0, first.tail)
-    found = kept.look(Selection(noted=first.tail))
+    found = kept.look(Selection(noted=(first.tail,)))
     assert found.is_whole and not found.unrecorded
     assert found.files == found.read == len(wanted)
     assert found.bytes == sum(row["bytes"] for row in rows)
@@ -158,7 +158,7 @@ def test_a_ledger_that_was_changed_or_cut_off_is_told(kept: Kept) -> None:
     table = kept.catalog.load_table(FILE_DIGESTS)
     rows = sorted(kept.pipeline.rows(FILE_DIGESTS), key=lambda row: row["seq"])
     other = Tail(tail.seq, "f" * 64)
-    assert [b.seq for b in kept.look(Selection(noted=other)).breaks] == [tail.seq]
+    assert [b.seq for b in kept.look(Selection(noted=(other,))).breaks] == [tail.seq]
     table.delete(f"seq = {rows[3]['seq']}")
     found = kept.look()
     assert not found.is_whole and [b.seq for b in found.breaks] == [4]
@@ -169,7 +169,7 @@ def test_a_ledger_that_was_changed_or_cut_off_is_told(kept: Kept) -> None:
     ensure_tables(kept.catalog, kept.pipeline.settings.tables.buckets)
     DigestKeeper(kept.catalog).run()
     assert kept.look().is_whole
-    assert not kept.look(Selection(noted=tail)).is_whole
+    assert not kept.look(Selection(noted=(tail,))).is_whole
 
 
 def test_the_commands_name_it_and_exit_1(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:

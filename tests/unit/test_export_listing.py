@@ -17,6 +17,7 @@ from lakehouse.exports.manifest import FORMAT, MANIFEST, Manifest
 from lakehouse.exports.store import FolderStore, S3Store
 from lakehouse.retention_plan import Export
 
+_ASKED = ("scope", "from", "to", "as_of", "tag", "reason", "requested_by", "csv", "standing")
 AT = "2026-01-02T03:04:05+00:00"
 
 
@@ -25,8 +26,10 @@ def fill(root: Path) -> None:
     for number, (name, created) in enumerate({"there": AT, "gone": AT, "naive": AT[:19]}.items(), start=1):
         value: dict[str, Any] = {
             "format": FORMAT, "export": {"name": name, "id": f"{number}"}, "sequence": number,
-            "previous": None, "root": "", "files": [], "rows": {"raw": 1}, "request": {"scope": "all"},
-            "created": created,
+            "previous": None, "root": "", "files": [], "rows": {"raw": 1}, "created": created,
+            "request": dict.fromkeys(_ASKED, "all"), "money": [], "schemas": {}, "contract_version": 1,
+            "pinned": {"remarks": [], "offsets": {}, "tables": {}}, "tool": {"pyarrow": "1"},
+            "reconciliation": {of: {"breaks": [], "statement": ""} for of in ("exported", "lake")},
         }  # fmt: skip
         data = Manifest.made(value).data
         FolderStore(root).put(link_of(number), data)

@@ -8,17 +8,19 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from assets.chain_heads import noted_heads
 from assets.checks.integrity import files_intact
 from assets.lake import Lake
+from assets.maintenance import file_digests
 from assets.notify import Notifier
 from assets.tables import key_of
 from assets.work import Work
 from lakehouse.definitions import FILE_DIGESTS
 
-HEAD = "12:" + "a" * 64
+HEAD, OTHER, FAILED = ("12:" + letter * 64 for letter in "abc")
 FOUND = {
-    "whole": True, "files": 9, "read": 9, "bytes": 1, "unrecorded": 0, "damaged": [], "ledger_breaks": [],
-    "chain_head": HEAD,
+    "whole": True, "files": 9, "read": 9, "bytes": 1, "unrecorded": 0, "overdue": 0, "damaged": [],
+    "ledger_breaks": [], "chain_head": HEAD,
 }  # fmt: skip
 RAN: list[Sequence[str]] = []
 TOLD: list[str] = []
@@ -31,9 +33,16 @@ class Says(Work):
 
     def run(self, context: Any, command: Sequence[str], may_fall_short: bool = False) -> dict[str, Any]:
         RAN.append(command)
-        assert may_fall_short
+        assert may_fall_short is (command[1] == "check")
         bad = {"path": "s3://w/raw/a", "kind": "data", "problem": "missing", "said": "there is no such file"}
-        return {**FOUND, "whole": not self.damaged, "damaged": [bad] if self.damaged else []}
+        head = FAILED if self.damaged else HEAD
+        return {
+            **FOUND,
+            "chain_head": head,
+            "snapshots": 1,
+            "whole": not self.damaged,
+            "damaged": [bad] if self.damaged else [],
+        }
 
 
 class Told(Notifier):
@@ -71,3 +80,30 @@ def test_the_ledger_is_held_to_the_head_of_the_last_recording() -> None:
         instance.report_runless_asset_event(noted)
         checked(instance)
         assert RAN == [["integrity", "check", "--one-in", "1", "--head", HEAD]]
+
+
+def test_the_ledger_is_held_to_the_head_of_the_last_check_that_passed() -> None:
+    """Whoever cuts the ledger between two recordings has the next one note what is left."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        checked(instance)
+        checked(instance, damaged=True)
+        other = dg.AssetMaterialization(key_of(FILE_DIGESTS), metadata={"chain_head": OTHER})
+        instance.report_runless_asset_event(other)
+        assert noted_heads(instance) == ["--head", OTHER, "--head", HEAD]
+        checked(instance, damaged=True)
+        assert noted_heads(instance) == ["--head", OTHER, "--head", HEAD]
+
+
+def test_a_recording_is_held_to_what_was_noted_unless_a_person_says_otherwise() -> None:
+    for held, heads in ((True, ["--head", OTHER]), (False, [])):
+        with dg.DagsterInstance.ephemeral() as instance:
+            RAN.clear()
+            noted = dg.AssetMaterialization(key_of(FILE_DIGESTS), metadata={"chain_head": OTHER})
+            instance.report_runless_asset_event(noted)
+            config = {"ops": {"file_digests": {"config": {"to_noted_heads": held}}}}
+            work = Says(lake=Lake(home="/nowhere"))
+            assert dg.materialize(
+                [file_digests], instance=instance, resources={"work": work}, run_config=config
+            ).success
+            (command,) = RAN
+            assert list(command) == ["integrity", "record", *heads]

@@ -33,7 +33,12 @@ RAW_ROWS = [
     (CUT, b"acct-1", b"{}", at(0)),
 ]
 # Kafka time, account, event time: of records that raw has, and of one that was dropped long ago
-VERSION_ROWS = [(at(-99), "acct-1", at(-99)), (at(0), "acct-1", at(-30)), (at(5), "acct-9", at(5))]
+VERSION_ROWS = [
+    (at(-99), "acct-1", at(-99)),
+    (at(0), "acct-1", at(-30)),
+    (at(5), "acct-9", at(5)),
+    (at(6), "acct-8", at(-40)),
+]
 
 
 @pytest.fixture
@@ -69,16 +74,19 @@ def kept(lake: Any, scope: Scope, since: datetime | None = RETIRED) -> HeldDays 
 @pytest.mark.parametrize(
     ("scope", "first", "last", "records"),
     [
-        # by its key, and without a key by its bytes; what comes from the cut on is not asked for
-        (Scope("acct-1"), at(0), at(4), 3),
+        # by its key, and whatever that is by its bytes; what comes from the cut on is not asked for
+        (Scope("acct-1"), at(0), at(4), 4),
+        (Scope("acct-1", at(1), at(2)), at(1), at(1), 1),
         (Scope("acct-2"), at(1), at(1), 1),
         # by what its content said, whatever its key was
         (Scope("acct-9"), at(5), at(5), 1),
         # by Kafka's time, or the event's
         (Scope(None, at(3), at(4)), at(3), at(3), 1),
         (Scope(None, at(-31), at(-29)), at(0), at(0), 1),
-        (Scope(None, at(2)), at(2), at(4), 3),
-        (Scope(None, None, at(1)), at(0), at(0), 1),
+        (Scope(None, at(2)), at(2), at(6), 3),
+        # by what its content said of the time, which raw does not know
+        (Scope(None, at(-41), at(-39)), at(6), at(6), 1),
+        (Scope(None, None, at(1)), at(0), at(6), 2),
         (Scope("acct-1", at(3)), at(4), at(4), 1),
         (Scope("acct-1", at(-31), at(-29)), at(0), at(0), 1),
     ],

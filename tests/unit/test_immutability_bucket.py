@@ -16,7 +16,7 @@ import pytest
 from moto import mock_aws
 
 from lakehouse.errors import StoreRefused
-from lakehouse.immutability.bucket import Bucket, connect
+from lakehouse.immutability.bucket import Bucket, chosen, connect
 from lakehouse.immutability.policy import Protection
 
 boto3 = pytest.importorskip("boto3")
@@ -106,6 +106,28 @@ def test_objects_are_held_to_their_lock(s3: Any) -> None:
     found = {one.key: one.said for one in bucket.unlocked(10)}
     assert found.keys() == {"raw/short", "raw/weak"}
     assert found["raw/weak"] == "locked in mode governance"
+
+
+def listed(count: int) -> list[Any]:
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    return [
+        {"Key": f"{n:04}", "LastModified": start + n * 7 % count * timedelta(hours=1)} for n in range(count)
+    ]
+
+
+@pytest.mark.parametrize(("count", "most"), [(0, 10), (3, 10), (10, 10), (90, 1), (90, 2), (90, 9), (90, 10)])
+def test_half_of_the_objects_that_are_looked_at_are_the_newest_and_none_is_left_out(
+    count: int, most: int
+) -> None:
+    objects = listed(count)
+    looked_at = [chosen(objects, most) for _ in range(30 if most < 2 else 3000)]
+    newest = sorted(objects, key=lambda one: one["LastModified"])[-((most + 1) // 2) :]
+    for some in looked_at:
+        keys = [one["Key"] for one in some]
+        assert len(keys) == len(set(keys)) == min(count, most)
+        assert {one["Key"] for one in newest} <= set(keys)
+    if most > 1:
+        assert {one["Key"] for some in looked_at for one in some} == {one["Key"] for one in objects}
 
 
 def test_a_lock_is_not_shortened(s3: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,18 @@ from hypothesis import strategies as st
 from pyiceberg.io.pyarrow import PyArrowFileIO, schema_to_pyarrow
 
 from lakehouse.chain import EMPTY, Tail, chained
-from lakehouse.definitions import BY_NAME, FILE_DIGESTS
-from lakehouse.integrity.check import _follow
-from lakehouse.integrity.inventory import Inventory
+from lakehouse.chained_ledger import ChainedLedger
+from lakehouse.definitions import BY_NAME, FILE_DIGESTS, RAW
+from lakehouse.errors import ChainBroken
+from lakehouse.integrity import keeper
+from lakehouse.integrity.check import Selection, _follow, check
+from lakehouse.integrity.inventory import Inventory, wanted_files
+from lakehouse.integrity.keeper import WRITER, DigestKeeper
 from lakehouse.integrity.look import measure, read
 from lakehouse.integrity.verdict import ALTERED, GROWN, MISSING, TRUNCATED, UNREADABLE, Seen, Wanted, judge
+from lakehouse.refs import MAIN, ancestry, branch_to
+from tests.events import wire
+from tests.small_lake import SmallLake
 
 SCHEMA = schema_to_pyarrow(BY_NAME[FILE_DIGESTS].schema(), include_field_ids=False)
 FILE = Wanted("s3://w/raw/a.parquet", "data", 10, 3, 1)
@@ -124,3 +131,84 @@ def test_the_chain_is_followed_through_the_inventory_and_known_tails_are_looked_
     with filled([], [*rows[:2], {**rows[2], "sha256": "forged"}, *rows[3:]]) as inventory:
         breaks, _ = _follow(inventory, [end])
         assert [b.seq for b in breaks] == [3]
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> SmallLake:
+    """Raw of one publish, and nothing recorded of it."""
+    made = SmallLake(tmp_path)
+    made.take([wire("e1")])
+    return made
+
+
+def roll_back(catalog: Any) -> None:
+    """Set the ledger's main back by one append, as an administrator of the catalog can."""
+    table = catalog.load_table(FILE_DIGESTS)
+    to = list(ancestry(table.metadata, table.current_snapshot()))[1]
+    catalog.commit_table(table, (), (branch_to(MAIN, to.snapshot_id),))
+
+
+def test_nothing_is_recorded_in_a_ledger_that_was_rolled_back(lake: SmallLake) -> None:
+    first = DigestKeeper(lake.catalog).run()
+    lake.take([wire("e2")])
+    second = DigestKeeper(lake.catalog).run([first.tail])
+    assert second.files and check(lake.catalog, Selection(noted=(first.tail, second.tail))).is_whole
+    roll_back(lake.catalog)
+    with pytest.raises(ChainBroken, match=f"row {second.tail.seq} ") as refused:
+        DigestKeeper(lake.catalog).run()
+    assert str(second.tail) in refused.value.hint
+    assert [b.what for b in check(lake.catalog, Selection()).breaks] == ["removed"]
+
+
+def test_a_ledger_that_was_begun_anew_is_refused_by_a_head_that_was_noted(lake: SmallLake) -> None:
+    tail = DigestKeeper(lake.catalog).run().tail
+    lake.catalog.drop_table(FILE_DIGESTS)
+    with pytest.raises(ChainBroken, match=tail.link):
+        DigestKeeper(lake.catalog).run([tail])
+    assert DigestKeeper(lake.catalog).run().tail != tail
+    with pytest.raises(ChainBroken, match=tail.link):
+        DigestKeeper(lake.catalog).run([tail])
+
+
+def test_an_old_file_without_a_digest_fails_the_check_and_a_young_one_does_not(lake: SmallLake) -> None:
+    DigestKeeper(lake.catalog).run()
+    lake.take([wire("e2")])
+    found = check(lake.catalog, Selection())
+    assert found.is_whole and found.unrecorded and not found.overdue
+    later = datetime.now(UTC) + timedelta(hours=7)
+    found = check(lake.catalog, Selection(), now=lambda: later)
+    assert found.overdue == found.unrecorded and not found.is_whole
+    assert not (found.findings or found.breaks)
+    assert check(lake.catalog, Selection(recorded_within=timedelta(hours=8)), now=lambda: later).is_whole
+
+
+def test_the_keeper_reads_no_row_twice_and_records_no_path_that_another_did(
+    lake: SmallLake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(4):
+        lake.take([wire(f"more{number}")])
+    files = list(wanted_files(lake.load(RAW), lambda *_: None))
+    monkeypatch.setattr(Inventory, "new", lambda self: ([f] for f in dict.fromkeys(files)))
+    other = ChainedLedger(lake.catalog, FILE_DIGESTS, WRITER)
+    other.prepare()
+    last, read_rows = files[-1], list[int]()
+    original, rows_of = keeper.DigestKeeper._append, ChainedLedger.rows
+
+    def beside(self: Any, rows: Any, others: Any) -> Any:
+        if not read_rows:  # another keeper is first with the file that comes last here
+            row = {**rows[0], "path": last.path}
+            other.append(lambda *_: [row])
+        return original(self, rows, others)
+
+    def counted(self: Any, *arguments: Any, **named: Any) -> Any:
+        found = rows_of(self, *arguments, **named)
+        read_rows.append(len(found))
+        return found
+
+    monkeypatch.setattr(keeper.DigestKeeper, "_append", beside)
+    monkeypatch.setattr(ChainedLedger, "rows", counted)
+    done = DigestKeeper(lake.catalog).run()
+    monkeypatch.undo()
+    assert sum(read_rows) == 1, "only what the other one wrote"
+    recorded = [row["path"] for row in other.rows()]
+    assert len(recorded) == len(set(recorded)) == done.files + 1 == len(set(files))

@@ -13,7 +13,6 @@ from lakehouse.maintenance.due import (
     KEPT_MONTHS,
     check_age,
     day_of,
-    days_in,
     first_hour_of,
     latest_cut,
     months_before,
@@ -91,14 +90,6 @@ def test_going_back_keeps_the_time_of_day(now: datetime, kept: int) -> None:
     assert then.timetz() == now.timetz()
     assert (now.year - then.year) * 12 + now.month - then.month == kept
     assert then.day <= now.day
-
-
-@given(st.sets(hours, max_size=30), days)
-def test_days_are_whole_and_end_where_the_cut_is(found: set[int], before: date) -> None:
-    chosen = days_in(found, before)
-    assert chosen == sorted(set(chosen))
-    assert all(day < before for day in chosen)
-    assert {h for h in found if day_of(h) in set(chosen)} == {h for h in found if h < first_hour_of(before)}
 
 
 @given(days)

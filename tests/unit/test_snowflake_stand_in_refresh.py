@@ -324,6 +324,7 @@ def test_a_linked_database_finds_its_tables_by_itself_and_holds_nothing_else(lak
     assert json.loads(told["SAID"]) == {
         "catalog_integration": "LAKE",
         "external_volume": "VOL",
+        "catalog_case_sensitivity": "CASE_INSENSITIVE",
         "allowed_namespaces": ["curated"],
         "allowed_write_operations": "NONE",
         "sync_interval_seconds": 90,
@@ -337,10 +338,10 @@ def test_a_linked_database_finds_its_tables_by_itself_and_holds_nothing_else(lak
     assert lake.fails(rows).errno == 2003
 
 
-def test_a_linked_database_needs_an_integration_a_volume_and_to_say_that_nobody_writes(lake: Lake) -> None:
+def test_a_linked_database_needs_an_integration_a_volume_and_to_say_who_writes(lake: Lake) -> None:
     assert lake.fails(LINKED.replace("'LAKE'", "'NONE'")).errno == 2003
     assert lake.fails(LINKED.replace("'VOL'", "'NONE'")).errno == 2003
-    assert lake.fails(LINKED.replace("= NONE", "= ALL")).errno == 1003
+    assert lake.fails(LINKED.replace("= NONE", "= SOME")).errno == 1003
     lacking = lake.fails(LINKED.replace("ALLOWED_WRITE_OPERATIONS = NONE,", ""))
     assert "Missing option" in str(lacking.raw_msg)
 

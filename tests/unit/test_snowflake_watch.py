@@ -45,7 +45,7 @@ def lake(*snapshots: int) -> Catalog:
     def load_table(name: str) -> Any:
         if name != PAYMENTS:
             raise NoSuchTableError(name)
-        moments = [NOW - timedelta(minutes=age) for age in reversed(range(len(snapshots)))]
+        moments = [datetime.now(UTC) - timedelta(minutes=age) for age in reversed(range(len(snapshots)))]
         entries = [
             SimpleNamespace(snapshot_id=snapshot, timestamp_ms=int(moment.timestamp() * 1000))
             for snapshot, moment in zip(snapshots, moments, strict=True)
