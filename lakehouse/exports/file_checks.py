@@ -7,22 +7,20 @@ Belongs here: sizes, digests, Merkle roots and sums. Does not: which files there
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from decimal import Decimal
-from itertools import zip_longest
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
 from lakehouse.definitions import BY_NAME, PAYMENTS
+from lakehouse.exports.altered_rows import rows_altered
 from lakehouse.exports.canonical_rows import encoded
 from lakehouse.exports.manifest import FileEntry, Manifest, Tally, root_over, rows_of
 from lakehouse.exports.merkle import HASH_BYTES, Tree, leaf_hash
 from lakehouse.exports.parts import plain_rows, tables_of
 from lakehouse.exports.store import Store
 
-_ROWS_NAMED = 5
 UNREADABLE = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, pa.ArrowException)
 """What reading altered bytes may raise, whatever was altered in them. UnicodeDecodeError is a ValueError."""
 
@@ -71,29 +69,12 @@ def _rows_altered(store: Store, entry: FileEntry, path: Path) -> str:
     """Name the first rows of an altered file that are not those that its leaves tell; else nothing."""
     if entry.kind != "rows":
         return ""
-    named: list[str] = []
-    count = 0
     try:
         leaves = store.read(str(Path(entry.path).with_suffix(".leaves")))
-        known = (leaves[i : i + HASH_BYTES] for i in range(0, len(leaves), HASH_BYTES))
-        rows = (row for table in tables_of(path) for row in plain_rows(table))
-        for number, (row, leaf) in enumerate(zip_longest(rows, known)):
-            if row is None or leaf_hash(encoded(row)) != leaf:
-                count += 1
-                if len(named) < _ROWS_NAMED:
-                    named.append(f"row {number}{_key_of(entry, row)}")
-    except (OSError, *UNREADABLE):
-        return "; its rows cannot be read any more"
-    if not count:
-        return "; its rows read as they were"
-    more = f" and {count - len(named):,} more" if count > len(named) else ""
-    return f"; {', '.join(named)}{more} altered or missing"
-
-
-def _key_of(entry: FileEntry, row: Mapping[str, Any] | None) -> str:
-    if row is None or entry.table not in BY_NAME:
-        return ""
-    return f" ({'/'.join(str(row.get(column)) for column in BY_NAME[entry.table].key)})"
+    except OSError:
+        return "; its leaves are gone, which would tell its rows"
+    key = BY_NAME[entry.table].key if entry.table in BY_NAME else ()
+    return f"; {rows_altered(path, leaves, key) or 'its rows cannot be read any more'}"
 
 
 def wrong_sums(manifest: Manifest, tally: Tally | None) -> Iterator[str]:

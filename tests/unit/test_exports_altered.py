@@ -49,7 +49,7 @@ def altered(path: Path, data: bytes) -> Iterator[None]:
         path.unlink() if before is None else path.write_bytes(before)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_whatever_byte_is_flipped_in_whatever_file_it_is_named(small: Office, data: Any) -> None:
     name = data.draw(st.sampled_from(sorted(small.store.names())), "file")
