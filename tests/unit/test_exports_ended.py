@@ -160,5 +160,5 @@ def test_who_shows_a_row_by_a_proof_is_recorded(lake: SmallLake, run: Run) -> No
     run("export", "--scope", "all", "--reason", "why", "--name", "it")
     key = lake.load(PAYMENTS).scan().to_arrow().to_pylist()[0]["business_key"]
     run("prove", "it", "--table", PAYMENTS, "--key", key)
-    last = AccessLog(lake.catalog).entries()[-1].as_json()
+    last = list(AccessLog(lake.catalog).entries())[-1].as_json()
     assert (last["action"], last["target"]) == ("audit prove", f"it {key}")
