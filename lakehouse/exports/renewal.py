@@ -27,10 +27,12 @@ def to_renew(
     """
     standing: dict[Request, None] = {}
     for one in exports:
+        if one.state != DONE:
+            continue
         request = Request.from_json(one.request)
         end = (ended or {}).get(request.default_name)
         begun = datetime.fromisoformat(one.created)
-        if one.state == DONE and request.standing and (end is None or begun > end):
+        if request.standing and (end is None or begun > end):
             standing[request] = None
     wanted = list(hours)
     return [request for request in standing if any(_covers(request, hour) for hour in wanted)]

@@ -170,7 +170,7 @@ def test_what_a_home_saw_last_stays_where_the_trail_was_cut(catalog: Any, tmp_pa
         with capture_logs() as said:
             act()
         assert last_seen(settings) == seen
-        assert ["cut off or written anew" in entry["event"] for entry in said] == [True]
+        assert sum("cut off or written anew" in entry["event"] for entry in said) == 1
     assert AccessLog(catalog).verify().broken is None
     broken = AccessLog(catalog).verify(seen).broken
     assert broken is not None and (broken.seq, broken.what) == (4, "altered")
