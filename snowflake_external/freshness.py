@@ -5,6 +5,7 @@ Belongs here: judging what was read. Does not: reading it (`watch.py`), sending 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -164,11 +165,15 @@ def held(commits: Sequence[Commit], snapshot_id: int | None, since: datetime) ->
         snapshot_id: None where it is not known: then the reader may stand at any commit of that time.
         since: the oldest commit that is kept for a reader.
 
-    None if nothing need be kept: it stands at a snapshot that is gone, or older than what is kept for it.
+    None if nothing need be kept: it stands at a snapshot that is gone, or what it lacks is older than what is
+    kept for it. How old the snapshot itself is says nothing: a table may be quiet for days.
     """
     young = [commit.snapshot_id for commit in commits if commit.at >= since]
     if snapshot_id is None:
         return young[0] if young else None
+    for commit, later in itertools.pairwise(commits):
+        if commit.snapshot_id == snapshot_id:
+            return snapshot_id if later.at >= since else None
     return snapshot_id if snapshot_id in young else None
 
 

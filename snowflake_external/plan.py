@@ -59,6 +59,10 @@ class Change:
         }
 
 
+# What keeps rows and columns of a view from who may not see them.
+_PROTECTION = {"POLICIES", "SECURE", "TAGS"}
+
+
 def plan(
     estate: Estate,
     found: Found,
@@ -103,8 +107,13 @@ def _objects(wanted: Sequence[Resource], found: Found) -> Iterator[Change]:
         if group is None:
             yield from _change(resource, changed.get(resource.key))
         elif not any(later.key in group for later in wanted[at + 1 :]):
+            members = [one for one in wanted if one.key in group]
+            # To replace may have to wait for leave: what a view lost of its protection is not to wait with it.
+            for one in members:
+                if changed.get(one.key) and changed[one.key].keys() <= _PROTECTION:
+                    yield from _change(one, changed[one.key])
             # All that any of them stands on is there by now, and nothing before stands on one of them.
-            yield _replace([one for one in wanted if one.key in group], found, changed)
+            yield _replace(members, found, changed)
 
 
 def _change(resource: Resource, changed: Mapping[str, tuple[str, str]] | None) -> Iterator[Change]:

@@ -184,6 +184,16 @@ def test_a_catalog_and_a_volume_that_moved_are_replaced_with_what_stands_on_them
     assert account.ask(f"SELECT count(*) AS n FROM {VIEW}") == [{"N": 0}]
 
 
+def test_what_a_view_lost_does_not_wait_for_leave_to_replace(tmp_path: Path) -> None:
+    account = Account(tmp_path, DEPLOYMENT)
+    account.apply()
+    account.ask(f"ALTER VIEW {VIEW} DROP ROW ACCESS POLICY PAYWAVE.GOVERNANCE.PARTNER_ROWS")
+    account.deployment = replace(DEPLOYMENT, catalog=replace(DEPLOYMENT.catalog, uri="http://127.0.0.1:10"))
+    assert [action for action, _ in account.told()] == ["alter", "replace"]
+    assert [change.action for change in account.apply().done] == [Action.ALTER]
+    assert [action for action, _ in account.told()] == ["replace"], "the policy is on again"
+
+
 @pytest.mark.parametrize(("before", "after"), [(DEPLOYMENT, LINKED), (LINKED, DEPLOYMENT)])
 def test_following_the_catalog_is_switched_on_and_off(
     tmp_path: Path, before: Deployment, after: Deployment

@@ -185,7 +185,9 @@ def test_history_is_kept_from_where_snowflake_stands() -> None:
     stands = standing(DEPLOYMENT, Account(shows=2).ask)
     assert stands == dict.fromkeys(EXPOSED, 2)
     assert held_snapshots(lake(1, 2, 3), stands, timedelta(hours=1)) == {2}
-    assert held_snapshots(lake(1, 2, 3), stands, timedelta(seconds=30)) == set()
+    assert held_snapshots(lake(1, 2, 3), stands, timedelta(seconds=30)) == {2}, "what it lacks is young"
+    behind = dict.fromkeys(EXPOSED, 1)
+    assert held_snapshots(lake(1, 2, 3), behind, timedelta(seconds=30)) == set()
     assert held_snapshots(lake(1, 2, 3), {}, timedelta(seconds=90)) == {2}, "it may be anywhere in that time"
 
 
