@@ -108,7 +108,7 @@ def _objects(wanted: Sequence[Resource], found: Found) -> Iterator[Change]:
             yield from _change(resource, changed.get(resource.key))
         elif not any(later.key in group for later in wanted[at + 1 :]):
             members = [one for one in wanted if one.key in group]
-            # To replace may have to wait for leave: what a view lost of its protection is not to wait with it.
+            # To replace may wait for leave: what a view lost of its protection is not to wait with it.
             for one in members:
                 if changed.get(one.key) and changed[one.key].keys() <= _PROTECTION:
                     yield from _change(one, changed[one.key])
