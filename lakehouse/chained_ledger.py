@@ -130,13 +130,19 @@ class ChainedLedger:
         """Find the end of the chain: in the stamp of the last append, else in the rows."""
         return next(stamped_tails(table), None) or self._read_tail(table)
 
-    def verify(self, known: Iterable[Tail] = ()) -> Verified:
-        """Follow the whole chain, and hold it to what published snapshots say and to other known tails."""
+    def verify(
+        self, known: Iterable[Tail] = (), each: Callable[[list[Row]], None] = lambda _rows: None
+    ) -> Verified:
+        """Follow the whole chain, and hold it to what published snapshots say and to other known tails.
+
+        `each` is given the rows as they are read, in their order: whoever needs them too reads once.
+        """
         table = self.table()
         follower = Follower([*known, *(() if table is None else published_tails(table))])
         count, breaks = 0, list[Break]()
         for rows in () if table is None else self.in_order(table):
             count += len(rows)
+            each(rows)
             breaks += [*follower.follow(rows)][: 1 - len(breaks)]
         breaks += [*follower.end(), *(() if table is None else unstamped(table, follower.tail))]
         return Verified(count, follower.tail, breaks[0] if breaks else None)

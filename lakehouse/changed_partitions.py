@@ -24,6 +24,8 @@ def changed_partitions(table: Table, before: Snapshot, after: Snapshot) -> set[t
     Returns:
         The partitions' values, in the order of the spec's fields.
     """
+    if before.snapshot_id == after.snapshot_id:
+        return set()
     old, new = ({m.manifest_path: m for m in s.manifests(table.io)} for s in (before, after))
     gone = Counter(_files(table, (old[path] for path in old.keys() - new.keys())))
     come = Counter(_files(table, (new[path] for path in new.keys() - old.keys())))

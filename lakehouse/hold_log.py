@@ -42,13 +42,14 @@ class HoldLog:
 
         Raises `HoldRefused` where they are not what was written: then nobody can tell which holds stand.
         """
-        if (broken := self._ledger.verify().broken) is not None:
+        found: list[Row] = []
+        if (broken := self._ledger.verify(each=found.extend).broken) is not None:
             raise HoldRefused(
                 f"table {LEGAL_HOLDS}, {broken.what} at row {broken.seq}: {broken.said}",
                 "nothing is dropped, erased, placed or released until a person has seen what happened: bring "
                 "the table back to the snapshot that has all rows, or settle what it held",
             )
-        return self._ledger.rows()
+        return found
 
     def standing(self) -> tuple[Hold, ...]:
         """Read the holds that stand; none in a lake from before there were holds. Raises `HoldRefused`."""

@@ -271,8 +271,6 @@ class CuratedBatch:
 
     def _is_untouched(self, before: Snapshot, after: Head) -> bool:
         """Tell whether the partitions of this batch hold the same files at both."""
-        if before.snapshot_id == after.snapshot.snapshot_id:
-            return True
         changed = changed_partitions(after.table, before, after.snapshot)
         return changed.isdisjoint(self._found.partitions)
 

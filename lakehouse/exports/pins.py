@@ -224,9 +224,9 @@ def _published(table: Table) -> dict[int, datetime]:
     }
 
 
-def _are_kept(catalog: RestCatalog, pins: Pins, tag: str) -> bool:
-    refs = {name: catalog.load_table(name).metadata.refs.get(tag) for name in pins.snapshots}
-    return all(ref is not None and ref.snapshot_id == pins.snapshots[name] for name, ref in refs.items())
+def _are_kept(catalog: RestCatalog, chosen: Pins, tag: str) -> bool:
+    refs = {name: catalog.load_table(name).metadata.refs.get(tag) for name in chosen.snapshots}
+    return all(ref is not None and ref.snapshot_id == chosen.snapshots[name] for name, ref in refs.items())
 
 
 def _said(as_of: datetime | None, tag: str | None) -> str:
