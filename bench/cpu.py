@@ -10,7 +10,8 @@ import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+
+from bench.background import Background
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _SAMPLE_SECONDS = 1.0
@@ -28,18 +29,17 @@ class Spent:
         return Spent(self.job - other.job, self.servers - other.servers)
 
 
-class CpuMeter:
+class CpuMeter(Background):
     """Adds up what every process of the job ever spent, those included that have ended; a context manager.
 
     A process that ends is counted as of the last sample: what it spent in its last moments is missed.
     """
 
     def __init__(self, servers: Iterable[int]) -> None:
+        super().__init__()
         self._servers = frozenset(servers)
         self._job: dict[_Key, float] = {}
         self._lock = threading.Lock()
-        self._ended = threading.Event()
-        self._sampler = threading.Thread(target=self._sample, daemon=True)
 
     def spent(self) -> Spent:
         """Return what was spent so far."""
@@ -52,19 +52,9 @@ class CpuMeter:
             servers = sum(known[pid][2] for pid in self._servers if pid in known)
             return Spent(sum(self._job.values()), servers)
 
-    def _sample(self) -> None:
-        while not self._ended.wait(_SAMPLE_SECONDS):
+    def _run(self) -> None:
+        while not self._stopping.wait(_SAMPLE_SECONDS):
             self.spent()
-
-    def __enter__(self) -> CpuMeter:
-        self._sampler.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._ended.set()
-        self._sampler.join()
 
 
 def _pids() -> list[int]:
