@@ -1,6 +1,7 @@
 """Work in a thread of its own for as long as a block runs.
 
-Belongs here: starting and ending it. Does not: any such work (`sender.py`, `posting.py`, `compaction.py`, `cpu.py`).
+Belongs here: starting and ending it. Does not: any such work (`sender.py`, `posting.py`, `compaction.py`,
+`cpu.py`).
 """
 
 from __future__ import annotations
