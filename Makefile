@@ -11,10 +11,7 @@ UV = $(shell command -v uv || echo $(VENV)-lock/bin/uv)
 # Each of the two has a stack and a Spark session of its own, and mostly waits for one core.
 TWO_AT_A_TIME = --numprocesses 2 --dist worksteal
 
-# Each of its accounts is a DuckDB that reserves gigabytes of addresses: a process that has them cannot fork.
-ALONE = tests/unit/test_snowflake_plan.py
-
-.PHONY: help setup setup-dev demo test check test-unit test-faults lock lock-python lock-jars bench-fold bench-rules bench-gateway bench-backfill bench-compaction bench-freshness bench-exports clean
+.PHONY: help setup setup-dev demo test check test-slow test-unit test-faults lock lock-python lock-jars bench-fold bench-rules bench-gateway bench-backfill bench-compaction bench-freshness bench-exports clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,8 +33,7 @@ check: setup-dev ## lint, formatting, types, the arrows between the rooms, the s
 	@$(BIN)/paywave schemas check
 
 test: check ## everything that must pass before a change is merged
-	@$(BIN)/pytest $(TWO_AT_A_TIME) -m "not slow" --ignore=$(ALONE)
-	@$(BIN)/pytest $(ALONE)
+	@$(BIN)/pytest $(TWO_AT_A_TIME) -m "not slow"
 
 test-slow: setup-dev ## the tests that go the same ways at more length
 	@$(BIN)/pytest $(TWO_AT_A_TIME) -m slow

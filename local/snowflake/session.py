@@ -78,6 +78,9 @@ class Cursor(FakeSnowflakeCursor):
         except (duckdb.Error, NotImplementedError, ValueError) as error:
             said = f"The stand-in cannot run this: {error}"
             raise ProgrammingError(said, errno=603, sqlstate="XX000") from error
+        # fakesnow keeps every result by its id, which nobody asks for, and DuckDB reserves a million rows in
+        # each: gigabytes of addresses after some hundred statements.
+        self._conn.results_cache.clear()
         return self
 
     def describe_only(self, command: str) -> None:
