@@ -13,6 +13,8 @@ import structlog
 
 from assets.lake import Lake
 
+# The tag of a job that a runbook is about.
+RUNBOOK_TAG = "paywave/runbook"
 _SECONDS = 10.0
 _log = structlog.get_logger(__name__)
 
@@ -44,10 +46,28 @@ class Notifier(dg.ConfigurableResource[Any]):
 )
 def failed_runs(context: dg.RunFailureSensorContext, notifier: Notifier) -> None:
     """Tell of one failed run."""
+    tell_failure(context, notifier)
+
+
+def tell_failure(context: dg.RunFailureSensorContext, notifier: Notifier) -> None:
+    """Tell of a failed run: why, by what its steps say, and where to look."""
     run = context.dagster_run
+    reasons = [_reason(event) for event in context.get_step_failure_events()]
     notifier.tell(
         "run_failed",
-        f"run of {run.job_name} failed: {context.failure_event.message}",
+        f"run of {run.job_name} failed: {'; '.join(reasons) or context.failure_event.message}",
         run_id=run.run_id,
         next="open the run in the pages of `paywave ui`; to launch it again is safe",
+        **({"runbook": run.tags[RUNBOOK_TAG]} if RUNBOOK_TAG in run.tags else {}),
     )
+
+
+def _reason(event: dg.DagsterEvent) -> str:
+    """Say why a step failed: what it says itself, else the innermost error of the work's own."""
+    data = event.step_failure_data
+    if data.user_failure_data is not None and data.user_failure_data.description:
+        return f"{event.step_key}: {data.user_failure_data.description}"
+    error = data.error
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return f"{event.step_key}: {error.message.strip() if error is not None else event.message}"

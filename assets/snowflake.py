@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from assets.lake import Lake
-from assets.notify import Notifier
+from assets.notify import RUNBOOK_TAG, Notifier
 from assets.snowflake_account import deployment_of, login_of
 from assets.tables import snowflake_key
 from assets.work import FIRST, Work
@@ -23,22 +23,18 @@ _AGAIN_MINUTES = 5  # a table that stays late is refreshed by hand so often
 
 
 @dg.op(description="Refreshes by hand what is late in Snowflake, or will not come by itself.")
-def refresh_late(context: dg.OpExecutionContext, work: Work, notifier: Notifier) -> None:
-    """Refresh; of what goes on failing people are told with the runbook, which no alert of a run names."""
-    try:
-        result = work.run(context, ["snowflake", "refresh"], may_fall_short=True)
-    except Exception:
-        notifier.tell("snowflake", "the refresh by hand failed; the run's log says why", runbook=RUNBOOK)
-        raise
+def refresh_late(context: dg.OpExecutionContext, work: Work) -> None:
+    """Refresh; fail with what goes on failing."""
+    result = work.run(context, ["snowflake", "refresh"], may_fall_short=True)
     failed = {one["table"]: str(one["error"]) for one in result["refreshed"] if one["error"]}
     if failed:
-        named = ", ".join(sorted(failed))
-        notifier.tell("snowflake", f"Snowflake does not keep up with {named}", runbook=RUNBOOK, **failed)
-        raise dg.Failure(f"{named}: not refreshed, see {RUNBOOK}", metadata=dict(failed))
+        told = "; ".join(f"{table}: {error}" for table, error in sorted(failed.items()))
+        raise dg.Failure(f"Snowflake does not keep up with {told}", metadata=dict(failed))
 
 
 @dg.job(
-    description="`paywave snowflake refresh`; it fails, and people are told, where a table goes on failing."
+    description="`paywave snowflake refresh`; it fails, and people are told, where a table goes on failing.",
+    tags={RUNBOOK_TAG: RUNBOOK},
 )
 def snowflake_refresh() -> None:
     refresh_late()
