@@ -70,13 +70,14 @@ def apply(
     follows the catalog is made before it has found the tables.
 
     Args:
-        tables: Iceberg tables that views stand on, refreshed before the first view is made or altered: an
-            automated refresh does not take a column that was added if no row was written since.
+        tables: Iceberg tables that views stand on, refreshed before the first view whose query is new: an
+            automated refresh does not take a column that was added if no row was written since. Where that
+            fails, the view is tried nevertheless.
 
     Raises NotAll, which names the change that failed and how many stand.
     """
     asked = split(changes, allow_destroy)
-    first_view = next((change for change in asked.done if _shapes_view(change)), None)
+    first_view = next((change for change in asked.done if _is_new_query(change)), None)
     for number, change in enumerate(asked.done):
         if on_change is not None:
             on_change(change, number, len(asked.done))
@@ -98,10 +99,28 @@ def _make(
     sleep: Callable[[float], None],
     tables: Sequence[Sequence[str]],
 ) -> None:
-    for table in tables:
+    stale = [error for table in tables if (error := _not_refreshed(table, ask, pauses, sleep)) is not None]
+    try:
+        for statement in change.statements:
+            _patiently(partial(ask, statement.text), pauses, sleep)
+    except SnowflakeError as error:
+        if not stale:
+            raise
+        told = f"{error}; nor were all tables refreshed before, which it may need: {stale[0]}"
+        raise SnowflakeError(told, stale[0].hint) from error
+
+
+def _not_refreshed(
+    table: Sequence[str], ask: Ask, pauses: Sequence[float], sleep: Callable[[float], None]
+) -> SnowflakeError | None:
+    """Refresh a table; say why it was not."""
+    try:
         _patiently(partial(take_newest, ask, table), pauses, sleep)
-    for statement in change.statements:
-        _patiently(partial(ask, statement.text), pauses, sleep)
+    except Missing:
+        raise
+    except SnowflakeError as error:
+        return error
+    return None
 
 
 def _patiently(send: Callable[[], object], pauses: Sequence[float], sleep: Callable[[float], None]) -> None:
@@ -115,8 +134,9 @@ def _patiently(send: Callable[[], object], pauses: Sequence[float], sleep: Calla
             sleep(pause)
 
 
-def _shapes_view(change: Change) -> bool:
-    return change.action in (Action.CREATE, Action.ALTER) and change.what.startswith(f"{Kind.VIEW} ")
+def _is_new_query(change: Change) -> bool:
+    is_new = change.action is Action.CREATE or "BODY" in (name for name, _, _ in change.because)
+    return is_new and change.what.startswith(f"{Kind.VIEW} ")
 
 
 def recorded(log: Path) -> Iterator[dict[str, Any]]:

@@ -92,7 +92,7 @@ def plan(
 
 
 def renewals(estate: Estate, changes: Sequence[Change]) -> tuple[Change, ...]:
-    """What tells Snowflake a secret again, to go before a plan, unless a change there tells it anyway."""
+    """What tells Snowflake a secret again, to go before those changes, unless one of them tells it anyway."""
     sent = {statement for change in changes for statement in change.statements}
     kept = [resource for resource in estate.resources if sent.isdisjoint(ddl.create(resource))]
     told = ((resource.key, ddl.renew(resource)) for resource in kept)
@@ -158,6 +158,12 @@ def _replace(group: Sequence[Resource], found: Found, changed: Differing) -> Cha
         statements += ddl.create(one)
     fixed = [one for one in group if _is_fixed(one, changed)]
     because = [reason for one in fixed for reason in _because(changed[one.key])]
+    # What else is wrong with what stands on these, or is missing there, is mended with them only.
+    for one in group:
+        if one.key not in found:
+            because.append((str(one.key), "missing", "there"))
+        elif one not in fixed:
+            because += [(f"{name} of {one.key}", *pair) for name, pair in changed[one.key].items()]
     return Change(Action.REPLACE, ", ".join(str(one.key) for one in fixed), tuple(statements), tuple(because))
 
 

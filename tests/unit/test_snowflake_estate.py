@@ -19,16 +19,17 @@ from sqlglot import exp
 from lakehouse.definitions import BY_NAME, PAYMENTS
 from lakehouse.definitions.table import TEXT, Column
 from snowflake_external import ddl
-from snowflake_external.apply import NotAll, apply, recorded
+from snowflake_external.apply import NotAll, apply, recorded, split
 from snowflake_external.deployment import Bearer, Deployment, OAuth, RestCatalog, S3Volume, SigV4
 from snowflake_external.errors import Missing, WrongName
 from snowflake_external.estate import estate_of
-from snowflake_external.plan import Action, Change, plan
+from snowflake_external.plan import Action, Change, plan, renewals
 from snowflake_external.resources import Estate, Key, Kind
 from snowflake_external.sql import identifier, literal
 from snowflake_external.terraform import configuration, is_stable
 
 GOLDEN = Path(__file__).parents[1] / "data" / "snowflake"
+LAKE_PAYMENTS = ("PAYWAVE_LAKE", "CURATED", "PAYMENTS")
 VOLUME = S3Volume("s3://lake/warehouse", "arn:aws:iam::123456789012:role/snowflake", "external-id")
 DEPLOYMENTS = {
     "oauth": Deployment(VOLUME, RestCatalog("https://catalog.example/iceberg", OAuth("client", "secret-1"))),
@@ -150,10 +151,29 @@ def test_what_can_be_altered_is_and_what_cannot_waits_for_leave() -> None:
     assert not larger.destroys
     (moved,) = with_changed(estate, catalog, "REST_CONFIG.CATALOG_URI", "https://elsewhere.example")
     assert (moved.action, moved.destroys) == (Action.REPLACE, True)
+    assert [change.action for change in renewals(estate, split([moved], False).done)] == [Action.RENEW], (
+        "a replacement that waits tells no secret"
+    )
+    assert renewals(estate, split([moved], True).done) == ()
     done = [" ".join(s.text.split()[:2]) for s in moved.statements]
     tables, views = 3, 4
     dropped = ["DROP ICEBERG"] * tables + ["DROP CATALOG"]
     assert done == [*dropped, "CREATE CATALOG", *["CREATE ICEBERG"] * tables, *["CREATE OR"] * views]
+
+
+def test_a_replacement_says_what_else_is_wrong_with_what_stands_on_it() -> None:
+    estate = estate_of(DEPLOYMENTS["oauth"])
+    found = as_it_should_be(estate)
+    catalog, table = Key(Kind.CATALOG, ("PAYWAVE_LAKE",)), Key(Kind.ICEBERG_TABLE, LAKE_PAYMENTS)
+    gone = next(key for key in found if key.kind is Kind.VIEW)
+    found[catalog] = found[catalog] | {"REST_CONFIG.CATALOG_URI": "https://elsewhere.example"}
+    found[table] = found[table] | {"AUTO_REFRESH": "FALSE"}
+    del found[gone]
+    (moved,) = plan(estate, found, estate.grants, list(found))
+    assert set(moved.because[1:]) == {
+        (f"AUTO_REFRESH of {table}", "FALSE", "TRUE"),
+        (str(gone), "missing", "there"),
+    }
 
 
 TRIGGERS = "SET CREDIT_QUOTA = 100 TRIGGERS ON 80 PERCENT DO NOTIFY ON 100 PERCENT DO SUSPEND"
@@ -218,7 +238,7 @@ def test_an_estate_leaves_what_another_has_in_the_same_account_alone() -> None:
 def test_a_grant_that_nobody_stated_is_revoked() -> None:
     estate = estate_of(DEPLOYMENTS["oauth"])
     found = as_it_should_be(estate)
-    table = Key(Kind.ICEBERG_TABLE, ("PAYWAVE_LAKE", "CURATED", "PAYMENTS"))
+    table = Key(Kind.ICEBERG_TABLE, LAKE_PAYMENTS)
     given = replace(estate.grants[0], privilege="SELECT", on=table)
     (change,) = plan(estate, found, [*estate.grants, given], list(found))
     assert change.destroys

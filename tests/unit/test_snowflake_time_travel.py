@@ -75,6 +75,8 @@ def test_every_table_that_is_named_is_read_at_its_version(sql: str, pinned: str)
         ("SELECT 1 INTO :x FROM curated.payments", "INTO may do more"),
         ("SELECT 1 FROM curated.payments, IDENTIFIER('X.CURATED.PAYMENTS')", "IDENTIFIER may do more"),
         ("SELECT System$Cancel_All_Queries(1) FROM curated.payments", "Cancel_All_Queries may do more"),
+        ('SELECT "SYSTEM$CANCEL_ALL_QUERIES"(1) FROM curated.payments', "CANCEL_ALL_QUERIES.* may do more"),
+        ("""SELECT 1 FROM curated.payments, "IDENTIFIER"('X.Y.Z')""", "IDENTIFIER.* may do more"),
         ("SELECT 1 FROM curated.payments, TABLE('X.CURATED.PAYMENTS')", r"TABLE\(…\) may read anything"),
         ("SELECT 1 FROM curated.payments, TABLE($name)", "may read anything"),
         ("SELECT 1 FROM curated.payments, table ( :name )", "may read anything"),

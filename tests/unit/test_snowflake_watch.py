@@ -15,7 +15,7 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NoSuchTableError
 
 from lakehouse.definitions import PAYMENTS
-from snowflake_external.apply import apply
+from snowflake_external.apply import NotAll, apply
 from snowflake_external.ddl import Statement
 from snowflake_external.deployment import Bearer, Deployment, RestCatalog, S3Volume
 from snowflake_external.errors import (
@@ -191,12 +191,13 @@ def test_history_is_kept_from_where_snowflake_stands() -> None:
     assert held_snapshots(lake(1, 2, 3), {}, timedelta(seconds=90)) == {2}, "it may be anywhere in that time"
 
 
-def change(action: Action, kind: Kind, name: str) -> Change:
-    return Change(action, str(Key(kind, (name,))), (Statement(name, name),))
+def change(action: Action, kind: Kind, name: str, differs: str = "") -> Change:
+    because = ((differs, "a", "b"),) if differs else ()
+    return Change(action, str(Key(kind, (name,))), (Statement(name, name),), because)
 
 
 def test_tables_are_at_their_newest_before_a_view_is_shaped_after_them(tmp_path: Path) -> None:
-    tag, first = change(Action.CREATE, Kind.TAG, "T"), change(Action.ALTER, Kind.VIEW, "V1")
+    tag, first = change(Action.CREATE, Kind.TAG, "T"), change(Action.ALTER, Kind.VIEW, "V1", "BODY")
     second, gone = change(Action.CREATE, Kind.VIEW, "V2"), change(Action.DROP, Kind.VIEW, "V3")
     sent: list[str] = []
 
@@ -207,5 +208,27 @@ def test_tables_are_at_their_newest_before_a_view_is_shaped_after_them(tmp_path:
     apply([tag, first, second, gone], ask, tmp_path / "log", allow_destroy=True, tables=[NAME])
     assert sent == ["T", REFRESH, "V1", "V2", "V3"]
     sent.clear()
-    apply([tag, gone], ask, tmp_path / "log", allow_destroy=True, tables=[NAME])
-    assert sent == ["T", "V3"]
+    open_view = change(Action.ALTER, Kind.VIEW, "V4", "POLICIES")
+    apply([tag, open_view, gone], ask, tmp_path / "log", allow_destroy=True, tables=[NAME])
+    assert sent == ["T", "V4", "V3"], "a view is closed without asking the lake's catalog"
+
+
+def test_a_catalog_that_does_not_answer_keeps_no_view_from_being_shaped(tmp_path: Path) -> None:
+    first, gone = change(Action.CREATE, Kind.VIEW, "V1"), change(Action.DROP, Kind.VIEW, "V2")
+    sent: list[str] = []
+    lacks_column = False
+
+    def ask(text: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        sent.append(text)
+        if text == REFRESH:
+            raise CatalogUnreachable("no answer from the catalog", "see that it runs")
+        if text == "V1" and lacks_column:
+            raise SnowflakeError("invalid identifier NEW")
+        return []
+
+    apply([first, gone], ask, tmp_path / "log", allow_destroy=True, tables=[NAME])
+    assert sent == [REFRESH, "V1", "V2"]
+    lacks_column = True
+    with pytest.raises(NotAll, match=r"invalid identifier NEW.*no answer from the catalog") as refused:
+        apply([first, gone], ask, tmp_path / "log", allow_destroy=True, tables=[NAME])
+    assert refused.value.hint == "see that it runs"
