@@ -134,7 +134,8 @@ def _stand_in(settings: Settings) -> Iterator[None]:
     """Run the stand-in for Snowflake, and tell whoever is started from here how to log in."""
     process = started(settings.home, free_port())
     try:
-        os.environ |= variables(settings.home)
+        # The history of refreshes takes a warehouse: that which `apply` makes.
+        os.environ |= {**variables(settings.home), "PAYWAVE_SNOWFLAKE__WAREHOUSE": "PAYWAVE_READERS"}
         yield
     finally:
         process.terminate()

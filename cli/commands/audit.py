@@ -6,7 +6,7 @@ Belongs here: their options, progress and how their results look. Does not: the 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +24,7 @@ from cli.progress import progress
 from cli.telemetry import start_telemetry
 from cli.trail import recorded, who_runs
 from config.settings import Settings, load_settings
-from lakehouse.errors import ExportError, SigningFailed
+from lakehouse.errors import ExportError, LakehouseError, SigningFailed
 from lakehouse.exports.ending import check_end, check_release, ends_in, named
 from lakehouse.exports.ending import end as end_of
 from lakehouse.exports.export import Done, Exporter, look
@@ -131,8 +131,8 @@ def renew(
 ) -> None:
     """Make standing exports again that tell of some event hours. The earlier ones stay, and stay true.
 
-    Where one fails, the same call goes on with it, and leaves those that it made. Without an id, a call is
-    the same for the same hours while payments are.
+    Where one fails, the others are made; the same call goes on with it, and leaves those that it made.
+    Without an id, a call is the same for the same hours while payments are.
 
     \b
     paywave audit renew --hour 2026-11-20T12:00:00Z
@@ -143,29 +143,24 @@ def renew(
     requests = to_renew(exports, hours, ends_in(store))
     start_telemetry()
     done: list[Done] = []
+    failed: list[tuple[Request, LakehouseError]] = []
     if requests and not dry_run:
         call = call or " ".join((newest_of(catalog_of(settings)), *(h.isoformat() for h in hours)))
         for request in requests:
-            if request in to_renew(exports, hours, ends_in(store)):  # not if it was ended meanwhile
-                done.append(_made(settings, request, out, destination, name_of(request, call)))
+            if request not in to_renew(exports, hours, ends_in(store)):  # ended meanwhile
+                continue
+            try:
+                done.append(_made(settings, request, out, destination, name_of(request, call), or_next=True))
+            except LakehouseError as error:
+                failed.append((request, error))
     value = {
         "dry_run": dry_run,
         "standing": [request.as_json() for request in requests],
         "exports": [one.as_json() for one in done],
+        "failed": [{"request": request.as_json(), "error": str(error)} for request, error in failed],
     }
-
-    def show(console: Console) -> None:
-        if not requests:
-            console.print("no standing export tells of these hours")
-        for request in requests if dry_run else ():
-            span = f"{request.start or 'the first'} to {request.end or 'now'}"
-            said = f"would be made again: {request.scope}, {span}: {request.reason}"
-            console.print(said, markup=False, soft_wrap=True)
-        for one in done:
-            _print_done(console, one)
-
-    out.result(value, show)
-    if any(map(_is_broken, done)):
+    out.result(value, lambda console: _print_renewed(console, requests, done, failed, dry_run))
+    if failed or any(map(_is_broken, done)):
         raise SystemExit(1)
 
 
@@ -292,8 +287,34 @@ def list_exports(destination: str | None, out: Output) -> None:
     out.result(value, lambda console: _print_list(console, found))
 
 
+def _print_renewed(
+    console: Console,
+    requests: Sequence[Request],
+    done: Sequence[Done],
+    failed: Sequence[tuple[Request, LakehouseError]],
+    dry_run: bool,
+) -> None:
+    if not requests:
+        console.print("no standing export tells of these hours")
+    for request in requests if dry_run else ():
+        span = f"{request.start or 'the first'} to {request.end or 'now'}"
+        said = f"would be made again: {request.scope}, {span}: {request.reason}"
+        console.print(said, markup=False, soft_wrap=True)
+    for one in done:
+        _print_done(console, one)
+    for request, error in failed:
+        said = f"not made again: {request.scope}: {error}"
+        console.print(f"{said}; {error.hint}" if error.hint else said, markup=False, soft_wrap=True)
+
+
 def _made(
-    settings: Settings, request: Request, out: Output, destination: str | None, name: str | None = None
+    settings: Settings,
+    request: Request,
+    out: Output,
+    destination: str | None,
+    name: str | None = None,
+    *,
+    or_next: bool = False,
 ) -> Done:
     """Make an export, recorded in the access trail."""
     catalog = catalog_of(settings)
@@ -307,7 +328,7 @@ def _made(
         exporter = Exporter(
             catalog, store, settings.home / "exports", signer, settings.audit.memory_mb, report
         )
-        done = exporter.run(request, name)
+        done = exporter.run(request, name, or_next=or_next)
         access.result = f"export {done.manifest.name}, root {done.manifest.root}"
     return done
 

@@ -189,21 +189,21 @@ class Derivation:
         tasks = [task for planned in source.plan(wanted).values() for task in planned.tasks]
         tally.counts["raw"] = at_work.hold_records(source.read(wanted, tasks))
         if tally.counts["raw"] < sum(span.records for span in spans):
-            tally.counts["not_kept"] = self._not_kept(at_work.missing())
+            tally.counts["not_kept"] = self._not_kept(at_work)
         return Part(name, tuple(self._write(RAW, hour, at_work.sorted_records())), tally)
 
-    def _not_kept(self, missing: list[tuple[str, int, int]]) -> int:
+    def _not_kept(self, at_work: Engine) -> int:
         """Count the records that retention dropped from raw. Raises `ExportError` if others are missing."""
         stamp = newest_stamp(self._sources[RAW].table, self._snapshots[RAW], lambda s: bool(s.retired))
         below = stamp.retired.below if stamp is not None else OffsetVector()
-        lost = [(t, p, o) for t, p, o in missing if o >= below.next_offset(t, p)]
-        if lost:
+        if lost := at_work.missing(below):
+            count, first = sum(span.records for span in lost), lost[0]
             raise ExportError(
-                f"{RAW} at snapshot {self._snapshots[RAW]} lacks {len(lost):,} records that curated rows "
-                f"were read from; the first is {lost[0][0]}/{lost[0][1]}/{lost[0][2]}",
+                f"{RAW} at snapshot {self._snapshots[RAW]} lacks {count:,} records that curated rows "
+                f"were read from; the first is {first.topic_id}/{first.partition}/{first.first}",
                 "`paywave reconcile` and `paywave replay verify` tell what happened",
             )
-        return len(missing)
+        return sum(span.records for span in at_work.missing())
 
     def _write(self, table: str, hour: int | None, rows: Iterator[Any]) -> list[Any]:
         schema = self._sources[table].schema

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from lakehouse.errors import ExportError
-from lakehouse.exports.listing import Listed
+from lakehouse.exports.listing import UNREADABLE, Listed
 from lakehouse.exports.request import Request, time_text
 from lakehouse.exports.store import Store
 from lakehouse.maintenance.due import latest_cut
@@ -42,6 +42,7 @@ def end(store: Store, export: Listed, reason: str, who: str, now: datetime) -> N
 def check_end(export: Listed, reason: str) -> Request:
     """Return what is to end. Raises `ExportError` for an export that does not stand, or a bad reason."""
     _check_reason(reason)
+    _check_readable(export)
     request = Request.from_json(export.request)
     if not request.standing:
         raise ExportError(f"the export {export.name} does not stand: it is never made again")
@@ -64,6 +65,7 @@ def check_release(export: Listed, years: int, reason: str | None, now: datetime)
 
     Raises `ExportError` where they may not.
     """
+    _check_readable(export)
     if reason is not None:
         _check_reason(reason)
         return
@@ -78,6 +80,14 @@ def check_release(export: Listed, years: int, reason: str | None, now: datetime)
 
 def _ended(value: Mapping[str, Any]) -> datetime:
     return datetime.fromisoformat(value["ended"])
+
+
+def _check_readable(export: Listed) -> None:
+    if export.state == UNREADABLE:
+        raise ExportError(
+            f"{export.name} is no manifest: nothing tells which export it was of",
+            "`paywave audit verify` says what was altered; bring it back from a copy",
+        )
 
 
 def _check_reason(reason: str) -> None:

@@ -19,6 +19,7 @@ import pyarrow as pa
 from lakehouse.definitions import PAYMENTS, QUARANTINE, RAW, VERSIONS
 from lakehouse.exports.manifest import Tally
 from lakehouse.exports.selection import MOST_ACCOUNTS, Span
+from lakehouse.offsets import OffsetVector
 from lakehouse.whole_file import sync_folder
 from quality.contract import REVERSED
 
@@ -48,6 +49,14 @@ _EVENTS = f"""
 """  # noqa: S608
 _MEMBERS = "SELECT DISTINCT account_id, event_ts, unnest(event_ids) AS event_of FROM payments"
 _COORDINATES = 'topic_id, partition, "offset"'
+_ENDS = pa.schema([("topic_id", pa.string()), ("partition", pa.int32()), ("next_offset", pa.int64())])
+_MISSING = f"""
+    SELECT topic_id, partition, count(*), min("offset"), max("offset")
+    FROM (FROM wanted ANTI JOIN records USING ({_COORDINATES})) AS missing
+    LEFT JOIN ends USING (topic_id, partition)
+    WHERE "offset" >= coalesce(next_offset, 0)
+    GROUP BY ALL ORDER BY ALL
+"""  # noqa: S608
 _KAFKA_HOUR = "coalesce(CAST(epoch_us(date_trunc('hour', kafka_ts)) // 3600000000 AS VARCHAR), 'unknown')"
 
 
@@ -152,12 +161,14 @@ class Engine:
         """Stream the records that are held, in the order of their file."""
         return self._sorted("SELECT * FROM records", RAW)
 
-    def missing(self) -> list[tuple[str, int, int]]:
-        """Name the wanted records that raw did not have."""
-        found: list[tuple[str, int, int]] = self._connection.execute(
-            f"SELECT {_COORDINATES} FROM wanted ANTI JOIN records USING ({_COORDINATES}) ORDER BY ALL"  # noqa: S608
-        ).fetchall()
-        return found
+    def missing(self, since: OffsetVector | None = None) -> list[Span]:
+        """Tell of wanted records that raw did not have, by partition; of those from offsets on only."""
+        rows = [dict(zip(_ENDS.names, end, strict=True)) for end in since or ()]
+        self._connection.register("ends", pa.Table.from_pylist(rows, _ENDS))
+        try:
+            return [Span(*row) for row in self._connection.execute(_MISSING).fetchall()]
+        finally:
+            self._connection.unregister("ends")
 
     def _hold(self, name: str, sql: str, rows: pa.RecordBatchReader) -> int:
         self._connection.register("incoming", rows)

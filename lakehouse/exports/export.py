@@ -6,7 +6,7 @@ Belongs here: that order, and what makes it safe to run again. Does not: what th
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -103,21 +103,24 @@ class Exporter:
         self._work = store.root if isinstance(store, FolderStore) else work
         self._memory_mb, self._report = memory_mb, report
 
-    def run(self, request: Request, name: str | None = None) -> Done:
+    def run(self, request: Request, name: str | None = None, *, or_next: bool = False) -> Done:
         """Make an export, or go on with the one of this name that was begun; a finished one is left as it is.
 
         Without a name it goes by the request: what the same request began goes on, what it finished stays
         beside the new one. Raises `ExportError`, `WrongScope`, `UnknownMoment`.
+
+        Args:
+            or_next: take the name with the next number where one is taken by what cannot be gone on with, as
+                one that was begun on a machine that is gone.
         """
         request.check_new(datetime.now(UTC), name)
         with _tracer.start_as_current_span("export", attributes={"scope": request.scope.kind}):
-            if name is not None:
+            if name is not None and not or_next:
                 return self._named(request, check_name(name))
-            for number in count(1):
-                name = request.default_name if number == 1 else f"{request.default_name}-{number}"
-                if self._finished(name) is None:
+            for named in _numbered(check_name(name or request.default_name)):
+                if name is not None or self._finished(named) is None:
                     with suppress(NameTaken):
-                        return self._named(request, name, is_new=True)
+                        return self._named(request, named, is_new=name is None)
         raise AssertionError("there is no last number")
 
     def _named(self, request: Request, name: str, *, is_new: bool = False) -> Done:
@@ -306,6 +309,12 @@ def look(catalog: RestCatalog, request: Request) -> tuple[Pins, Estimate]:
     tables = {name: catalog.load_table(name) for name in EXPORTED}
     pins = choose(catalog, tables, request.as_of, request.tag)
     return pins, Derivation(catalog, pins, request, Path(), 0, request.csv).estimate()
+
+
+def _numbered(name: str) -> Iterator[str]:
+    yield name
+    for number in count(2):
+        yield f"{name}-{number}"
 
 
 def _rows(part: Part) -> int:

@@ -94,10 +94,10 @@ def test_a_renewal_that_failed_midway_makes_nothing_twice(lake: SmallLake, run: 
     call = ("renew", "--hour", "2026-11-20T12:00Z")
     make = Exporter.run
 
-    def fails(self: Exporter, request: Request, name: str | None = None) -> Any:
+    def fails(self: Exporter, request: Request, name: str | None = None, **how: bool) -> Any:
         if str(request.scope) == "account:b":
             raise Killed
-        return make(self, request, name)
+        return make(self, request, name, **how)
 
     def sequences() -> list[int]:
         return [one["sequence"] for one in run("list")["exports"]]
@@ -114,6 +114,37 @@ def test_a_renewal_that_failed_midway_makes_nothing_twice(lake: SmallLake, run: 
         assert len(sequences()) == before + 2
     lake.take(LINES[16:20])
     assert not any(one["was_there"] for one in run(*call)["exports"]), "late data were not exported"
+
+
+def test_a_renewal_that_fails_keeps_no_other_from_being_made(lake: SmallLake, run: Run) -> None:
+    for scope in ("account:a", "account:b"):
+        run("export", "--scope", scope, "--reason", "daily", "--standing")
+    make = Exporter.run
+
+    def fails(self: Exporter, request: Request, name: str | None = None, **how: bool) -> Any:
+        if str(request.scope) == "account:a":
+            raise ExportError("the disk is full")
+        return make(self, request, name, **how)
+
+    with patch.object(Exporter, "run", fails):
+        said = run("renew", "--hour", "2026-11-20T12:00Z", code=1)
+    assert "the disk is full" in said
+    assert [one["request"]["scope"] for one in run("list")["exports"]] == [
+        "account:a",
+        "account:b",
+        "account:b",
+    ]
+
+
+def test_an_unreadable_link_of_the_chain_is_neither_ended_nor_released(lake: SmallLake, run: Run) -> None:
+    run("export", "--scope", "all", "--reason", "why", "--name", "it")
+    (link,) = Path("home/exports/chain").glob("*1.json")
+    link.write_bytes(b"{")
+    name = f"chain/{link.name}"
+    assert "is no manifest" in run("end", name, "--reason", "x", code=2)
+    run("release", name, "--reason", "x", code=1)
+    with pytest.raises(ExportError, match="is no manifest"):
+        check_release(Listed(name, "unreadable", 1, {}, ""), 1, None, NOON)
 
 
 def test_a_standing_export_is_ended_and_stands_again_when_it_is_made_again(lake: SmallLake, run: Run) -> None:

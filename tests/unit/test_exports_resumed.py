@@ -211,6 +211,23 @@ def test_two_machines_do_not_write_one_export_on_s3(office: Office, buckets: lis
     assert found(Verifier(one, [office.signer.public_key]).run()) == []
 
 
+def test_a_renewal_whose_machine_is_gone_takes_the_next_number_on_s3(
+    office: Office, buckets: list[S3Store]
+) -> None:
+    one = buckets[0]
+
+    def dies(*_: Any) -> None:
+        raise Killed
+
+    with pytest.raises(Killed):
+        to(office, one, dies, home="gone").run(request(), "it")
+    with pytest.raises(NameTaken, match="was begun"):
+        to(office, one).run(request(), "it")
+    again = [to(office, one).run(request(), "it", or_next=True) for _ in range(2)]
+    assert [(done.manifest.name, done.was_there) for done in again] == [("it-2", False), ("it-2", True)]
+    assert found(Verifier(one, [office.signer.public_key]).run()) == []
+
+
 def test_a_lock_on_a_folder_that_was_removed_keeps_nobody_and_holds_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "work"
     samestat, times = os.path.samestat, []
