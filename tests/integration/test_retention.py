@@ -18,8 +18,8 @@ from pyspark.sql import SparkSession
 from cli.main import paywave
 from config.settings import Settings
 from lakehouse.catalog import CATALOG_NAME
-from lakehouse.definitions import PAYMENTS, QUARANTINE, RAW, RETENTION_LOG, VERSIONS
-from lakehouse.errors import AuditFailed, RetentionRefused, TooYoung
+from lakehouse.definitions import LEGAL_HOLDS, PAYMENTS, QUARANTINE, RAW, RETENTION_LOG, VERSIONS
+from lakehouse.errors import AuditFailed, HoldRefused, RetentionRefused, TooYoung
 from lakehouse.log_keeper import keep_log
 from lakehouse.maintenance.due import KEPT_MONTHS, latest_cut
 from lakehouse.maintenance.expire import Expirer, ExpireSettings
@@ -376,6 +376,16 @@ def test_what_a_hold_covers_stays_until_it_is_released(aged: Aged, monkeypatch: 
     assert [row["event"] for row in run("holds", "--all")["history"]] == ["placed"] * 3 + ["released"] * 3
     assert not [ref for ref in catalog.load_table(RAW).metadata.refs if ref.startswith("legal-hold")]
     assert CliRunner().invoke(paywave, ["retention", "hold", "case", "--account", "x", *why]).exit_code == 1
+
+    # a ledger that lost its last rows tells nothing: no day is dropped by it
+    table = catalog.load_table(LEGAL_HOLDS)
+    newest_of, earlier, *_ = ancestry(table.metadata, table.current_snapshot())
+    catalog.commit_table(table, (), (branch_to(MAIN, earlier.snapshot_id),))
+    there = read_head(catalog, RAW).snapshot.snapshot_id
+    with pytest.raises(HoldRefused, match="removed at row"):
+        aged.drop(before)
+    assert read_head(catalog, RAW).snapshot.snapshot_id == there
+    catalog.commit_table(table, (), (branch_to(MAIN, newest_of.snapshot_id),))
 
 
 def rows_at(aged: Aged, snapshot_id: int) -> list[dict[str, Any]]:
