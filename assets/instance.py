@@ -15,6 +15,7 @@ from lakehouse.whole_file import replace_file
 POSTGRES_ENV = "DAGSTER_POSTGRES_URL"
 # Beside the streaming jobs there is room for few: what starts Spark waits for its pool besides.
 _RUNS, _BACKFILL_RUNS = 4, 1
+_TICK_DAYS = {"skipped": 3, "success": 30, "failure": 90, "started": 3}
 
 
 def write_instance(settings: Settings) -> Path:
@@ -45,6 +46,12 @@ def instance_config(settings: Settings, folder: Path) -> dict[str, Any]:
         "run_monitoring": {"enabled": True, "start_timeout_seconds": 180, "poll_interval_seconds": 15},
         # A run whose process died is launched again; one that failed has tried again by itself.
         "run_retries": {"enabled": True, "max_retries": 2, "retry_on_asset_or_op_failure": False},
+        # Sensors tick each minute or oftener, for years. Runs and their events stay: they say who did what.
+        "retention": {
+            "schedule": {"purge_after_days": _TICK_DAYS},
+            "sensor": {"purge_after_days": _TICK_DAYS},
+            "auto_materialize": {"purge_after_days": _TICK_DAYS},
+        },
         "telemetry": {"enabled": False},
         "nux": {"enabled": False},
     }

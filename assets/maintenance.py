@@ -75,7 +75,9 @@ def _figures(found: dict[str, Any]) -> dg.MaterializeResult[Any]:
 
 def _orphans(found: dict[str, Any]) -> dg.MaterializeResult[Any]:
     columns = ("table", "listed", "files", "bytes", "young")
-    return _result(found, [{name: table[name] for name in columns} for table in found["tables"]])
+    rows = [{name: table[name] for name in columns} for table in found["tables"]]
+    idle = [{"listed": one["files"], "young": 0} | one for one in found["scratch"]]
+    return _result(found, [*rows, *({name: one[name] for name in columns} for one in idle)])
 
 
 def _row(table: dict[str, Any]) -> dict[str, Any]:
@@ -118,7 +120,7 @@ orphan_removal = _over_tables(
     "orphans",
     _ALL,
     "Files in the tables' folders, old metadata files among them, that no snapshot of any branch or tag "
-    "knows and that are older than the longest job.",
+    "knows and that are older than the longest job; scratch tables that a replay or backfill left.",
     _orphans,
 )
 manifest_merge = _over_tables(

@@ -168,8 +168,12 @@ def expire(tables: tuple[str, ...], dry_run: bool, keep: int, older_than: timede
 @click.option("--force", is_flag=True, help="Allow --older-than below 24h.")
 @with_output
 def orphans(tables: tuple[str, ...], dry_run: bool, older_than: timedelta, force: bool, out: Output) -> None:
-    """Remove files in the tables' folders that no snapshot of any branch or tag knows."""
+    """Remove files in the tables' folders that no snapshot of any branch or tag knows.
+
+    Unless tables are named, scratch tables too that a replay or backfill left, untouched for as long.
+    """
     from lakehouse.maintenance.orphans import FLOOR, remove_orphans
+    from lakehouse.maintenance.scratch import drop_idle
 
     if older_than < FLOOR and not force:
         raise click.UsageError("--older-than below 24h may remove what a job is writing; --force allows it")
@@ -183,9 +187,14 @@ def orphans(tables: tuple[str, ...], dry_run: bool, older_than: timedelta, force
             remove_orphans(catalog, name, older_than, dry_run, partial(report, name))
             for name in tables or BY_NAME
         ]
-        access.result = _sums(found)
+        scratch = [] if tables else drop_idle(catalog, older_than, dry_run)
+        access.result = f"{_sums(found)}, {len(scratch):,} scratch tables"
     done = "would go" if dry_run else "gone"
-    value = {"dry_run": dry_run, "tables": [f.as_json() for f in found]}
+    value = {
+        "dry_run": dry_run,
+        "tables": [f.as_json() for f in found],
+        "scratch": [s.as_json() for s in scratch],
+    }
 
     def show(console: Console) -> None:
         for f in found:
@@ -195,6 +204,9 @@ def orphans(tables: tuple[str, ...], dry_run: bool, older_than: timedelta, force
             console.print(f"{f.table}: {said}", soft_wrap=True)
             for path in f.paths if dry_run else ():
                 console.print(f"  {path}", markup=False, soft_wrap=True)
+        for s in scratch:
+            said = f"scratch, idle since {s.idle_since:%Y-%m-%d %H:%M}, {done}, {s.bytes:,} bytes"
+            console.print(f"{s.table}: {said}", soft_wrap=True)
 
     out.result(value, show)
 

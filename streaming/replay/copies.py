@@ -21,6 +21,7 @@ from pyspark.sql import DataFrame, SparkSession
 from lakehouse import audit
 from lakehouse.changed_partitions import changed_partitions
 from lakehouse.definitions import BY_NAME, PAYMENTS, RAW, VERSIONS, Table
+from lakehouse.maintenance.scratch import NAMESPACE
 from lakehouse.offsets import OffsetVector
 from lakehouse.publish import Plan, Publisher
 from lakehouse.refs import Head, read_head
@@ -40,7 +41,7 @@ def definition_of(name: str) -> Table:
     """The scratch table: a row per copy, in the columns and partitions of event_versions."""
     return replace(
         BY_NAME[VERSIONS],
-        name=f"replay.{name}",
+        name=f"{NAMESPACE}.{name}",
         meaning="Scratch of a replay: every copy of the events in its partitions. Dropped when it is done.",
         key=COORDINATES,
         properties={"write.distribution-mode": "hash"},  # few files: a chunk may speak of many partitions

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 from dagster import DagsterInstance
+from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.scheduler.instigation import TickStatus
 
 from assets.instance import POSTGRES_ENV, environment, write_instance
 from config.settings import load_settings
@@ -19,6 +21,9 @@ def test_a_laptop_keeps_runs_on_sqlite_in_its_home(tmp_path: Path) -> None:
     with DagsterInstance.from_config(str(folder)) as instance:
         assert instance.run_storage.get_runs() == []
         assert instance.get_concurrency_config().pool_config.default_pool_limit == 1
+        for kind in InstigatorType:
+            kept = instance.get_tick_retention_settings(kind)
+            assert kept[TickStatus.SKIPPED] < kept[TickStatus.FAILURE] == 90, f"ticks of {kind} go"
     assert "sqlite" in json.loads((folder / "dagster.yaml").read_text())["storage"]
 
 
