@@ -11,7 +11,7 @@ UV = $(shell command -v uv || echo $(VENV)-lock/bin/uv)
 # Each of the two has a stack and a Spark session of its own, and mostly waits for one core.
 TWO_AT_A_TIME = --numprocesses 2 --dist worksteal
 
-.PHONY: help setup setup-dev demo test check test-slow test-unit test-faults lock lock-python lock-jars bench-fold bench-rules bench-gateway bench-backfill bench-compaction bench-freshness bench-exports clean
+.PHONY: help setup setup-dev demo test check test-slow test-unit test-faults lock lock-python lock-jars bench-fold bench-rules bench-gateway bench-backfill bench-compaction bench-freshness bench-exports bench-sealing bench-bloom clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +74,12 @@ bench-compaction: setup ## live batches with compaction beside them, and without
 
 bench-freshness: setup-dev ## from an event's creation until Snowflake's reader sees it, stage by stage; ARGS=--quick
 	@$(BIN)/python -m bench.readers $(ARGS)
+
+bench-sealing: setup ## what sealing personal values costs at the intake
+	@$(BIN)/python -m bench.sealing $(ARGS)
+
+bench-bloom: setup ## what Bloom filters cost where they are written
+	@$(BIN)/python -m bench.bloom $(ARGS)
 
 bench-exports: setup ## an audit export of a day at two sizes of the tables: time, bytes, memory; ARGS=--quick
 	@$(BIN)/python -m bench.exports $(ARGS)
