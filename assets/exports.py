@@ -16,7 +16,11 @@ class LateHours(dg.Config):
     call: str = ""
 
 
-@dg.op(description="Makes those standing exports again that tell of hours which late data reached.")
+@dg.op(
+    description="Makes those standing exports again that tell of hours which late data reached.",
+    # Nobody asks for these hours again until the next late record: a hiccup is not to leave them stale.
+    retry_policy=dg.RetryPolicy(max_retries=3, delay=60, backoff=dg.Backoff.EXPONENTIAL),
+)
 def renew_exports(context: dg.OpExecutionContext, config: LateHours, work: Work) -> None:
     hours = [word for hour in config.hours for word in ("--hour", hour)]
     call = ["--id", config.call] if config.call else []  # a run that is repeated goes on where it was

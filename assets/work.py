@@ -44,13 +44,15 @@ class Work(dg.ConfigurableResource[Any]):
         Args:
             may_fall_short: return the result also where the command exits 1 after it said it.
 
-        Raises `dagster.Failure` where it fell short, or ended well and reported nothing: that is no success.
-        One that fails raises what the client does; why is in the run's log.
+        Raises `dagster.Failure` where it failed or fell short, with what it says of it, or ended well and
+        reported nothing: that is no success. One that dies raises what the client does.
         """
         told: dict[str, Any] = {}
         for message in self.launch(context, command).get_custom_messages():
             told |= message
         said = f"`paywave {' '.join(command)}`"
+        if "result" not in told and "failure" in told:
+            raise dg.Failure(f"{said} failed: {told['failure']}")
         if "result" not in told:
             raise dg.Failure(f"{said} ended without reporting what came out")
         result: dict[str, Any] = told["result"]

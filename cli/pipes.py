@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from dagster_pipes import PipesContext
 
 _LAUNCHED = "DAGSTER_PIPES_CONTEXT"
-_has_result = False
+_has_told = False
 
 
 @contextmanager
@@ -37,21 +37,18 @@ def told_to_dagster() -> Iterator[None]:
 
 def tell_result(value: Mapping[str, Any]) -> None:
     """Hand the command's result over."""
-    global _has_result
-    if (pipes := _pipes()) is not None:
-        pipes.report_custom_message({"result": json.loads(json.dumps(value, default=str))})
-        _has_result = True
+    _tell({"result": json.loads(json.dumps(value, default=str))})
 
 
 def tell_code(code: int) -> int:
     """Hand the exit code over, and return the one to exit with.
 
-    A command that fell short after it had said its result ends well for Dagster, or the result would be lost;
-    what asked for it is told the code too.
+    A command that has said its result, or why it failed, ends well for Dagster, or that would be lost; what
+    asked for it is told the code too.
     """
-    if (pipes := _pipes()) is None or not _has_result:
+    if not _has_told:
         return code
-    pipes.report_custom_message({"code": code})
+    _tell({"code": code})
     return 0
 
 
@@ -65,6 +62,14 @@ def tell_failure(said: str) -> None:
     """Say why it failed: without this only the exit code is known."""
     if (pipes := _pipes()) is not None:
         pipes.log.error(said)
+    _tell({"failure": said})
+
+
+def _tell(message: Mapping[str, Any]) -> None:
+    global _has_told
+    if (pipes := _pipes()) is not None:
+        pipes.report_custom_message(message)
+        _has_told = True
 
 
 def _pipes() -> PipesContext | None:

@@ -16,6 +16,7 @@ from cli.export_store import export_store
 from config.settings import Settings
 from lakehouse.definitions import PAYMENTS, RAW
 from lakehouse.exports.listing import DONE, UNREADABLE, listed_in
+from lakehouse.hold_log import HoldLog
 from lakehouse.maintenance.due import moment_of
 from lakehouse.maintenance.measure import oldest_hour
 from lakehouse.refs import read_head
@@ -32,7 +33,8 @@ def stores_of(
     yield kafka_store(settings.kafka.topic, settings.kafka.retention_days, *_kafka(settings, catalog))
     yield raw_store(due, months)
     yield curated_store(kept.curated_months, _oldest(catalog), now)
-    yield exports_store(_exports(settings), settings.audit.retention_years, now)
+    holds = HoldLog(catalog).in_force()
+    yield exports_store(_exports(settings), settings.audit.retention_years, now, holds)
 
 
 def _oldest(catalog: RestCatalog) -> datetime | None:
@@ -46,7 +48,7 @@ def _exports(settings: Settings) -> Iterator[Export]:
     """List the exports that are there, also those of which nobody can tell."""
     for one in listed_in(export_store(settings)):
         if one.state in (DONE, UNREADABLE):
-            yield Export(one.name, one.made_at)
+            yield Export(one.name, one.made_at, one.request.get("scope"))
 
 
 def _kafka(settings: Settings, catalog: RestCatalog) -> tuple[list[str] | None, int | None]:

@@ -364,6 +364,13 @@ class ConductorSettings(Group):
     backfill_hours: int = Field(default=24, ge=1)
     retry_seconds: float = Field(default=30.0, ge=0)
 
+    @field_validator("webhook_url")
+    @classmethod
+    def _is_an_address(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not url.get_secret_value().startswith(("https://", "http://")):
+            raise ValueError("an address that begins with https:// is wanted")
+        return url
+
     @field_validator("first_hour")
     @classmethod
     def _starts_an_hour(cls, hour: datetime) -> datetime:

@@ -124,6 +124,18 @@ def held_account(holds: Iterable[Hold], account_id: str) -> str | None:
     return None
 
 
+def held_export(holds: Iterable[Hold], scope: str | None) -> str | None:
+    """Say which hold may cover an export of a scope (`account:ID`, …); None for none.
+
+    Only of another account is it known that it has nothing of the hold's: all else may.
+    """
+    kind, _, account = (scope or "").partition(":")
+    for hold in holds:
+        if kind != "account" or hold.scope.account_id in (None, account):
+            return f"hold {hold.name} ({hold.scope}) may cover it: {hold.reason}, approved by {hold.approver}"
+    return None
+
+
 def check_new(name: str, scope: Scope, rows: Iterable[Mapping[str, Any]]) -> None:
     """Check that a hold can be placed under this name. Raises `HoldRefused` and says why not."""
     if not _NAME.fullmatch(name):

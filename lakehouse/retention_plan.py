@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
+from lakehouse.holds import Hold, held_export
 from lakehouse.maintenance.due import latest_cut
 
 MONTHS_A_YEAR = 12
@@ -42,10 +43,11 @@ class Store:
 
 @dataclass(frozen=True)
 class Export:
-    """An audit export: its name, and when it was made; None: its manifest does not say."""
+    """An audit export: its name, when it was made, and its scope; None: its manifest does not say."""
 
     name: str
     made_at: datetime | None
+    scope: str | None = None
 
 
 def kafka_store(topic: str, days: int, differs: Iterable[str] | None, unread: int | None) -> Store:
@@ -112,9 +114,13 @@ def curated_store(months: int | None, oldest: datetime | None, now: datetime) ->
     )
 
 
-def exports_store(exports: Iterable[Export], years: int, now: datetime) -> Store:
-    """Say which audit exports are old enough to go. They are never deleted from here."""
-    cut, found = latest_cut(now, years * MONTHS_A_YEAR), list(exports)
+def exports_store(exports: Iterable[Export], years: int, now: datetime, holds: Iterable[Hold] = ()) -> Store:
+    """Say which audit exports are old enough to go. They are never deleted from here.
+
+    Args:
+        holds: legal holds in force; one that may cover an export keeps it, however old it is.
+    """
+    cut, found, holds = latest_cut(now, years * MONTHS_A_YEAR), list(exports), tuple(holds)
     old = sorted(e.name for e in found if e.made_at is not None and e.made_at.astimezone(UTC).date() < cut)
     undated = sorted(e.name for e in found if e.made_at is None)
     return Store(
@@ -122,7 +128,10 @@ def exports_store(exports: Iterable[Export], years: int, now: datetime) -> Store
         f"{years} years (audit.retention_years) from the date of the manifest",
         f"{len(old):,} of {len(found):,}: {', '.join(old)}" if old else f"nothing, of {len(found):,}",
         f"they were made before {cut}",
-        tuple(f"{name}: its manifest does not say when it was made" for name in undated),
+        (
+            *(f"{name}: its manifest does not say when it was made" for name in undated),
+            *(f"{e.name}: {said}" for e in found if e.name in old and (said := held_export(holds, e.scope))),
+        ),
         "a person, where the store's lock is over; the manifests stay, the chain needs them",
     )
 

@@ -24,17 +24,18 @@ from cli.progress import progress
 from cli.telemetry import start_telemetry
 from cli.trail import recorded, who_runs
 from config.settings import Settings, load_settings
-from lakehouse.errors import ExportError, LakehouseError, SigningFailed
+from lakehouse.errors import ExportError, SigningFailed
 from lakehouse.exports.ending import check_end, check_release, ends_in, named
 from lakehouse.exports.ending import end as end_of
 from lakehouse.exports.export import Done, Exporter, look
-from lakehouse.exports.listing import DONE, Listed, listed_in
+from lakehouse.exports.listing import DONE, UNREADABLE, Listed, listed_in
 from lakehouse.exports.pins import newest_of, pinned_in, release, tag_of
 from lakehouse.exports.proof import prove as proof_of
 from lakehouse.exports.renewal import name_of, to_renew
 from lakehouse.exports.request import Request, parse_scope
 from lakehouse.exports.signing import KmsSigner, LocalSigner, Signer, made_signer, public_key_of
 from lakehouse.exports.verification import Verified, Verifier
+from lakehouse.hold_log import HoldLog
 
 
 @click.group()
@@ -143,7 +144,8 @@ def renew(
     requests = to_renew(exports, hours, ends_in(store))
     start_telemetry()
     done: list[Done] = []
-    failed: list[tuple[Request, LakehouseError]] = []
+    # Which request it was of, nobody can tell: its export may stand, and is not made again.
+    failed = [(one.name, "it cannot be read") for one in exports if one.state == UNREADABLE]
     if requests and not dry_run:
         call = call or " ".join((newest_of(catalog_of(settings)), *(h.isoformat() for h in hours)))
         for request in requests:
@@ -151,13 +153,13 @@ def renew(
                 continue
             try:
                 done.append(_made(settings, request, out, destination, name_of(request, call), or_next=True))
-            except LakehouseError as error:
-                failed.append((request, error))
+            except Exception as error:  # a full disk, a store that is gone: the next may do
+                failed.append((str(request.scope), _said(error)))
     value = {
         "dry_run": dry_run,
         "standing": [request.as_json() for request in requests],
         "exports": [one.as_json() for one in done],
-        "failed": [{"request": request.as_json(), "error": str(error)} for request, error in failed],
+        "failed": [{"what": what, "error": said} for what, said in failed],
     }
     out.result(value, lambda console: _print_renewed(console, requests, done, failed, dry_run))
     if failed or any(map(_is_broken, done)):
@@ -202,8 +204,9 @@ def release_pins(name: str, reason: str | None, destination: str | None, dry_run
     """
     settings = load_settings()
     export = named(listed_in(export_store(settings, destination), settings.home / "exports"), name)
-    check_release(export, settings.audit.retention_years, reason, datetime.now(UTC))
     catalog = catalog_of(settings)
+    holds = HoldLog(catalog).in_force()
+    check_release(export, settings.audit.retention_years, reason, datetime.now(UTC), holds)
     if dry_run:
         tables = pinned_in(catalog, export.id)
     else:
@@ -291,7 +294,7 @@ def _print_renewed(
     console: Console,
     requests: Sequence[Request],
     done: Sequence[Done],
-    failed: Sequence[tuple[Request, LakehouseError]],
+    failed: Sequence[tuple[str, str]],
     dry_run: bool,
 ) -> None:
     if not requests:
@@ -302,9 +305,13 @@ def _print_renewed(
         console.print(said, markup=False, soft_wrap=True)
     for one in done:
         _print_done(console, one)
-    for request, error in failed:
-        said = f"not made again: {request.scope}: {error}"
-        console.print(f"{said}; {error.hint}" if error.hint else said, markup=False, soft_wrap=True)
+    for what, said in failed:
+        console.print(f"not made again: {what}: {said}", markup=False, soft_wrap=True)
+
+
+def _said(error: Exception) -> str:
+    hint = getattr(error, "hint", "")
+    return "; ".join(part for part in (f"{type(error).__name__}: {error}", hint) if part)
 
 
 def _made(

@@ -12,6 +12,7 @@ from rich.table import Table
 from cli.context import catalog_of
 from cli.output import Output, with_output
 from cli.params import Moment, Span
+from cli.trail import recorded
 from config.settings import Settings, load_settings
 from lakehouse.arrivals_sql import CLOSED_AFTER, HOUR
 from lakehouse.changes import Change, Changes, LateVersion, State, changes_of_hour
@@ -75,7 +76,9 @@ def changes(hour: datetime, closed_after: timedelta, since: datetime | None, out
     hour = hour.astimezone(UTC)
     closes_at = hour + HOUR + closed_after
     moment = (since or closes_at).astimezone(UTC)
-    found = changes_of_hour(catalog_of(settings), settings.catalog_properties(), hour, moment)
+    catalog, asked = catalog_of(settings), {"since": moment}
+    with recorded(settings, catalog, "changes", hour.isoformat(), asked, announced=False):
+        found = changes_of_hour(catalog, settings.catalog_properties(), hour, moment)
     live, _ = _ask_kafka(settings, found.offsets)
     known = max((t for t in (found.complete_to, live) if t is not None), default=None)
     is_closed = known is not None and known >= closes_at

@@ -170,7 +170,7 @@ def expire(tables: tuple[str, ...], dry_run: bool, keep: int, older_than: timede
 def orphans(tables: tuple[str, ...], dry_run: bool, older_than: timedelta, force: bool, out: Output) -> None:
     """Remove files in the tables' folders that no snapshot of any branch or tag knows.
 
-    Unless tables are named, scratch tables too that a replay or backfill left, untouched for as long.
+    Unless tables are named, scratch tables too that a replay or backfill left, untouched for 30 days.
     """
     from lakehouse.maintenance.orphans import FLOOR, remove_orphans
     from lakehouse.maintenance.scratch import drop_idle
@@ -187,8 +187,8 @@ def orphans(tables: tuple[str, ...], dry_run: bool, older_than: timedelta, force
             remove_orphans(catalog, name, older_than, dry_run, partial(report, name))
             for name in tables or BY_NAME
         ]
-        scratch = [] if tables else drop_idle(catalog, older_than, dry_run)
-        access.result = f"{_sums(found)}, {len(scratch):,} scratch tables"
+        scratch = [] if tables else drop_idle(catalog, dry_run=dry_run)
+        access.result = _sums(found) + (f", {len(scratch):,} scratch tables" if scratch else "")
     done = "would go" if dry_run else "gone"
     value = {
         "dry_run": dry_run,

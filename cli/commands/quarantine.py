@@ -83,10 +83,13 @@ def list_(records: bool, limit: int, out: Output, **selected: Any) -> None:
     paywave quarantine list --partner card-simulator --state open
     paywave quarantine list --state redriven --records        what became of each
     """
-    selection, reader = Selection(**selected), _reader(load_settings())
+    settings = load_settings()
+    selection, reader = Selection(**selected), _reader(settings)
     count = reader.count(selection)
     if records:
-        found = reader.records(selection, limit)
+        asked = {**selected, "limit": limit}
+        with recorded(settings, catalog_of(settings), "quarantine list", parameters=asked, announced=False):
+            found = reader.records(selection, limit)
         value = {"count": count, "records": [record_as_json(record) for record in found]}
         out.result(value, lambda console: show_records(console, found, count))
         return

@@ -91,7 +91,9 @@ def reveal(account: str, reason: str, out: Output) -> None:
 @with_output
 def status(account: str, out: Output) -> None:
     """Say which keys an account has and had, when they were destroyed, why and by whose leave."""
-    keys = keyring_of(load_settings()).open().states(account)
+    settings = load_settings()
+    with recorded(settings, catalog_of(settings), "subject status", account, announced=False):
+        keys = keyring_of(settings).open().states(account)
     value = {"account_id": account, "keys": [key.as_json() for key in keys]}
 
     def show(console: Console) -> None:

@@ -6,13 +6,15 @@ Belongs here: the order of the steps, what each reads and writes. Does not: resu
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from opentelemetry import trace
 from pyiceberg.catalog.rest import RestCatalog
+from pyiceberg.expressions import AlwaysFalse, And, BooleanExpression
 
 from lakehouse.definitions import BY_NAME, PAYMENTS, QUARANTINE, RAW, VERSIONS
 from lakehouse.errors import ExportError
@@ -31,8 +33,11 @@ from lakehouse.exports.selection import (
     quarantine_wanted,
     records_wanted,
     totals,
+    transaction_wanted,
     versions_wanted,
 )
+from lakehouse.investigations.find import in_groups
+from lakehouse.investigations.lookup import Lookup
 from lakehouse.offsets import OffsetVector
 from lakehouse.refs import total_of
 
@@ -67,7 +72,7 @@ class Derivation:
         for name, table in tables.items():
             snapshot_in(table, pins.snapshots[name])
         self._sources = {name: Source(table, pins.snapshots[name]) for name, table in tables.items()}
-        self._payments = self._sources[PAYMENTS].plan(payments_wanted(request))
+        self._payments = self._sources[PAYMENTS].plan(self._payments_wanted())
         account = [request.scope.value] if request.scope.kind == "account" and request.scope.value else None
         self._versions = self._sources[VERSIONS].plan(versions_wanted(request, account))
         tells = request.scope.tells_quarantine
@@ -77,6 +82,23 @@ class Derivation:
     def files(self) -> Path:
         """Folder of the files."""
         return self._folder / "files"
+
+    def _payments_wanted(self) -> BooleanExpression:
+        """Narrow a transaction down to its accounts and times, which versions tell by their Bloom filters.
+
+        Statistics do not tell where a random reference is: every file of payments would be read.
+        """
+        wanted, reference = payments_wanted(self._request), self._request.scope.value
+        if self._request.scope.kind != "transaction" or reference is None:
+            return wanted
+        source = self._sources[VERSIONS]
+        rows = Lookup(source.table, self._snapshots[VERSIONS]).rows(
+            transaction_wanted(self._request),
+            {"transaction_ref": [reference.encode()]},
+            columns=("account_id", "event_ts"),
+        )
+        groups = {(row["account_id"], row["event_ts"]) for row in rows}
+        return And(wanted, in_groups(groups)) if groups else AlwaysFalse()
 
     def estimate(self) -> Estimate:
         """Tell by metadata alone what there is to export, at most; bytes as the lake stores them."""
@@ -95,22 +117,36 @@ class Derivation:
             rows, {name: found[0] for name, found in sums.items()}, int(stored + rows[RAW] * per_record)
         )
 
-    def parts(self, done: Container[str]) -> Iterator[Part]:
-        """Write what is not done, part by part; each part's files are on disk when it is given."""
+    def parts(self, done: Container[str]) -> Iterator[tuple[Part, float]]:
+        """Write what is not done, part by part; each part's files are on disk when it is given.
+
+        With each comes how many rows were looked at by then, of those that `estimate` tells of.
+        """
         self.files.mkdir(parents=True, exist_ok=True)
+        looked_at = 0.0
         with engine(self._folder, self._memory_mb) as at_work:
-            for hour, planned in self._payments.items():
-                if (name := f"curated-{name_of(hour)}") not in done:
+            for name, rows, write in self._steps(at_work):
+                looked_at += rows
+                if name not in done:
                     with _tracer.start_as_current_span("export part", attributes={"part": name}):
-                        yield self._curated(at_work, hour, planned, name)
-            for hour, planned in self._quarantine.items():
-                if (name := f"quarantine-{name_of(hour)}") not in done:
-                    with _tracer.start_as_current_span("export part", attributes={"part": name}):
-                        yield self._quarantined(at_work, hour, planned, name)
-            for noted in at_work.noted_hours():
-                if (name := f"raw-{name_of(noted)}") not in done:
-                    with _tracer.start_as_current_span("export part", attributes={"part": name}):
-                        yield self._records(at_work, noted, name)
+                        yield write(name), looked_at
+
+    def _steps(self, at_work: Engine) -> Iterator[tuple[str, float, Callable[[str], Part]]]:
+        """Name the parts in their order, with the rows that each looks at and what writes it."""
+        for hour, planned in self._payments.items():
+            beside = self._versions[hour].rows if hour in self._versions else 0
+            curated = partial(self._curated, at_work, hour, planned)
+            yield f"curated-{name_of(hour)}", planned.rows + beside, curated
+        for hour, planned in self._quarantine.items():
+            yield (
+                f"quarantine-{name_of(hour)}",
+                planned.rows,
+                partial(self._quarantined, at_work, hour, planned),
+            )
+        noted = at_work.noted_hours()  # by now: the parts before have told where their records lie
+        for at in noted:
+            rows = self.estimate().rows[RAW] / len(noted)
+            yield f"raw-{name_of(at)}", rows, partial(self._records, at_work, at)
 
     def schemas(self) -> dict[str, Any]:
         """Say the columns and the key of each table, as at its snapshot."""

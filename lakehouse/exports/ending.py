@@ -17,6 +17,7 @@ from lakehouse.errors import ExportError
 from lakehouse.exports.listing import UNREADABLE, Listed
 from lakehouse.exports.request import Request, time_text
 from lakehouse.exports.store import Store
+from lakehouse.holds import Hold, held_export
 from lakehouse.maintenance.due import latest_cut
 from lakehouse.retention_plan import MONTHS_A_YEAR
 from quality.cards import holds_card_number
@@ -57,15 +58,23 @@ def ends_in(store: Store) -> dict[str, datetime]:
     }
 
 
-def check_release(export: Listed, years: int, reason: str | None, now: datetime) -> None:
+def check_release(
+    export: Listed, years: int, reason: str | None, now: datetime, holds: Iterable[Hold] = ()
+) -> None:
     """See that an export's pins may go: they keep what `audit verify --against-lakehouse` reads.
 
     Args:
         years: how long exports are kept (audit.retention_years); before that a reason is asked for.
+        holds: legal holds in force; none may cover the export, whatever the reason.
 
     Raises `ExportError` where they may not.
     """
     _check_readable(export)
+    if (held := held_export(holds, export.request.get("scope"))) is not None:
+        raise ExportError(
+            f"the pins of the export {export.name} stay: {held}",
+            "`paywave retention release` ends a hold, by whoever may",
+        )
     if reason is not None:
         _check_reason(reason)
         return

@@ -47,7 +47,7 @@ from lakehouse.exports.store import (
 from lakehouse.whole_file import replace_file, sync_folder
 
 Report = Callable[[float, float, str], None]
-"""Told rows done, rows in all (at most) and what was just done."""
+"""Told rows looked at, rows to look at in all and what was just done."""
 
 _tracer = trace.get_tracer(__name__)
 
@@ -145,6 +145,7 @@ class Exporter:
             journal.begin(about)  # first, so that a tag never lacks an export to go on with
         pins, derivation = self._derivation(journal, request, work)
         self._reserve(name, about["id"])
+        pem_of(self._signer.public_key)  # a key that is not there is said before hours of work
         parts = self._parts(journal, derivation, name)
         claimed = claimed_by(self._store, about["id"], about["after"])
         bundle = self._bundle(derivation.files, name, claimed)
@@ -220,15 +221,13 @@ class Exporter:
         """Do the parts that are missing, or whose files are; return all."""
         done = {key: part for key, part in journal.parts.items() if self._has(derivation.files, name, part)}
         total = float(sum(derivation.estimate().rows.values()))
-        rows = sum(_rows(part) for part in done.values())
         try:
-            for part in derivation.parts(done):
+            for part, looked_at in derivation.parts(done):
                 for entry in part.files:
                     self._settle(derivation.files, name, entry)
                 journal.done(part)
                 done[part.name] = part
-                rows += _rows(part)
-                self._report(rows, max(total, rows), part.name)
+                self._report(looked_at, total, part.name)
         except FileNotFoundError as error:
             raise ExportError(
                 f"a file that {name} is made of is gone: {error}",
@@ -315,10 +314,6 @@ def _numbered(name: str) -> Iterator[str]:
     yield name
     for number in count(2):
         yield f"{name}-{number}"
-
-
-def _rows(part: Part) -> int:
-    return sum(f.rows or 0 for f in part.files if f.kind == "rows")
 
 
 def _read(store: FolderStore | S3Store, path: str) -> bytes | None:

@@ -138,6 +138,12 @@ class Manifest:
         _ = value["reconciliation"]["exported"]["statement"]
 
     @property
+    def breaks(self) -> list[str]:
+        """What it says of its own sums that do not add up."""
+        told = self.value["reconciliation"]
+        return [str(broken) for of in ("exported", "lake") for broken in told[of]["breaks"]]
+
+    @property
     def files(self) -> dict[str, FileEntry]:
         """The files by path, in order."""
         return {f["path"]: FileEntry.from_json(f) for f in self.value["files"]}

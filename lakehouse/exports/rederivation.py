@@ -36,7 +36,7 @@ def wrong_by_lake(
     with tempfile.TemporaryDirectory(prefix="paywave-audit-") as folder:
         pins = Pins(manifest.snapshots, OffsetVector())
         derivation = Derivation(catalog, pins, request, Path(folder), memory_mb, request.csv)
-        for part in derivation.parts(()):
+        for part, _ in derivation.parts(()):
             tally.add(part.tally)
             for entry in part.files:
                 derived[entry.path] = entry

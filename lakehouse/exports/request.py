@@ -103,14 +103,17 @@ class Request:
     def check_new(self, now: datetime, name: str | None = None) -> None:
         """Refuse what must not be asked for; what was exported before such a rule can still be read.
 
-        Raises `ExportError` for a moment that is to come, whose readers nobody knows, and for a card number:
-        manifests keep every word in clear, for years, where nobody can delete it.
+        Raises `ExportError` for a moment that is to come, whose readers nobody knows, for blanks around a
+        name, and for a card number: manifests keep every word in clear, for years, and nobody can delete it.
         """
         if self.as_of is not None and self.as_of > now:
             raise ExportError(
                 f"{self.as_of.isoformat()} lies in the future: what readers will see is not known",
                 "leave out --as-of for what they see now",
             )
+        value = self.scope.value
+        if value is not None and value != value.strip():
+            raise WrongScope(f"the scope {str(self.scope)!r} has blanks around its name", _ALLOWED)
         words = {"scope": str(self.scope), "reason": self.reason, "requested-by": self.requested_by}
         for option, text in (words | {"tag": self.tag, "name": name}).items():
             if text is not None and holds_card_number(text):

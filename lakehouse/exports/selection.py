@@ -97,6 +97,12 @@ def payments_wanted(request: Request) -> BooleanExpression:
     return And(named, between("event_ts", request.start, request.end))
 
 
+def transaction_wanted(request: Request) -> BooleanExpression:
+    """Write the condition for the versions that name a request's transaction."""
+    reference = _that(EqualTo, "transaction_ref", request.scope.value)
+    return And(reference, between("event_ts", request.start, request.end))
+
+
 def versions_wanted(request: Request, accounts: Sequence[str] | None) -> BooleanExpression:
     """Write the condition for versions that may be of the payments' events; None: of any account."""
     of_accounts = AlwaysTrue() if accounts is None else _that(In, "account_id", accounts)

@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow
 
 import lakehouse
+from lakehouse.definitions import PAYMENTS, QUARANTINE
 from lakehouse.exports.derive import Derivation
 from lakehouse.exports.journal import Part
 from lakehouse.exports.manifest import FORMAT, FileEntry, Tally, reconciled, root_over, rows_of
@@ -66,11 +67,16 @@ class Statement:
         }
 
     def _pinned(self) -> dict[str, Any]:
-        tag = tag_of(self.about["id"])
+        tag, rows = tag_of(self.about["id"]), rows_of(self.files)
+        remarks = [*self.pins.remarks, *_remarks(self.request)]
+        if not rows.get(PAYMENTS) and not rows.get(QUARANTINE):
+            remarks.append(
+                f"nothing was found of {self.request.scope} in this range; names are compared as they stand"
+            )
         return {
             "tables": {name: {"snapshot": str(id_), "tag": tag} for name, id_ in self.pins.snapshots.items()},
             "offsets": self.pins.offsets.topics,
-            "remarks": [*self.pins.remarks, *_remarks(self.request)],
+            "remarks": remarks,
         }
 
 

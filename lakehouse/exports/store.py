@@ -107,14 +107,18 @@ class S3Store:
         return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
 
     def names(self) -> set[str]:
-        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.prefix)
+        lister = self.client.get_paginator("list_objects_v2")
+        try:
+            pages = list(lister.paginate(Bucket=self.bucket, Prefix=self.prefix))
+        except Exception as error:  # botocore makes its classes at run time
+            raise self._failed("list", "", "s3:ListBucket", error) from error
         keys = (item["Key"] for page in pages for item in page.get("Contents", ()))
         return {key.removeprefix(self.prefix) for key in keys}
 
     def read(self, name: str) -> bytes:
         try:
             answer = self.client.get_object(Bucket=self.bucket, Key=self.prefix + name)
-        except Exception as error:  # botocore makes its classes at run time
+        except Exception as error:
             raise self._unread(name, error) from error
         return bytes(answer["Body"].read())
 
@@ -134,16 +138,22 @@ class S3Store:
         except Exception as error:
             if _code(error) in ("PreconditionFailed", "412", "ConditionalRequestConflict"):
                 return False
-            raise
+            raise self._failed("write", name, "s3:PutObject and the bucket's lock", error) from error
         return True
 
     def put(self, name: str, data: bytes) -> None:
-        self._put(name, data)
+        try:
+            self._put(name, data)
+        except Exception as error:
+            raise self._failed("write", name, "s3:PutObject and the bucket's lock", error) from error
 
     def upload(self, name: str, path: Path) -> None:
         """Write a file of any size."""
         extra = self.lock.arguments(datetime.now(UTC))
-        self.client.upload_file(str(path), self.bucket, self.prefix + name, ExtraArgs=extra)
+        try:
+            self.client.upload_file(str(path), self.bucket, self.prefix + name, ExtraArgs=extra)
+        except Exception as error:
+            raise self._failed("write", name, "s3:PutObject and the bucket's lock", error) from error
 
     def size(self, name: str) -> int | None:
         """Tell the size of a file in bytes; None where there is none."""
@@ -166,7 +176,11 @@ class S3Store:
     def _unread(self, name: str, error: Exception) -> Exception:
         if _code(error) in ("NoSuchKey", "404"):
             return FileNotFoundError(f"{self}/{name}")
-        return ExportError(f"cannot read {self}/{name}: {_code(error)}", "check this identity's s3:GetObject")
+        return self._failed("read", name, "s3:GetObject", error)
+
+    def _failed(self, verb: str, name: str, right: str, error: Exception) -> ExportError:
+        where = f"{self}/{name}".rstrip("/")
+        return ExportError(f"cannot {verb} {where}: {_code(error)}", f"check this identity's {right}")
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,16 @@ from pyiceberg.catalog.rest import RestCatalog
 
 from lakehouse.errors import ExportError, LakehouseError
 from lakehouse.exports.chain import FOLDER, link_of, links_in, wrong_in_chain
+from lakehouse.exports.ending import ENDED
 from lakehouse.exports.file_checks import UNREADABLE, wrong_in_file, wrong_sums
-from lakehouse.exports.manifest import MANIFEST, PUBLIC_KEY, SIGNATURE, Manifest, Tally, statement_of
+from lakehouse.exports.manifest import (
+    MANIFEST,
+    PUBLIC_KEY,
+    SIGNATURE,
+    Manifest,
+    Tally,
+    statement_of,
+)
 from lakehouse.exports.rederivation import wrong_by_lake
 from lakehouse.exports.signing import is_signed, public_key_of
 from lakehouse.exports.store import Store
@@ -102,6 +110,8 @@ class Verifier:
     def _folder(self, names: set[str], found: Verified) -> None:
         """Verify a chain, and each export of it."""
         links = self._links(names, found)
+        ends = sorted(name for name in names if name.startswith(ENDED))
+        found.remarks += [f"{name}: a standing export was ended; it is not signed" for name in ends]
         found.findings += [Finding(*wrong) for wrong in wrong_in_chain(links)]
         there = {name.split("/")[0] for name in names if "/" in name} - {FOLDER}
         linked = {link.name for link in links.values()}
@@ -190,6 +200,7 @@ class Verifier:
             self._files(store, manifest, prefix, names, found)
             for where, what in self._wrong_by_lake(manifest, found.remarks):
                 add(where, what)
+            found.remarks += [f"{prefix}{MANIFEST}: does not add up: {said}" for said in manifest.breaks]
         except UNREADABLE as error:  # whatever else an altered manifest can say, it is named and not raised
             add(MANIFEST, f"altered: it cannot be held against its files ({type(error).__name__})")
         return manifest

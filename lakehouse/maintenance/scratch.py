@@ -2,7 +2,8 @@
 
 Belongs here: finding and dropping them. Does not: what is in them (`streaming/replay/copies.py`).
 
-They hold copies of what raw has: a run that comes back after all gathers them again.
+They hold copies of what raw has: a run that comes back after all gathers them again. That takes long, and a
+replay of everything writes to its own only while it gathers: so they are given far more time than files are.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pyiceberg.table import Table
 from lakehouse.refs import total_of
 
 NAMESPACE = "replay"
+IDLE = timedelta(days=30)
 _log = structlog.get_logger(__name__)
 
 
@@ -45,17 +47,17 @@ class Scratch:
         }
 
 
-def drop_idle(catalog: RestCatalog, older_than: timedelta, dry_run: bool = False) -> list[Scratch]:
+def drop_idle(catalog: RestCatalog, idle: timedelta = IDLE, dry_run: bool = False) -> list[Scratch]:
     """Drop the scratch tables that nobody wrote to for a time, with their files, or (`dry_run`) list them.
 
     Args:
-        older_than: longer than any job goes without writing to its own.
+        idle: longer than any job goes without writing to its own.
     """
     found = []
     for table in _tables(catalog):
         name = ".".join(table.name())
         written = datetime.fromtimestamp(table.metadata.last_updated_ms / 1000, UTC)
-        if written > datetime.now(UTC) - older_than:
+        if written > datetime.now(UTC) - idle:
             continue
         snapshot = table.current_snapshot()
         files, size = (

@@ -23,8 +23,8 @@ import pytest
 from moto import mock_aws
 
 from lakehouse.definitions import PAYMENTS, QUARANTINE, RAW, VERSIONS
-from lakehouse.errors import ExportError, UnknownMoment
-from lakehouse.exports import verifier
+from lakehouse.errors import ExportError, UnknownMoment, WrongScope
+from lakehouse.exports import statement, verifier
 from lakehouse.exports.chain import link_of
 from lakehouse.exports.export import Exporter, look
 from lakehouse.exports.listing import listed_in
@@ -215,6 +215,59 @@ def test_what_is_read_follows_the_export_and_not_the_tables(office: Office) -> N
         office.export(account, name="second-account", **day)
     assert after == before
     assert files_of(second) == files_of(first)
+
+
+def with_reference(office: Office) -> dict[str, Any]:
+    payments: list[dict[str, Any]] = office.lake.load(PAYMENTS).scan().to_arrow().to_pylist()
+    return next(payment for payment in payments if payment["transaction_ref"])
+
+
+def test_a_transaction_is_found_without_a_range_and_without_reading_all_payments(office: Office) -> None:
+    payment = with_reference(office)
+    scope = f"transaction:{payment['transaction_ref']}"
+    with files_read() as before:
+        first = office.export(scope, name="first")
+    for days in range(3, 7):
+        at = payment["event_ts"] - timedelta(days=days)
+        ids = {"event_ts": at.isoformat(), "ingest_ts": at.isoformat()}
+        # Within what statistics know of the others: they do not tell that it is not here.
+        refs = ("tx-0", "tx-z")
+        lines = (
+            wire(f"o-{days}-{i}", account_id=f"a{i}", transaction_ref=refs[i % 2], **ids) for i in range(20)
+        )
+        office.lake.take(lines, "bank")
+    with files_read() as after:
+        second = office.export(scope, name="second")
+    assert first.manifest.value["rows"][PAYMENTS] >= 1
+    assert after == before
+    assert files_of(second) == files_of(first)
+
+
+@pytest.mark.parametrize("scope", ["all", "transaction", "account"])
+def test_progress_is_of_what_there_is_to_look_at_and_comes_to_its_end(office: Office, scope: str) -> None:
+    payment = with_reference(office)
+    value = {"transaction": payment["transaction_ref"], "account": payment["account_id"]}.get(scope)
+    told: list[float] = []
+    exporter = office.exporter(lambda done, total, _part: told.append(done / total))
+    exporter.run(request(scope if value is None else f"{scope}:{value}"), "it")
+    assert told == sorted(told)
+    assert told[-1] == pytest.approx(1.0)
+
+
+def test_an_export_of_nothing_says_so_and_blanks_name_nobody(office: Office) -> None:
+    nothing = office.export("partner:bnak", name="nothing")
+    assert any("nothing was found of partner:bnak" in said for said in nothing.as_json()["remarks"])
+    assert not any("nothing was found" in said for said in office.export("partner:bank").as_json()["remarks"])
+    with pytest.raises(WrongScope, match="blanks"):
+        office.export("account: a1")
+
+
+def test_what_does_not_add_up_is_said_again_by_who_verifies(office: Office) -> None:
+    broken = {"breaks": ["events = members of payments: 29 against 30"]}
+    made = statement.reconciled
+    with patch.object(statement, "reconciled", lambda counts: made(counts) | broken):
+        office.export(name="odd")
+    assert any("odd/manifest.json: does not add up: events" in said for said in office.verify().remarks)
 
 
 @contextmanager

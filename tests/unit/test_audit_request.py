@@ -195,7 +195,22 @@ def test_a_link_that_is_gone_or_altered_is_named(length: int, data: st.DataObjec
     assert [where for where, _ in wrong_in_chain(links)] == [link_of(number)]
 
 
+@pytest.mark.parametrize(
+    ("planted", "missing"),
+    [
+        (4, ["chain/00000003.json"]),
+        (6, ["chain/00000003.json to chain/00000005.json"]),
+        (10**12, ["chain/00000003.json to chain/999999999999.json"]),
+    ],
+)
+def test_a_number_that_somebody_plants_is_one_finding(planted: int, missing: list[str]) -> None:
+    links = {**chain(2), planted: manifest(planted, "00")}
+    gaps = [where for where, what in wrong_in_chain(links) if what.startswith("missing")]
+    assert gaps == missing
+
+
 def test_links_are_told_by_their_names() -> None:
+    assert links_in({"²2.json", "\u0661.json", "1e3.json", "-1.json"}) == [], "only plain digits are a number"
     assert links_in({"00000002.json", "00000001.json", "00000001.json.sig", "x.json"}) == [1, 2]
     assert link_of(12) == "chain/00000012.json"
 

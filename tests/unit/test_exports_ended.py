@@ -25,6 +25,9 @@ from lakehouse.exports.listing import Listed
 from lakehouse.exports.pins import EXPORTED
 from lakehouse.exports.renewal import name_of, to_renew
 from lakehouse.exports.request import Request, Scope
+from lakehouse.hold_log import HoldLog
+from lakehouse.holds import Hold
+from lakehouse.holds import Scope as HoldScope
 from lakehouse.refs import LAST_PINNED
 from tests.offices import LINES, Killed
 from tests.small_lake import SmallLake
@@ -155,6 +158,7 @@ def test_a_standing_export_is_ended_and_stands_again_when_it_is_made_again(lake:
     assert len(run(*call)["standing"]) == 1
     run("end", name, "--reason", "done with")
     assert run(*call)["standing"] == []
+    assert any("a standing export was ended" in said for said in run("verify")["remarks"])
     assert actions(lake).count("audit end") == 2
     assert run("verify")["whole"]
     run(*order)
@@ -185,6 +189,14 @@ def test_pins_of_an_export_are_released_and_nothing_else(lake: SmallLake, run: R
     assert actions(lake).count("audit release") == 2
     assert run(*with_reason)["tables"] == []
     assert run("verify")["whole"]
+
+
+def test_pins_that_a_hold_may_need_are_not_released(lake: SmallLake, run: Run) -> None:
+    run("export", "--scope", "account:a", "--reason", "why", "--name", "it")
+    hold = Hold("case", HoldScope("a"), "court", "J. Doe", "me", NOON)
+    with patch.object(HoldLog, "in_force", lambda _: (hold,)):
+        run("release", "it", "--reason", "the lake moves", code=1)
+    assert run("release", "it", "--reason", "the lake moves")["tables"] == list(EXPORTED)
 
 
 def test_who_shows_a_row_by_a_proof_is_recorded(lake: SmallLake, run: Run) -> None:

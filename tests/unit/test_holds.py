@@ -10,7 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lakehouse.errors import HoldRefused, RetentionRefused
-from lakehouse.holds import PLACED, RELEASED, HeldDays, Hold, Scope, check_new, first_held_day, standing
+from lakehouse.holds import (
+    PLACED,
+    RELEASED,
+    HeldDays,
+    Hold,
+    Scope,
+    check_new,
+    first_held_day,
+    held_export,
+    standing,
+)
 from lakehouse.maintenance.retention import Due
 from lakehouse.retention_plan import (
     Export,
@@ -121,6 +131,27 @@ def test_an_export_is_never_old_before_its_years_are_over() -> None:
     assert store.goes == "1 of 3: old"
     assert store.blocked == ("undated: its manifest does not say when it was made",)
     assert exports_store([], 7, NOW).goes == "nothing, of 0"
+
+
+@pytest.mark.parametrize(
+    ("scope", "account", "may"),
+    [
+        ("account:a", "a", True),
+        ("account:a", "b", False),
+        ("account:a", None, True),
+        ("all", "b", True),
+        ("merchant:m", "b", True),
+        (None, "b", True),
+    ],
+)
+def test_a_hold_keeps_every_export_that_it_may_cover(
+    scope: str | None, account: str | None, may: bool
+) -> None:
+    hold = Hold("case", Scope(account, None if account else NOW), "court", "J. Doe", "me", NOW)
+    old = Export("old", datetime(2019, 1, 1, tzinfo=UTC), scope)
+    assert bool(held_export([hold], scope)) == may
+    assert bool(exports_store([old], 7, NOW, [hold]).blocked) == may
+    assert held_export([], scope) is None
 
 
 def test_curated_rows_are_kept_for_good_unless_the_settings_say_else() -> None:
