@@ -36,7 +36,7 @@ class Scale:
     others: int
 
 
-FULL = Scale(300_000, 3_000_000)
+FULL = Scale(300_000, 10_000_000)
 QUICK = Scale(5_000, 50_000)
 
 
