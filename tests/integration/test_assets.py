@@ -114,7 +114,9 @@ def conductor(pipeline: Pipeline) -> Iterator[Conductor]:
         yield Conductor(pipeline, instance)
 
 
-def test_the_graph_shows_what_the_streaming_jobs_publish(conductor: Conductor) -> None:
+def test_the_graph_shows_what_the_streaming_jobs_publish(
+    conductor: Conductor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen = {event.asset_key: event for event in conductor.tick(observe.new_snapshots).asset_events}
     assert set(seen) == {TOPIC, *map(key_of, BY_NAME)}
     for name in (RAW, VERSIONS, PAYMENTS, QUARANTINE):
@@ -126,6 +128,7 @@ def test_the_graph_shows_what_the_streaming_jobs_publish(conductor: Conductor) -
         assert told["offsets"] == json.loads(head.offsets.to_json())
         assert f"--snapshot {name}={head.snapshot.snapshot_id}" in told["time_travel"]
     assert not conductor.tick(observe.new_snapshots).asset_events
+    monkeypatch.setattr(observe, "EVERY", timedelta(0))
     conductor.pipeline.send_lines([wire("one more")])
     (of_topic,) = conductor.tick(observe.new_snapshots).asset_events
     assert of_topic.asset_key == TOPIC
