@@ -13,6 +13,7 @@ import dagster as dg
 from pyiceberg.table.snapshots import Snapshot
 
 from lakehouse.arrivals import Arrivals
+from lakehouse.arrivals_sql import HOUR
 from lakehouse.refs import Head, stamp_of, total_of
 from lakehouse.stamp import Stamp
 from streaming.backfill.hours import write_hour
@@ -34,9 +35,19 @@ def of_head(head: Head) -> dict[str, Any]:
         "deleted_rows": total_of(snapshot, "position-deletes"),
         "files": total_of(snapshot, "data-files"),
         "bytes": total_of(snapshot, "files-size"),
-        "time_travel": dg.MetadataValue.md(_time_travel(head.name, snapshot)),
+        "time_travel": dg.MetadataValue.md(_time_travel(head.name, snapshot.snapshot_id)),
     }
     return found | _of_progress(head.progress)
+
+
+def of_hour(name: str, snapshot_id: int, start: datetime) -> dict[str, Any]:
+    """Show at which snapshot of a table an event hour was looked at, and how to read the hour there again."""
+    start = start.astimezone(UTC)
+    within = f"WHERE event_ts >= TIMESTAMPTZ '{start}' AND event_ts < TIMESTAMPTZ '{start + HOUR}'"
+    return {
+        "snapshot_id": str(snapshot_id),
+        "time_travel": dg.MetadataValue.md(_time_travel(name, snapshot_id, within)),
+    }
 
 
 def of_arrivals(arrivals: Iterable[Arrivals]) -> dict[str, Any]:
@@ -69,9 +80,9 @@ def _of_progress(stamp: Stamp) -> dict[str, Any]:
     return found | of_arrivals(stamp.arrivals)
 
 
-def _time_travel(name: str, snapshot: Snapshot) -> str:
-    statement = f"SELECT count(*) FROM {name}"  # noqa: S608
-    return f'`paywave query "{statement}" --snapshot {name}={snapshot.snapshot_id}`'
+def _time_travel(name: str, snapshot_id: int, within: str = "") -> str:
+    statement = f"SELECT count(*) FROM {name} {within}".strip()  # noqa: S608
+    return f'`paywave query "{statement}" --snapshot {name}={snapshot_id}`'
 
 
 def _time(snapshot: Snapshot) -> datetime:
