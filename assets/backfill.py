@@ -9,7 +9,9 @@ from typing import Any
 
 import dagster as dg
 
+from assets.hours import start_of
 from assets.lake import Lake
+from assets.metadata import of_hour
 from assets.tables import key_of, spec_of
 from assets.work import SPARK_POOL, Work
 from lakehouse.definitions import PAYMENTS, VERSIONS
@@ -60,12 +62,14 @@ def curated_hours_asset(
         # By its own word: where it ran (a pod, say) is also where it keeps its state.
         found = work.run(context, ["backfill", "run", *named, *options], may_fall_short=True)
         hours = {hour["hour"]: hour for hour in found["hours"]}
+        snapshots = lake.snapshots((VERSIONS, PAYMENTS))  # which hold what was published, and maybe more
         if found["stopped"] or not all(_is_done(hours, key) for key in keys):
-            _report_done(context, hours, keys)
+            _report_done(context, hours, keys, snapshots)
             raise dg.Failure(_why_not(hours, keys), metadata={"result": dg.MetadataValue.json(found)})
         for table in (VERSIONS, PAYMENTS):
             for key in keys:
-                context.add_asset_metadata(_metadata(hours[key], table), key_of(table), partition_key=key)
+                metadata = _metadata(hours[key], table, snapshots[table])
+                context.add_asset_metadata(metadata, key_of(table), partition_key=key)
             yield dg.MaterializeResult(asset_key=key_of(table))
 
     return curated_hours
@@ -99,12 +103,14 @@ def _is_done(hours: _Hours, key: str) -> bool:
     return key in hours and hours[key]["status"] == Status.DONE
 
 
-def _report_done(context: dg.AssetExecutionContext, hours: _Hours, keys: Sequence[str]) -> None:
+def _report_done(
+    context: dg.AssetExecutionContext, hours: _Hours, keys: Sequence[str], snapshots: Mapping[str, int]
+) -> None:
     """Report the hours that are done, so that only the others are left to be launched again."""
     for key in keys:
         if _is_done(hours, key):
             for table in (VERSIONS, PAYMENTS):
-                metadata = _metadata(hours[key], table)
+                metadata = _metadata(hours[key], table, snapshots[table])
                 context.log_event(dg.AssetMaterialization(key_of(table), partition=key, metadata=metadata))
         else:
             context.log.error(f"hour {key}: {_reason_of(hours, key)}")
@@ -122,8 +128,8 @@ def _reason_of(hours: _Hours, key: str) -> str:
     return hours.get(key, {}).get("error") or "not come to, as the command was stopped"
 
 
-def _metadata(hour: Mapping[str, Any], table: str) -> dict[str, Any]:
-    """Show what the runs of this plan changed in an hour of a table, those that were tried before too."""
+def _metadata(hour: Mapping[str, Any], table: str, snapshot_id: int) -> dict[str, Any]:
+    """Show what all runs of this plan changed in an hour of a table, and how to read the hour again."""
     changed = {
         what.removeprefix(f"{table}: "): count
         for what, count in hour["changed_in_all"].items()
@@ -133,4 +139,5 @@ def _metadata(hour: Mapping[str, Any], table: str) -> dict[str, Any]:
         "rows_added": changed.get("added", 0),
         "rows_deleted": changed.get("deleted", 0),
         "attempts": hour["attempts"],
+        **of_hour(table, snapshot_id, start_of(hour["hour"])),
     }

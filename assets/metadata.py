@@ -23,7 +23,7 @@ _HOURS_SHOWN = 10
 
 
 def of_head(head: Head) -> dict[str, Any]:
-    """Show where main of a table stands: snapshot, size, offsets, watermark, and how to read it again."""
+    """Show where main of a table stands: snapshot, size, offsets, and how to read it again."""
     snapshot, stamp = head.snapshot, stamp_of(head.snapshot) or head.progress
     # Ids of snapshots are text: JavaScript's numbers would round them.
     found: dict[str, Any] = {

@@ -4,8 +4,9 @@ Belongs here: the sensor that looks for new snapshots and at the topic. Does not
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, NamedTuple
 
 import dagster as dg
@@ -14,6 +15,7 @@ from pyiceberg.exceptions import NoSuchTableError
 from assets.lake import Lake
 from assets.metadata import of_head
 from assets.tables import TOPIC, key_of
+from lakehouse.complete import p99_delay
 from lakehouse.definitions import BY_NAME, PAYMENTS, QUARANTINE, RAW, VERSIONS
 from lakehouse.errors import LakehouseError
 from lakehouse.offsets import OffsetVector
@@ -59,7 +61,7 @@ def new_snapshots(context: dg.SensorEvaluationContext, lake: Lake) -> dg.SensorR
         except (LakehouseError, NoSuchTableError) as error:  # a person must look at it; the others go on
             context.log.error(f"table {name}: {error}")
     topic = topic_if_it_answers(settings.kafka_properties(), settings.kafka.topic)
-    found = list(_observations(heads, topic, seen, datetime.now(UTC).timestamp()))
+    found = list(_observations(heads, topic, seen, datetime.now(UTC).timestamp(), partial(_watermark, lake)))
     told = {name: now_seen for name, now_seen, _ in found}
     return dg.SensorResult(
         asset_events=[observation for _, _, observation in found], cursor=json.dumps(seen | told)
@@ -73,12 +75,16 @@ def _read(cursor: str | None) -> dict[str, Seen]:
 
 
 def _observations(
-    heads: Mapping[str, Head], topic: TopicState | None, seen: Mapping[str, Seen], now: float
+    heads: Mapping[str, Head],
+    topic: TopicState | None,
+    seen: Mapping[str, Seen],
+    now: float,
+    watermark: Callable[[Head], dict[str, Any]],
 ) -> Iterator[tuple[str, Seen, dg.AssetObservation]]:
     for name, head in heads.items():
         version, matters = str(head.snapshot.snapshot_id), _matters(head)
         if seen.get(name, _NEVER).is_news(version, matters, now):
-            metadata = of_head(head) | _lag(name, heads, topic)
+            metadata = of_head(head) | _lag(name, heads, topic) | watermark(head)
             yield name, Seen(version, now, matters), _observation(key_of(name), version, metadata)
     if topic is not None:
         version = OffsetVector({topic.topic_id: topic.latest}).to_json()
@@ -86,6 +92,19 @@ def _observations(
         if seen.get(topic.topic, _NEVER).is_news(version, matters, now):
             metadata = _of_topic(topic, heads.get(RAW))
             yield topic.topic, Seen(version, now, matters), _observation(TOPIC, version, metadata)
+
+
+def _watermark(lake: Lake, head: Head) -> dict[str, Any]:
+    """Show up to which event time nearly all has come, where the table says how far it is; see `complete`."""
+    if head.progress.complete_to is None:
+        return {}
+    try:
+        delay = p99_delay(lake.catalog(), lake.properties())
+    except (LakehouseError, NoSuchTableError):  # the log that it is told by is not there yet
+        return {}
+    return (
+        {} if delay is None else {"watermark": dg.MetadataValue.timestamp(head.progress.complete_to - delay)}
+    )
 
 
 def _matters(head: Head) -> str:

@@ -192,6 +192,8 @@ def test_maintenance_reports_what_it_did(conductor: Conductor) -> None:
     (event,) = done.get_asset_materialization_events()
     rows = event.materialization.metadata["tables"].records
     assert {row.data["table"] for row in rows} == set(BY_NAME)
+    ids = conductor.lake.snapshots(BY_NAME)
+    assert {row.data["table"]: row.data["snapshot_id"] for row in rows} == {n: str(i) for n, i in ids.items()}
 
 
 def test_a_command_that_fails_is_a_failed_run_and_says_why(conductor: Conductor, tmp_path: Path) -> None:
@@ -235,6 +237,8 @@ def test_an_hour_is_folded_again_from_its_page(conductor: Conductor, spark: Spar
     told = {event.asset_key: event for event in done.get_asset_materialization_events()}
     metadata = told[key_of(PAYMENTS)].materialization.metadata
     assert (metadata["rows_added"].value, metadata["rows_deleted"].value) == (1, 1)
+    assert metadata["snapshot_id"].value == str(conductor.lake.snapshots([PAYMENTS])[PAYMENTS])
+    assert f"--snapshot {PAYMENTS}={metadata['snapshot_id'].value}" in metadata["time_travel"].value
     assert sorted(conductor.pipeline.rows(PAYMENTS), key=str) == sorted(before, key=str)
     assert key in _materialized(conductor, PAYMENTS)
 

@@ -24,6 +24,13 @@ PARTITIONS = hourly(datetime(2026, 11, 20, tzinfo=UTC))
 Changed = dict[str, int]
 
 
+class SomeLake(Lake):
+    """A lake of two tables at some snapshot."""
+
+    def snapshots(self, names: Any) -> dict[str, int]:
+        return dict.fromkeys(names, 77)
+
+
 class Says(Work):
     """Work whose commands say what a test wants, one after another, and remember what was asked."""
 
@@ -54,7 +61,7 @@ def said(*hours: tuple[str, Status, int, Changed, str | None], is_stopped: bool 
 
 def folded(home: Path, instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
     """A run of all three hours; Dagster's own home knows nothing of a backfill, as where pods do the work."""
-    lake = Lake(home=str(home))
+    lake = SomeLake(home=str(home))
     return dg.materialize(
         [curated_hours_asset(PARTITIONS, most_hours=24, retry_seconds=0)],
         instance=instance,
@@ -90,6 +97,8 @@ def test_rows_and_attempts_are_those_that_the_command_says(tmp_path: Path) -> No
             "rows_added": 3, "rows_deleted": 1, "attempts": 2,
         }.items()  # fmt: skip
         assert told(instance, VERSIONS)[KEYS[0]]["rows_added"] == 2
+        assert told(instance, VERSIONS)[KEYS[0]]["snapshot_id"] == "77"
+        assert f"--snapshot {VERSIONS}=77" in told(instance, VERSIONS)[KEYS[0]]["time_travel"]
         assert told(instance, PAYMENTS)[KEYS[2]]["rows_added"] == 0
         assert set(told(instance, VERSIONS)) == {*KEYS}
     (command,) = ASKED

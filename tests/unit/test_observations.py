@@ -36,6 +36,9 @@ class NoCatalog(Lake):
     def catalog(self) -> Any:
         return None
 
+    def properties(self) -> dict[str, str]:
+        return {}
+
 
 class World:
     """Tables and topic as a test has them."""
@@ -44,6 +47,7 @@ class World:
         self.heads: dict[str, Head] = {}
         self.topic: TopicState | None = None
         self.cursor: str | None = None
+        self.told: dict[dg.AssetKey, Any] = {}
 
     def publish(self, name: str, snapshot: int, is_ours: bool = True, **stamp: Any) -> None:
         found = Stamp(f"token {snapshot}", "raw", OffsetVector({"id": {0: snapshot}}), **stamp)
@@ -62,6 +66,7 @@ class World:
         with dg.build_sensor_context(cursor=self.cursor, resources={"lake": lake}) as context:
             result: Any = observe.new_snapshots(context)
         self.cursor = result.cursor
+        self.told |= {event.asset_key: event.metadata for event in result.asset_events}
         return [event.asset_key for event in result.asset_events]
 
 
@@ -127,6 +132,25 @@ def test_a_topic_that_loses_a_replica_is_observed_at_once(world: World, lake: La
     assert not world.tick(lake)
     world.topic = topic(6, 2)
     assert world.tick(lake) == [TOPIC]
+
+
+def test_a_table_that_follows_kafka_says_the_watermark(
+    world: World, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(observe, "p99_delay", lambda *_: timedelta(minutes=3))
+    world.publish(RAW, 1, complete_to=NOW)
+    world.publish(PAYMENTS, 1)
+    world.tick(lake)
+    assert world.told[key_of(RAW)]["watermark"].value == (NOW - timedelta(minutes=3)).timestamp()
+    assert "watermark" not in world.told[key_of(PAYMENTS)], "it does not say how far it is"
+
+    def no_log(*_: Any) -> None:
+        raise LakehouseError("no such table", "make it")
+
+    monkeypatch.setattr(observe, "p99_delay", no_log)
+    world.publish(RAW, 2, complete_to=NOW, contract_version=1)
+    assert world.tick(lake) == [key_of(RAW)]
+    assert "watermark" not in world.told[key_of(RAW)]
 
 
 def test_a_cursor_of_an_earlier_release_is_read(world: World, lake: Lake) -> None:
