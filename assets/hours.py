@@ -33,6 +33,19 @@ CLOSED_HOURS = dg.AssetKey(["quality", "closed_hours"])
 SOUND = dg.AssetCheckSpec(
     "sound", asset=CLOSED_HOURS, description="No two payments of the hour share their key."
 )
+_COLUMNS = dg.TableSchema(
+    [
+        dg.TableColumn(name, kind, meaning, dg.TableColumnConstraints(nullable=False))
+        for name, kind, meaning in (
+            ("payments", "long", "Payments of the hour."),
+            ("content_hash", "string", "Their content, blind to order."),
+            ("snapshot_id", "string", "Snapshot of curated.payments that was read."),
+            ("late_versions", "long", "Versions that came after the hour had closed."),
+            ("payments_changed_late", "long", "Payments that these changed."),
+            ("money", "list<struct<type, currency, payments, amount>>", "Sums of what was not reversed."),
+        )
+    ]
+)
 # A tick tells of so many hours; the next one goes on. Late records of one hour are told of this seldom: each
 # time the hour is stated again, and people are told.
 MOST_HOURS = 200
@@ -75,6 +88,7 @@ def closed_hours_asset(hours: dg.HourlyPartitionsDefinition) -> dg.AssetsDefinit
         group_name="quality",
         owners=[OWNER],
         tags={"layer": "quality", "tier": "1"},
+        metadata={"dagster/column_schema": _COLUMNS},
         pool="hours",
         retry_policy=dg.RetryPolicy(max_retries=3, delay=20, backoff=dg.Backoff.EXPONENTIAL),
     )
