@@ -4,18 +4,18 @@ Belongs here: the asset, and what becomes of each of its partitions. Does not: f
 which `paywave backfill` runs too), keeping the tables up to date, which the streaming jobs do.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 
+from assets.hours import start_of
 from assets.lake import Lake
+from assets.metadata import of_hour
 from assets.tables import key_of, spec_of
 from assets.work import SPARK_POOL, Work
 from lakehouse.definitions import PAYMENTS, VERSIONS
-from streaming.backfill.plan import name_for
-from streaming.backfill.state import State, Status
-from streaming.backfill.store import Store
+from streaming.backfill.state import Status
 
 _NOTE = "The streaming jobs keep it; to materialize an hour folds that again from raw."
 _SELF = "dagster"
@@ -59,15 +59,17 @@ def curated_hours_asset(
         reason, approver = _reason(context, config.reason), _approver(lake, config.approver)
         options = ["--reason", reason, "--requested-by", _SELF, "--approver", approver]
         named = [part for key in keys for part in ("--hour", key)]
-        try:
-            work.run(context, ["backfill", "run", *named, *options])
-        except Exception:
-            _report_done(context, lake, keys, reason)
-            raise
-        state = _state(lake, keys, reason)
+        # By its own word: where it ran (a pod, say) is also where it keeps its state.
+        found = work.run(context, ["backfill", "run", *named, *options], may_fall_short=True)
+        hours = {hour["hour"]: hour for hour in found["hours"]}
+        snapshots = lake.snapshots((VERSIONS, PAYMENTS))  # which hold what was published, and maybe more
+        if found["stopped"] or not all(_is_done(hours, key) for key in keys):
+            _report_done(context, hours, keys, snapshots)
+            raise dg.Failure(_why_not(hours, keys), metadata={"result": dg.MetadataValue.json(found)})
         for table in (VERSIONS, PAYMENTS):
             for key in keys:
-                context.add_asset_metadata(_metadata(state, key, table), key_of(table), partition_key=key)
+                metadata = _metadata(hours[key], table, snapshots[table])
+                context.add_asset_metadata(metadata, key_of(table), partition_key=key)
             yield dg.MaterializeResult(asset_key=key_of(table))
 
     return curated_hours
@@ -93,32 +95,49 @@ def _approver(lake: Lake, given: str) -> str:
     )
 
 
-def _report_done(context: dg.AssetExecutionContext, lake: Lake, keys: Sequence[str], reason: str) -> None:
-    """Report the hours that are done, so that only the failed ones are left to be launched again."""
-    state = _state(lake, keys, reason)
+_Hours = Mapping[str, Mapping[str, Any]]
+"""What the command says of each hour."""
+
+
+def _is_done(hours: _Hours, key: str) -> bool:
+    return key in hours and hours[key]["status"] == Status.DONE
+
+
+def _report_done(
+    context: dg.AssetExecutionContext, hours: _Hours, keys: Sequence[str], snapshots: Mapping[str, int]
+) -> None:
+    """Report the hours that are done, so that only the others are left to be launched again."""
     for key in keys:
-        if state.of(key).status is Status.DONE:
+        if _is_done(hours, key):
             for table in (VERSIONS, PAYMENTS):
-                metadata = _metadata(state, key, table)
+                metadata = _metadata(hours[key], table, snapshots[table])
                 context.log_event(dg.AssetMaterialization(key_of(table), partition=key, metadata=metadata))
-        elif error := state.of(key).error:
-            context.log.error(f"hour {key}: {error}")
+        else:
+            context.log.error(f"hour {key}: {_reason_of(hours, key)}")
 
 
-def _state(lake: Lake, keys: Sequence[str], reason: str) -> State:
-    store, name = Store(lake.settings().home / "backfills"), name_for(keys, reason)
-    return store.find(name).state() if store.has(name) else State("")
+def _why_not(hours: _Hours, keys: Sequence[str]) -> str:
+    undone = [key for key in keys if not _is_done(hours, key)]
+    if not undone:
+        return "every hour is done, but conflicts of identity were not looked at: the command was stopped"
+    first = f"{undone[0]}: {_reason_of(hours, undone[0])}"
+    return f"{len(undone):,} of {len(keys):,} hours are not done; first {first}"
 
 
-def _metadata(state: State, key: str, table: str) -> dict[str, Any]:
-    found = state.of(key)
+def _reason_of(hours: _Hours, key: str) -> str:
+    return hours.get(key, {}).get("error") or "not come to, as the command was stopped"
+
+
+def _metadata(hour: Mapping[str, Any], table: str, snapshot_id: int) -> dict[str, Any]:
+    """Show what all runs of this plan changed in an hour of a table, and how to read the hour again."""
     changed = {
         what.removeprefix(f"{table}: "): count
-        for what, count in found.changed.items()
+        for what, count in hour["changed_in_all"].items()
         if what.startswith(f"{table}: ")
     }
     return {
         "rows_added": changed.get("added", 0),
         "rows_deleted": changed.get("deleted", 0),
-        "attempts": found.attempts,
+        "attempts": hour["attempts"],
+        **of_hour(table, snapshot_id, start_of(hour["hour"])),
     }

@@ -8,7 +8,7 @@ from typing import Any
 
 import dagster as dg
 
-from assets import backfill, breaks, exports, hours, maintenance, notify, observe, snowflake
+from assets import backfill, breaks, exports, hours, maintenance, new_exports, notify, observe, snowflake
 from assets.checks import integrity, sample, standing
 from assets.lake import Lake
 from assets.notify import Notifier
@@ -46,6 +46,7 @@ def build_defs(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
             observe.new_snapshots,
             hours.hours_that_close,
             breaks.breaks,
+            new_exports.new_exports,
             notify.failed_runs,
             snowflake.snowflake_lag,
             dg.AutomationConditionSensorDefinition(

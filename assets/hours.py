@@ -12,6 +12,7 @@ import dagster as dg
 
 from assets.exports import audit_renewal, renewal_of
 from assets.lake import Lake
+from assets.metadata import of_hour
 from assets.notify import Notifier
 from assets.tables import OWNER, key_of
 from lakehouse.arrivals_sql import ARRIVALS_VIEW, CLOSED_AFTER, HOUR
@@ -31,6 +32,19 @@ EVENT_HOURS = dg.AssetKey(["curated", "event_hours"])
 CLOSED_HOURS = dg.AssetKey(["quality", "closed_hours"])
 SOUND = dg.AssetCheckSpec(
     "sound", asset=CLOSED_HOURS, description="No two payments of the hour share their key."
+)
+_COLUMNS = dg.TableSchema(
+    [
+        dg.TableColumn(name, kind, meaning, dg.TableColumnConstraints(nullable=False))
+        for name, kind, meaning in (
+            ("payments", "long", "Payments of the hour."),
+            ("content_hash", "string", "Their content, blind to order."),
+            ("snapshot_id", "string", "Snapshot of curated.payments that was read."),
+            ("late_versions", "long", "Versions that came after the hour had closed."),
+            ("payments_changed_late", "long", "Payments that these changed."),
+            ("money", "list<struct<type, currency, payments, amount>>", "Sums of what was not reversed."),
+        )
+    ]
 )
 # A tick tells of so many hours; the next one goes on. Late records of one hour are told of this seldom: each
 # time the hour is stated again, and people are told.
@@ -74,12 +88,24 @@ def closed_hours_asset(hours: dg.HourlyPartitionsDefinition) -> dg.AssetsDefinit
         group_name="quality",
         owners=[OWNER],
         tags={"layer": "quality", "tier": "1"},
+        metadata={"dagster/column_schema": _COLUMNS},
         pool="hours",
         retry_policy=dg.RetryPolicy(max_retries=3, delay=20, backoff=dg.Backoff.EXPONENTIAL),
     )
-    def closed_hours(context: dg.AssetExecutionContext, lake: Lake) -> dg.MaterializeResult:  # type: ignore[type-arg]  # with arguments Dagster misses the check's result
+    def closed_hours(
+        context: dg.AssetExecutionContext, lake: Lake, notifier: Notifier
+    ) -> dg.MaterializeResult:  # type: ignore[type-arg]  # with arguments Dagster misses the check's result
         """State one hour, read by DuckDB from its own partitions."""
-        return _state(lake, start_of(context.partition_key))
+        key = context.partition_key
+        stated = _state(lake, start_of(key))
+        if stated.doubled:  # the run itself ends well: it has stated what there is
+            notifier.tell(
+                "closed_hours",
+                f"payments of the closed hour {key} stand twice, the first of them: {stated.doubled[0]}",
+                run_id=context.run.run_id,
+                next=f"paywave backfill run --hour {key} --reason … --approver … puts the hour right",
+            )
+        return _shown(stated, start_of(key))
 
     return closed_hours
 
@@ -101,7 +127,22 @@ def _due() -> Any:
     ).with_label("closed and not stated, or changed since")
 
 
-def _state(lake: Lake, hour: datetime) -> dg.MaterializeResult[Any]:
+class _Stated(NamedTuple):
+    """What a closed hour holds at a snapshot of payments.
+
+    `money`: type, currency, payments, amount; `doubled`: the first keys that two payments share; `late`:
+    versions that came after the close, and payments that they changed.
+    """
+
+    snapshot_id: int
+    payments: int
+    content_hash: str
+    money: list[tuple[Any, ...]]
+    doubled: list[tuple[Any, ...]]
+    late: tuple[int, int]
+
+
+def _state(lake: Lake, hour: datetime) -> _Stated:
     catalog, properties = lake.catalog(), lake.properties()
     head = read_head(catalog, PAYMENTS)
     sums = stored_sums(head.table, head.snapshot.snapshot_id, properties, hours=[hour_of(hour)])
@@ -126,27 +167,34 @@ def _state(lake: Lake, hour: datetime) -> dg.MaterializeResult[Any]:
         variables=variables,
     ).rows
     changes = changes_of_hour(catalog, properties, hour, hour + HOUR + CLOSED_AFTER)
+    late = len(changes.late), len(changes.changes)
+    return _Stated(head.snapshot.snapshot_id, whole.rows, whole.hash, money, doubled, late)
+
+
+def _shown(stated: _Stated, hour: datetime) -> dg.MaterializeResult[Any]:
     records = [
         dg.TableRecord({"type": kind, "currency": currency, "payments": count, "amount": str(amount)})
-        for kind, currency, count, amount in money
+        for kind, currency, count, amount in stated.money
     ]
+    said = f"payments that stand twice: {stated.doubled}" if stated.doubled else "no payment stands twice"
+    versions, changed = stated.late
     return dg.MaterializeResult(
         asset_key=CLOSED_HOURS,
         metadata={
-            "payments": whole.rows,
-            "content_hash": whole.hash,
-            "snapshot_id": str(head.snapshot.snapshot_id),
-            "late_versions": len(changes.late),
-            "payments_changed_late": len(changes.changes),
+            "payments": stated.payments,
+            "content_hash": stated.content_hash,
+            **of_hour(PAYMENTS, stated.snapshot_id, hour),
+            "late_versions": versions,
+            "payments_changed_late": changed,
             **({"money": dg.MetadataValue.table(records)} if records else {}),
         },
-        data_version=dg.DataVersion(whole.hash),
+        data_version=dg.DataVersion(stated.content_hash),
         check_results=[
             dg.AssetCheckResult(
-                passed=not doubled,
+                passed=not stated.doubled,
                 check_name=SOUND.name,
                 asset_key=CLOSED_HOURS,
-                description=f"payments that stand twice: {doubled}" if doubled else "no payment stands twice",
+                description=said,
             )
         ],
     )
@@ -176,22 +224,28 @@ def hours_that_close(
     """
     seen, now = _Cursor.of(context.cursor), datetime.now(UTC)
     first = lake.settings().conductor.first_hour.strftime(KEY_FORMAT)
-    news = [hour for hour in _closed(lake) if hour.key >= first and seen.is_news(hour, now)][:MOST_HOURS]
-    if not news:
+    news = [hour for hour in _closed(lake) if seen.is_news(hour, now)]
+    known = [hour for hour in news if hour.key >= first][:MOST_HOURS]
+    # Hours before the first partition cannot be stated, but late data of them are not passed over either.
+    # At the first look all of them are there at once, and none is late.
+    older = [hour for hour in news if hour.key < first][: MOST_HOURS if seen.newest else None]
+    if not known and not older:
         return dg.SkipReason("no hour has closed, and nothing came late")
-    late = {hour.key: seen.more(hour) for hour in news if hour.key <= seen.newest}
+    late = {hour.key: seen.more(hour) for hour in (*older, *known) if hour.key <= seen.newest}
     if late:
+        unknown = sum(key < first for key in late)
         notifier.tell(
             "late_data",
-            f"{sum(late.values()):,} records came for {len(late):,} closed hours: {', '.join([*late][:10])}",
+            f"{sum(late.values()):,} records came for {len(late):,} closed hours: {', '.join([*late][:10])}"
+            + (f"; {unknown:,} of these are before conductor.first_hour and not stated" if unknown else ""),
             next=f"paywave changes --hour {min(late)}:00Z; standing exports of them are made again",
         )
     return dg.SensorResult(
         run_requests=[renewal_of([f"{key}:00:00Z" for key in late], f"late {now.isoformat()}")]
         if late
         else [],
-        asset_events=[_told(hour) for hour in news],
-        cursor=seen.after(news, now.timestamp()).text(),
+        asset_events=[_told(hour) for hour in known],
+        cursor=seen.after([*older, *known], now.timestamp()).text(),
     )
 
 

@@ -3,6 +3,7 @@
 Belongs here: what assets, checks and sensors take from outside. Does not: what they do with it.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import dagster as dg
@@ -31,3 +32,9 @@ class Lake(dg.ConfigurableResource[Any]):
     def properties(self) -> dict[str, str]:
         """Properties for readers that connect by themselves. Not for logs."""
         return self.settings().catalog_properties()
+
+    def snapshots(self, names: Iterable[str]) -> dict[str, int]:
+        """Tell the snapshot id that main of each of these tables is at now; none where it has no snapshot."""
+        catalog = self.catalog()
+        found = {name: catalog.load_table(name).metadata.current_snapshot_id for name in names}
+        return {name: snapshot_id for name, snapshot_id in found.items() if snapshot_id is not None}

@@ -12,6 +12,7 @@ import dagster as dg
 from pydantic import Field
 
 from assets.chain_heads import CHAIN_HEAD, noted_heads
+from assets.lake import Lake
 from assets.tables import OWNER, key_of, spec_of
 from assets.work import FIRST, SPARK_POOL, Work
 from lakehouse.definitions import BY_NAME, FILE_DIGESTS, RAW, RECONCILIATION
@@ -50,34 +51,36 @@ def _maintain(name: str, deps: Sequence[dg.AssetKey], description: str) -> Any:
     )
 
 
-Show = Callable[[dict[str, Any]], dg.MaterializeResult[Any]]
+Rows = Callable[[dict[str, Any]], list[dict[str, Any]]]
+"""From what the command says to a row per table."""
 
 
 def _over_tables(
-    name: str, command: str, deps: Sequence[dg.AssetKey], description: str, show: Show
+    name: str, command: str, deps: Sequence[dg.AssetKey], description: str, rows: Rows
 ) -> dg.AssetsDefinition:
     """Make the asset of a maintenance that takes tables and a dry run."""
 
     @_maintain(name, deps, description)
     def maintained(
-        context: dg.AssetExecutionContext, work: Work, config: Options
+        context: dg.AssetExecutionContext, lake: Lake, work: Work, config: Options
     ) -> dg.MaterializeResult[Any]:
-        return show(work.run(context, ["maintain", command, *config.arguments()]))
+        found = work.run(context, ["maintain", command, *config.arguments()])
+        return _result(found, rows(found), lake)
 
     made: dg.AssetsDefinition = maintained
     return made
 
 
-def _figures(found: dict[str, Any]) -> dg.MaterializeResult[Any]:
+def _figures(found: dict[str, Any]) -> list[dict[str, Any]]:
     """Show what was done to each table, with each of its figures before and after."""
-    return _result(found, [_row(table) for table in found["tables"]])
+    return [_row(table) for table in found["tables"]]
 
 
-def _orphans(found: dict[str, Any]) -> dg.MaterializeResult[Any]:
+def _orphans(found: dict[str, Any]) -> list[dict[str, Any]]:
     columns = ("table", "listed", "files", "bytes", "young")
     rows = [{name: table[name] for name in columns} for table in found["tables"]]
     idle = [{"listed": one["files"], "young": 0} | one for one in found["scratch"]]
-    return _result(found, [*rows, *({name: one[name] for name in columns} for one in idle)])
+    return [*rows, *({name: one[name] for name in columns} for one in idle)]
 
 
 def _row(table: dict[str, Any]) -> dict[str, Any]:
@@ -90,12 +93,12 @@ def _row(table: dict[str, Any]) -> dict[str, Any]:
     return {"table": table["table"], **done, "changed": ", ".join(f"{n}: {p}" for n, p in pairs.items())}
 
 
-def _result(found: dict[str, Any], rows: list[dict[str, Any]]) -> dg.MaterializeResult[Any]:
+def _result(found: dict[str, Any], rows: list[dict[str, Any]], lake: Lake) -> dg.MaterializeResult[Any]:
+    """Show a row per table, with the snapshot that the table is at after it; a scratch table has none."""
+    snapshots = lake.snapshots(row["table"] for row in rows if row["table"] in BY_NAME)
+    told = [dg.TableRecord({**row, "snapshot_id": str(snapshots.get(row["table"], ""))}) for row in rows]
     return dg.MaterializeResult(
-        metadata={
-            "dry_run": found["dry_run"],
-            "tables": dg.MetadataValue.table([dg.TableRecord(row) for row in rows]),
-        }
+        metadata={"dry_run": found["dry_run"], "tables": dg.MetadataValue.table(told)}
     )
 
 
@@ -154,7 +157,7 @@ class Retired(dg.Config):
     "raw.retention_log keeps. A run without a day says what could go.",
 )
 def raw_retention(
-    context: dg.AssetExecutionContext, work: Work, config: Retired
+    context: dg.AssetExecutionContext, lake: Lake, work: Work, config: Retired
 ) -> dg.MaterializeResult[Any]:
     """Drop old days of raw, or say which could go."""
     found = work.run(context, config.command())
@@ -163,6 +166,7 @@ def raw_retention(
     return dg.MaterializeResult(
         metadata={
             "dry_run": found.get("dry_run", True),
+            "snapshot_id": str(lake.snapshots([RAW]).get(RAW, "")),
             "records": found["records"],
             "bytes": found["bytes"],
             "held_by_tags": dg.MetadataValue.json(found["held_by_tags"]),

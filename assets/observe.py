@@ -4,8 +4,10 @@ Belongs here: the sensor that looks for new snapshots and at the topic. Does not
 """
 
 import json
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any, NamedTuple
 
 import dagster as dg
 from pyiceberg.exceptions import NoSuchTableError
@@ -13,13 +15,33 @@ from pyiceberg.exceptions import NoSuchTableError
 from assets.lake import Lake
 from assets.metadata import of_head
 from assets.tables import TOPIC, key_of
+from lakehouse.complete import p99_delay
 from lakehouse.definitions import BY_NAME, PAYMENTS, QUARANTINE, RAW, VERSIONS
 from lakehouse.errors import LakehouseError
 from lakehouse.offsets import OffsetVector
-from lakehouse.refs import Head, read_head
+from lakehouse.refs import Head, read_head, stamp_of
 from streaming.topic_state import TopicState, topic_if_it_answers
 
 _FOLLOW_RAW = (VERSIONS, PAYMENTS, QUARANTINE)
+# Dagster keeps every observation for good, 10 to 20 KB each, and the jobs publish each few seconds. The
+# checks judge freshness and completeness no oftener; what a person acts on is observed at once (`matters`).
+EVERY = timedelta(minutes=10)
+
+
+class Seen(NamedTuple):
+    """What the graph was last told of a table or the topic: which version, when, and what mattered of it."""
+
+    version: str
+    told_at: float
+    matters: str
+
+    def is_news(self, version: str, matters: str, now: float) -> bool:
+        """Tell whether to observe it again: something else matters, or it is new and due."""
+        is_due = now - self.told_at >= EVERY.total_seconds()
+        return matters != self.matters or (version != self.version and is_due)
+
+
+_NEVER = Seen("", 0.0, "")
 
 
 @dg.sensor(
@@ -28,8 +50,8 @@ _FOLLOW_RAW = (VERSIONS, PAYMENTS, QUARANTINE)
     description="Observes each table that has a new snapshot, and the topic: size, offsets, watermark, lag.",
 )
 def new_snapshots(context: dg.SensorEvaluationContext, lake: Lake) -> dg.SensorResult:
-    """Observe what changed since the cursor: table to snapshot id."""
-    seen: dict[str, str] = json.loads(context.cursor or "{}")
+    """Observe what has changed since the cursor says it was told of (`Seen`, by table)."""
+    seen = _read(context.cursor)
     settings = lake.settings()
     catalog = lake.catalog()
     heads = {}
@@ -39,25 +61,58 @@ def new_snapshots(context: dg.SensorEvaluationContext, lake: Lake) -> dg.SensorR
         except (LakehouseError, NoSuchTableError) as error:  # a person must look at it; the others go on
             context.log.error(f"table {name}: {error}")
     topic = topic_if_it_answers(settings.kafka_properties(), settings.kafka.topic)
-    found = list(_observations(heads, topic, seen))
+    found = list(_observations(heads, topic, seen, datetime.now(UTC).timestamp(), partial(_watermark, lake)))
+    told = {name: now_seen for name, now_seen, _ in found}
     return dg.SensorResult(
-        asset_events=[observation for _, observation in found],
-        cursor=json.dumps(seen | {name: version for (name, version), _ in found}),
+        asset_events=[observation for _, _, observation in found], cursor=json.dumps(seen | told)
     )
 
 
+def _read(cursor: str | None) -> dict[str, Seen]:
+    """Read the cursor. One of before has snapshots only: when it was told of them is long ago."""
+    found: dict[str, Any] = json.loads(cursor or "{}")
+    return {name: Seen(one, 0.0, "") if isinstance(one, str) else Seen(*one) for name, one in found.items()}
+
+
 def _observations(
-    heads: Mapping[str, Head], topic: TopicState | None, seen: Mapping[str, str]
-) -> Iterator[tuple[tuple[str, str], dg.AssetObservation]]:
+    heads: Mapping[str, Head],
+    topic: TopicState | None,
+    seen: Mapping[str, Seen],
+    now: float,
+    watermark: Callable[[Head], dict[str, Any]],
+) -> Iterator[tuple[str, Seen, dg.AssetObservation]]:
     for name, head in heads.items():
-        version = str(head.snapshot.snapshot_id)
-        if seen.get(name) != version:
-            metadata = of_head(head) | _lag(name, heads, topic)
-            yield (name, version), _observation(key_of(name), version, metadata)
+        version, matters = str(head.snapshot.snapshot_id), _matters(head)
+        if seen.get(name, _NEVER).is_news(version, matters, now):
+            metadata = of_head(head) | _lag(name, heads, topic) | watermark(head)
+            yield name, Seen(version, now, matters), _observation(key_of(name), version, metadata)
     if topic is not None:
         version = OffsetVector({topic.topic_id: topic.latest}).to_json()
-        if seen.get(topic.topic) != version:
-            yield (topic.topic, version), _observation(TOPIC, version, _of_topic(topic, heads.get(RAW)))
+        matters = f"{topic.topic_id}, {len(topic.latest)} partitions, {topic.in_sync} in sync"
+        if seen.get(topic.topic, _NEVER).is_news(version, matters, now):
+            metadata = _of_topic(topic, heads.get(RAW))
+            yield topic.topic, Seen(version, now, matters), _observation(TOPIC, version, metadata)
+
+
+def _watermark(lake: Lake, head: Head) -> dict[str, Any]:
+    """Show up to which event time nearly all has come, where the table says how far it is; see `complete`."""
+    if head.progress.complete_to is None:
+        return {}
+    try:
+        delay = p99_delay(lake.catalog(), lake.properties())
+    except (LakehouseError, NoSuchTableError):  # the log that it is told by is not there yet
+        return {}
+    return (
+        {} if delay is None else {"watermark": dg.MetadataValue.timestamp(head.progress.complete_to - delay)}
+    )
+
+
+def _matters(head: Head) -> str:
+    """Say what people act on: another contract, another release, a snapshot that is none of ours."""
+    stamp = stamp_of(head.snapshot)
+    if stamp is None:
+        return f"snapshot {head.snapshot.snapshot_id} is not one of ours"
+    return f"contract {head.progress.contract_version}, release {head.progress.code_version}"
 
 
 def _observation(key: dg.AssetKey, version: str, metadata: dict[str, Any]) -> dg.AssetObservation:

@@ -13,6 +13,10 @@ from dagster_k8s import PipesK8sClient
 from assets.work import Context, Work
 from config.groups import WorkSettings
 
+# Where a pod finds the volume of `work.volume_claim`: the home folder that outlives it.
+HOME = "/var/lib/paywave"
+_VOLUME = "paywave-home"
+
 
 class WorkInPods(Work):
     """Launches each command in a pod of its own, which is removed when it ended or its run is terminated.
@@ -30,10 +34,15 @@ class WorkInPods(Work):
             image=settings.need("work", "image"),
             command=["paywave", *command],
             namespace=settings.work.namespace,
-            env={"PAYWAVE_PROFILE": settings.profile},
+            env=pod_environment(settings.work, settings.profile),
             base_pod_spec=pod_spec(settings.work),
             pod_wait_timeout=settings.work.deadline_s,
         )
+
+
+def pod_environment(work: WorkSettings, profile: str) -> dict[str, str]:
+    """Say what a pod's commands are told besides the secret: the profile, and the home on the volume."""
+    return {"PAYWAVE_PROFILE": profile, **({"PAYWAVE_HOME": HOME} if work.volume_claim else {})}
 
 
 def pod_spec(work: WorkSettings) -> Mapping[str, Any]:
@@ -43,6 +52,10 @@ def pod_spec(work: WorkSettings) -> Mapping[str, Any]:
     if work.secret is not None:
         container["envFrom"] = [{"secretRef": {"name": work.secret}}]
     spec: dict[str, Any] = {"containers": [container], "activeDeadlineSeconds": work.deadline_s}
+    if work.volume_claim is not None:
+        claim = {"claimName": work.volume_claim}
+        spec["volumes"] = [{"name": _VOLUME, "persistentVolumeClaim": claim}]
+        container["volumeMounts"] = [{"name": _VOLUME, "mountPath": HOME}]
     if work.service_account is not None:
         spec["serviceAccountName"] = work.service_account
     return spec

@@ -11,8 +11,8 @@ from typing import Any
 
 from pyiceberg.catalog.rest import RestCatalog
 
+from assets.export_store import export_store
 from cli.context import topic_of
-from cli.export_store import export_store
 from config.settings import Settings
 from lakehouse.definitions import PAYMENTS, RAW
 from lakehouse.exports.listing import DONE, UNREADABLE, listed_in

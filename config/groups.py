@@ -316,6 +316,8 @@ class WorkSettings(Group):
 
     A pod runs `image`, which has `paywave` on its path. The keys of the secret named `secret` (`PAYWAVE_…`)
     are in its environment. It asks for `cores` and `memory`, and is ended after `deadline_s` at the latest.
+    Its home folder is gone with it, and how far a backfill was too, unless `volume_claim` names a claim
+    (ReadWriteMany, with locks, e.g. EFS) that is mounted as the home of every pod.
     """
 
     place: Literal["process", "kubernetes"] = "process"
@@ -323,6 +325,7 @@ class WorkSettings(Group):
     namespace: str = "paywave"
     service_account: str | None = None
     secret: str | None = None
+    volume_claim: str | None = None
     cores: int = Field(default=4, ge=1)
     memory: str = "16Gi"
     deadline_s: int = Field(default=6 * 3600, ge=1)

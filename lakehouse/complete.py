@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from pyiceberg.catalog.rest import RestCatalog
 
@@ -70,13 +69,19 @@ class Complete:
 def complete(catalog: RestCatalog, properties: Mapping[str, str]) -> Complete:
     """Read how far the tables are. Raises `UnknownMoment` where they have no vector in common."""
     heads = {name: read_head(catalog, name) for name in _TABLES}
-    answer = run_query(catalog, properties, f"SELECT p99_delay_ms FROM {WATERMARK_VIEW}")  # noqa: S608
     return Complete(
         heads[PAYMENTS].progress.complete_to,
-        _delay(answer.rows[0][0]),
+        p99_delay(catalog, properties),
         consistent({name: head.table for name, head in heads.items()}).vector,
         {name: _standing(head, heads[RAW].offsets) for name, head in heads.items()},
     )
+
+
+def p99_delay(catalog: RestCatalog, properties: Mapping[str, str]) -> timedelta | None:
+    """Tell within which time 99 % of the records of the last 24 hours had come; None: not known yet."""
+    answer = run_query(catalog, properties, f"SELECT p99_delay_ms FROM {WATERMARK_VIEW}")  # noqa: S608
+    milliseconds: int | None = answer.rows[0][0]
+    return None if milliseconds is None else timedelta(milliseconds=milliseconds)
 
 
 def _standing(head: Head, raw: OffsetVector) -> Standing:
@@ -87,7 +92,3 @@ def _standing(head: Head, raw: OffsetVector) -> Standing:
         head.offsets.records_to(raw),
         head.progress.complete_to,
     )
-
-
-def _delay(milliseconds: Any) -> timedelta | None:
-    return None if milliseconds is None else timedelta(milliseconds=milliseconds)

@@ -16,8 +16,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from assets.export_store import export_store
 from cli.context import catalog_of
-from cli.export_store import export_store
 from cli.output import Output, with_output
 from cli.params import Moment
 from cli.progress import progress

@@ -157,7 +157,7 @@ def run(
             with recorded(settings, catalog, "backfill run", planned.name, asked) as access:
                 result = runner.run(
                     planned.name,
-                    only or None,
+                    only or hours or None,  # of named hours each is told, also where it was done before
                     only_failed=only_failed,
                     again=again,
                     most_hours=max_hours,

@@ -53,12 +53,17 @@ _hours = metrics.get_meter(__name__).create_counter("paywave.backfill.hours", un
 
 @dataclass(frozen=True)
 class HourOutcome:
-    """What became of an hour that a run was asked for; `changed` is what this run changed, by table."""
+    """What became of an hour that a run was asked for.
+
+    Args:
+        changed: rows that this run changed, by table and change; `changed_in_all`: all runs of the plan.
+    """
 
     hour: str
     status: Status
     attempts: int
     changed: Mapping[str, int]
+    changed_in_all: Mapping[str, int]
     error: str | None = None
 
     def as_json(self) -> dict[str, Any]:
@@ -68,6 +73,7 @@ class HourOutcome:
             "status": self.status.value,
             "attempts": self.attempts,
             "changed": dict(self.changed),
+            "changed_in_all": dict(self.changed_in_all),
             "error": self.error,
         }
 
@@ -416,7 +422,7 @@ def tag_of(plan: Plan) -> str:
 def _outcome(state: State, hour: str, before: Counter[str]) -> HourOutcome:
     found = state.of(hour)
     changed = Counter(found.changed) - before
-    return HourOutcome(hour, found.status, found.attempts, dict(changed), found.error)
+    return HourOutcome(hour, found.status, found.attempts, dict(changed), dict(found.changed), found.error)
 
 
 def _stopped(plan: Plan, error: Exception) -> Stopped:

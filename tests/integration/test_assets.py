@@ -114,7 +114,9 @@ def conductor(pipeline: Pipeline) -> Iterator[Conductor]:
         yield Conductor(pipeline, instance)
 
 
-def test_the_graph_shows_what_the_streaming_jobs_publish(conductor: Conductor) -> None:
+def test_the_graph_shows_what_the_streaming_jobs_publish(
+    conductor: Conductor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen = {event.asset_key: event for event in conductor.tick(observe.new_snapshots).asset_events}
     assert set(seen) == {TOPIC, *map(key_of, BY_NAME)}
     for name in (RAW, VERSIONS, PAYMENTS, QUARANTINE):
@@ -126,6 +128,7 @@ def test_the_graph_shows_what_the_streaming_jobs_publish(conductor: Conductor) -
         assert told["offsets"] == json.loads(head.offsets.to_json())
         assert f"--snapshot {name}={head.snapshot.snapshot_id}" in told["time_travel"]
     assert not conductor.tick(observe.new_snapshots).asset_events
+    monkeypatch.setattr(observe, "EVERY", timedelta(0))
     conductor.pipeline.send_lines([wire("one more")])
     (of_topic,) = conductor.tick(observe.new_snapshots).asset_events
     assert of_topic.asset_key == TOPIC
@@ -189,6 +192,8 @@ def test_maintenance_reports_what_it_did(conductor: Conductor) -> None:
     (event,) = done.get_asset_materialization_events()
     rows = event.materialization.metadata["tables"].records
     assert {row.data["table"] for row in rows} == set(BY_NAME)
+    ids = conductor.lake.snapshots(BY_NAME)
+    assert {row.data["table"]: row.data["snapshot_id"] for row in rows} == {n: str(i) for n, i in ids.items()}
 
 
 def test_a_command_that_fails_is_a_failed_run_and_says_why(conductor: Conductor, tmp_path: Path) -> None:
@@ -232,6 +237,8 @@ def test_an_hour_is_folded_again_from_its_page(conductor: Conductor, spark: Spar
     told = {event.asset_key: event for event in done.get_asset_materialization_events()}
     metadata = told[key_of(PAYMENTS)].materialization.metadata
     assert (metadata["rows_added"].value, metadata["rows_deleted"].value) == (1, 1)
+    assert metadata["snapshot_id"].value == str(conductor.lake.snapshots([PAYMENTS])[PAYMENTS])
+    assert f"--snapshot {PAYMENTS}={metadata['snapshot_id'].value}" in metadata["time_travel"].value
     assert sorted(conductor.pipeline.rows(PAYMENTS), key=str) == sorted(before, key=str)
     assert key in _materialized(conductor, PAYMENTS)
 

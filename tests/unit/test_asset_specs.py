@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from assets.lake import Lake
 from assets.tables import key_of, table_of
 from lakehouse.definitions import BY_NAME
 
+MOST_SECONDS = 5.0
 SNAPSHOT = Path(__file__).parent.parent / "data" / "asset_specs.json"
 
 
@@ -32,6 +35,7 @@ def rendered() -> dict[str, Any]:
             "automation": spec.automation_condition is not None,
             "columns": _columns(spec.metadata),
             "checks": sorted(_checks(defs, spec.key)),
+            "blocking_checks": sorted(_checks(defs, spec.key, blocking=True)),
         }
         for spec in sorted(defs.resolve_all_asset_specs(), key=lambda spec: spec.key)
     }
@@ -43,9 +47,11 @@ def _columns(metadata: Any) -> list[str]:
     return [f"{c.name} {c.type}{'' if c.constraints.nullable else ' not null'}" for c in columns]
 
 
-def _checks(defs: dg.Definitions, key: dg.AssetKey) -> list[str]:
-    keys = defs.resolve_asset_graph().asset_check_keys
-    return [check.name for check in keys if check.asset_key == key]
+def _checks(defs: dg.Definitions, key: dg.AssetKey, blocking: bool = False) -> list[str]:
+    """Name an asset's checks, or those only that keep what is made of it from being made."""
+    specs = [spec for checks in defs.asset_checks or () for spec in checks.check_specs]
+    specs += [spec for asset in defs.assets or () for spec in getattr(asset, "check_specs", ())]
+    return [spec.name for spec in specs if spec.asset_key == key and (spec.blocking or not blocking)]
 
 
 def test_the_graph_is_as_it_was_reviewed() -> None:
@@ -76,6 +82,28 @@ def test_whatever_reads_the_lake_can_be_given_another_one(monkeypatch: pytest.Mo
 
 def test_definitions_can_be_run() -> None:
     dg.Definitions.validate_loadable(build_defs())
+
+
+def test_checks_whose_gate_blocks_are_blocking_and_no_others() -> None:
+    found = {(key, check) for key, spec in rendered().items() for check in spec["blocking_checks"]}
+    assert found == {
+        ("curated/event_versions", "conservation"),
+        ("curated/event_versions", "unique_key"),
+        ("curated/payments", "unique_key"),
+    }
+
+
+def test_definitions_load_in_a_fresh_process_within_seconds(capfd: pytest.CaptureFixture[str]) -> None:
+    """By the processor's clock: a machine that does other things too takes longer by the wall's."""
+    code = (
+        "import time; from assets.location import defs; defs.resolve_all_asset_specs(); "
+        "print(time.process_time())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    seconds = float(done.stdout.split()[-1])
+    with capfd.disabled():
+        print(f"\ndefinitions load in {seconds:.1f} s of processor time")
+    assert seconds < MOST_SECONDS
 
 
 if __name__ == "__main__":

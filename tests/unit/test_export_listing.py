@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from cli.export_store import export_store
+from assets.export_store import export_store
 from cli.stores import _exports
 from config.settings import Settings
 from lakehouse.exports.chain import link_of

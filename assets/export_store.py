@@ -1,7 +1,7 @@
 """The store of exports, as the settings name it.
 
-Belongs here: opening it. Does not: what lies there (`lakehouse/exports/`), keys to sign with
-(`commands/audit.py`).
+Belongs here: opening it, for commands and for the graph. Does not: what lies there (`lakehouse/exports/`),
+keys to sign with (`cli/commands/audit.py`).
 """
 
 from __future__ import annotations
