@@ -22,6 +22,7 @@ from snowflake_external.resources import Estate, Kind
 from snowflake_external.watch import take_newest
 
 OnChange = Callable[[Change, int, int], None]
+_MENDS = (Action.CREATE, Action.ALTER)
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,23 @@ def planned(estate: Estate, ask: Ask) -> tuple[Change, ...]:
 
 
 def split(changes: Sequence[Change], allow_destroy: bool) -> Applied:
-    """Say what applying would do and what it would leave; nothing is done."""
-    held = tuple(
-        change for change in changes if not change.statements or (change.destroys and not allow_destroy)
-    )
-    return Applied(tuple(change for change in changes if change not in held), held)
+    """Say what applying would do and what it would leave; nothing is done.
+
+    A grant on what is missing, or open, waits with the replacement that would make it. What is made only as a
+    replacement may wait is left out where it does not: it may fail for what that would mend.
+    """
+    waits = [one for one in changes if not one.statements or (one.destroys and not allow_destroy)]
+    lacking = {key for one in waits for key in one.lacking}
+    held = [one for one in changes if one in waits or (_is_grant(one) and not lacking.isdisjoint(one.keys))]
+    replaced = {
+        key for one in changes if one.action is Action.REPLACE and one not in held for key in one.keys
+    }
+    left = [one for one in changes if one.action in _MENDS and not replaced.isdisjoint(one.keys)]
+    return Applied(tuple(one for one in changes if one not in (*held, *left)), tuple(held))
+
+
+def _is_grant(change: Change) -> bool:
+    return change.action is Action.GRANT
 
 
 def apply(

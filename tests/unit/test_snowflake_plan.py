@@ -194,6 +194,66 @@ def test_what_a_view_lost_does_not_wait_for_leave_to_replace(tmp_path: Path) -> 
     assert [action for action, _ in account.told()] == ["replace"], "the policy is on again"
 
 
+MOVED = replace(DEPLOYMENT, catalog=replace(DEPLOYMENT.catalog, uri="http://127.0.0.1:10"))
+GRANT = f"SELECT ON VIEW {VIEW} TO ROLE PAYWAVE_PAYMENTS_READER"
+
+
+def test_a_view_made_over_by_hand_is_closed_before_anyone_may_read_it_though_a_replacement_waits(
+    tmp_path: Path,
+) -> None:
+    account = Account(tmp_path, DEPLOYMENT)
+    account.apply()
+    account.ask(f"CREATE OR REPLACE VIEW {VIEW} AS SELECT * FROM PAYWAVE_LAKE.CURATED.PAYMENTS")
+    account.deployment = MOVED
+    moved = ("replace", "CATALOG INTEGRATION PAYWAVE_LAKE")
+    assert account.told() == [("alter", f"VIEW {VIEW}"), moved, ("grant", GRANT)]
+    (replacement,) = (change for change in account.plan() if change.action is Action.REPLACE)
+    assert not any(VIEW in name for name, _, _ in replacement.because), "it is mended before"
+    assert [change.action for change in account.apply().done] == [Action.ALTER, Action.GRANT]
+    assert account.told() == [moved]
+
+
+@pytest.mark.parametrize("deployment", [DEPLOYMENT, LINKED])
+def test_a_view_that_is_missing_keeps_nothing_from_being_applied_though_a_replacement_waits(
+    tmp_path: Path, deployment: Deployment
+) -> None:
+    account = Account(tmp_path, deployment)
+    account.apply()
+    account.ask(f"DROP VIEW {VIEW}")
+    account.deployment = replace(MOVED, linked=deployment.linked)
+    done = [change.action for change in account.apply().done]
+    assert done == ([] if deployment.linked else [Action.CREATE, Action.GRANT])
+    assert ("replace", "CATALOG INTEGRATION PAYWAVE_LAKE") in account.told()
+    account.apply(allow_destroy=True)
+    assert account.plan() == ()
+
+
+def test_what_only_a_replacement_can_make_is_granted_to_nobody_before(tmp_path: Path) -> None:
+    account = Account(tmp_path, DEPLOYMENT)
+    account.apply()
+    for statement in (f"DROP VIEW {VIEW}", "DROP TABLE PAYWAVE_LAKE.CURATED.PAYMENTS"):
+        account.ask(statement)
+    account.deployment = MOVED
+    applied = account.apply()
+    assert applied.done == ()
+    assert [change.what for change in applied.held] == ["CATALOG INTEGRATION PAYWAVE_LAKE", GRANT]
+    account.apply(allow_destroy=True)
+    assert account.plan() == ()
+
+
+def test_what_a_replacement_makes_anyway_is_not_tried_before_it(tmp_path: Path) -> None:
+    account = Account(tmp_path, DEPLOYMENT)
+    account.apply()
+    account.ask(f"ALTER VIEW {VIEW} DROP ROW ACCESS POLICY PAYWAVE.GOVERNANCE.PARTNER_ROWS")
+    account.deployment = MOVED
+    assert [change.action for change in split(account.plan(), allow_destroy=True).done] == [Action.REPLACE]
+    account.deployment = LINKED
+    account.ask(f"CREATE OR REPLACE VIEW {VIEW} AS SELECT * FROM PAYWAVE_LAKE.CURATED.PAYMENTS")
+    applied = account.apply()
+    assert applied.done == (), "its tables have other names then"
+    assert [change.action for change in applied.held] == [Action.REPLACE, Action.GRANT]
+
+
 @pytest.mark.parametrize(("before", "after"), [(DEPLOYMENT, LINKED), (LINKED, DEPLOYMENT)])
 def test_following_the_catalog_is_switched_on_and_off(
     tmp_path: Path, before: Deployment, after: Deployment
