@@ -168,7 +168,9 @@ def test_what_snowflake_has_not_taken_yet_is_read_in_the_lake(snowflake: OnStand
         assert "does not read" in told["why"] or "elsewhere, or not yet" in told["why"]
 
 
-def test_what_is_wrong_is_said_once_with_the_object_and_the_grant(snowflake: OnStandIn) -> None:
+def test_what_is_wrong_is_said_once_with_the_object_and_the_grant(
+    snowflake: OnStandIn, filled: Pipeline
+) -> None:
     password = OnStandIn(snowflake.but(PASSWORD="guess").environment, snowflake.stand_in)
     assert "refused the login of PAYWAVE" in password.fails("plan")[0]
     astray = OnStandIn(snowflake.but(CATALOG_URI="http://127.0.0.1:9").environment, snowflake.stand_in)
@@ -195,9 +197,10 @@ def test_what_is_wrong_is_said_once_with_the_object_and_the_grant(snowflake: OnS
     snowflake.trouble(Trouble())
     assert snowflake.json("query", COUNT)["way"] == "snowflake", "over when it is over"
 
-    as_reader = "USE ROLE PAYWAVE_PAYMENTS_READER"
-    (seen,) = snowflake.ask(as_reader, "SELECT COUNT(*) FROM PAYWAVE.PAYMENTS.PAYMENTS")
-    assert seen[0]
+    as_reader, of_view = "USE ROLE PAYWAVE_PAYMENTS_READER", "SELECT COUNT(*) FROM PAYWAVE.PAYMENTS.PAYMENTS"
+    assert snowflake.ask(as_reader, of_view) == [(0,)], "no partner's role, so no partner's rows"
+    snowflake.ask("GRANT ROLE PAYWAVE_ALL_PARTNERS TO ROLE PAYWAVE_PAYMENTS_READER")
+    assert snowflake.ask(as_reader, of_view) == filled.query(COUNT)
     for hidden in (TABLE, "PAYWAVE.FRAUD.FRAUD_FEATURES"):
         with pytest.raises(SnowflakeError):
             snowflake.ask(as_reader, f"SELECT COUNT(*) FROM {hidden}")
