@@ -77,7 +77,9 @@ def apply(
     sleep: Callable[[float], None] = time.sleep,
     tables: Sequence[Sequence[str]] = (),
 ) -> Applied:
-    """Make changes in their order; each is written to `log` (JSON lines) when it is done.
+    """Make changes in their order; each is written to `log` (JSON lines) when it is done, or has failed.
+
+    Of one that failed `sent` is what went through before: a replacement has dropped something by then.
 
     A statement that finds something missing is sent again after each of the pauses (seconds): a database that
     follows the catalog is made before it has found the tables.
@@ -87,19 +89,21 @@ def apply(
             automated refresh does not take a column that was added if no row was written since. Where that
             fails, the view is tried nevertheless.
 
-    Raises NotAll, which names the change that failed and how many stand.
+    Raises NotAll, which names the change that failed, how far it got, and how many stand.
     """
     asked = split(changes, allow_destroy)
     first_view = next((change for change in asked.done if _is_new_query(change)), None)
     for number, change in enumerate(asked.done):
         if on_change is not None:
             on_change(change, number, len(asked.done))
+        sent: list[str] = []
         try:
-            _make(change, ask, pauses, sleep, tables if change is first_view else ())
+            _make(change, ask, pauses, sleep, tables if change is first_view else (), sent)
         except SnowflakeError as error:
-            message = (
-                f"{change.action} {change.what} failed: {error} ({number} of {len(asked.done)} changes stand)"
-            )
+            _write(log, change, sent=sent, failed=str(error))
+            parts = f"{len(sent)} of its {len(change.statements)} statements went through"
+            stand = f"{number} of {len(asked.done)} changes stand"
+            message = f"{change.action} {change.what} failed: {error} ({parts}; {stand})"
             raise NotAll(message, error.hint) from error
         _write(log, change)
     return asked
@@ -111,11 +115,14 @@ def _make(
     pauses: Sequence[float],
     sleep: Callable[[float], None],
     tables: Sequence[Sequence[str]],
+    sent: list[str],
 ) -> None:
+    """Send a change's statements; `sent` takes those that went through, as they may be kept."""
     stale = [error for table in tables if (error := _not_refreshed(table, ask, pauses, sleep)) is not None]
     try:
         for statement in change.statements:
             _patiently(partial(ask, statement.text), pauses, sleep)
+            sent.append(statement.shown)
     except SnowflakeError as error:
         if not stale:
             raise
@@ -153,14 +160,14 @@ def _is_new_query(change: Change) -> bool:
 
 
 def recorded(log: Path) -> Iterator[dict[str, Any]]:
-    """What was ever applied from here, oldest first."""
+    """What was ever applied from here, oldest first; what has `failed` was not, or only what it `sent`."""
     if log.exists():
         for line in log.read_text().splitlines():
             yield json.loads(line)
 
 
-def _write(log: Path, change: Change) -> None:
+def _write(log: Path, change: Change, **failure: object) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
-    told = {"at": datetime.now(UTC).isoformat(), **change.to_json()}
+    told = {"at": datetime.now(UTC).isoformat(), **change.to_json(), **failure}
     with log.open("a") as file:
         file.write(json.dumps(told) + "\n")

@@ -15,7 +15,7 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NoSuchTableError
 
 from lakehouse.definitions import PAYMENTS
-from snowflake_external.apply import NotAll, apply
+from snowflake_external.apply import NotAll, apply, recorded
 from snowflake_external.ddl import Statement
 from snowflake_external.deployment import Bearer, Deployment, RestCatalog, S3Volume
 from snowflake_external.errors import (
@@ -232,3 +232,20 @@ def test_a_catalog_that_does_not_answer_keeps_no_view_from_being_shaped(tmp_path
     with pytest.raises(NotAll, match=r"invalid identifier NEW.*no answer from the catalog") as refused:
         apply([first, gone], ask, tmp_path / "log", allow_destroy=True, tables=[NAME])
     assert refused.value.hint == "see that it runs"
+
+
+def test_a_change_that_fails_half_way_leaves_a_record_of_what_was_sent_of_it(tmp_path: Path) -> None:
+    texts = ("DROP V", "DROP C", "CREATE C", "CREATE V")
+    whole = Change(Action.REPLACE, "C", tuple(Statement(text, f"{text} …") for text in texts))
+
+    def ask(text: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        if text == "CREATE C":
+            raise CatalogUnreachable("no answer from the catalog")
+        return []
+
+    first, log = change(Action.CREATE, Kind.TAG, "T"), tmp_path / "log"
+    with pytest.raises(NotAll, match=r"2 of its 4 statements went through; 1 of 2 changes stand"):
+        apply([first, whole], ask, log, allow_destroy=True)
+    done, failed = recorded(log)
+    assert (done["what"], "failed" in done) == ("TAG T", False)
+    assert (failed["sent"], failed["failed"]) == (["DROP V …", "DROP C …"], "no answer from the catalog")
