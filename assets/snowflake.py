@@ -49,7 +49,7 @@ def snowflake_refresh() -> None:
 def snowflake_lag(
     context: dg.SensorEvaluationContext, lake: Lake, notifier: Notifier
 ) -> dg.SensorResult | dg.SkipReason:
-    """Observe each table; the cursor says whether Snowflake answered last time, and what was observed."""
+    """Observe each table; the cursor has what was observed, and how Snowflake refused last time, if it did."""
     settings = lake.settings()
     if settings.snowflake.account is None:
         return dg.SkipReason("no account is set (snowflake.account)")
@@ -58,11 +58,12 @@ def snowflake_lag(
         with Session(login_of(settings), "watch") as session:
             found = freshness_of(deployment_of(settings), lake.catalog(), session.ask)
     except SnowflakeError as error:
-        if seen.get("error") is None:  # people are told when it begins, not each minute
+        kind = type(error).__name__
+        if seen.get("error") != kind:  # people are told when it begins, or is another, not each time
             notifier.tell(
                 "snowflake", f"Snowflake cannot be watched: {error}", next=error.hint, runbook=RUNBOOK
             )
-        return dg.SensorResult(cursor=json.dumps({**seen, "error": str(error)}))
+        return dg.SensorResult(cursor=json.dumps({**seen, "error": kind}))
     states = {one.table: f"{one.snapshot_id} {one.state} {one.behind}" for one in found}
     news = [one for one in found if seen.get(one.table) != states[one.table]]
     late = sorted(one.table for one in found if one.needs_refresh)

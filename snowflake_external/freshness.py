@@ -34,7 +34,7 @@ class State(StrEnum):
     STOPPED = "STOPPED"
     NOT_INITIALIZED = "ICEBERG_TABLE_NOT_INITIALIZED"
     OFF = "OFF"
-    UNKNOWN = "UNKNOWN"  # a word that is not documented
+    UNKNOWN = "UNKNOWN"  # a word that is not documented, or the table is missing or denied
 
     @classmethod
     def of(cls, said: str) -> State:
@@ -112,9 +112,9 @@ class Freshness:
 
     def says(self) -> str:
         """One line for people."""
-        if not self.behind:
-            return f"{self.table}: up to date, refresh {self.state}"
         why = f" ({self.reason})" if self.reason else ""
+        if not self.behind:
+            return f"{self.table}: up to date, refresh {self.state}{why}"
         return f"{self.table}: {self.behind} commits behind, {self.lag_s:.0f} s, refresh {self.state}{why}"
 
 

@@ -46,6 +46,9 @@ def freshness_of(
 ) -> list[Freshness]:
     """Compare every table that Snowflake shows with the lake's. Raises SnowflakeError.
 
+    A table that is missing or denied is UNKNOWN, for that reason, with all its commits behind: the others are
+    not to go unwatched with it.
+
     Args:
         with_delays: ask for the history too, which takes a warehouse; where none runs, no delays are told.
     """
@@ -53,7 +56,7 @@ def freshness_of(
     found = []
     for table in EXPOSED:
         # Snowflake first: else it may show a commit that was not there yet when the lake was asked.
-        seen = _seen(ask, names.table(table), with_delays)
+        seen = _seen_or_not(ask, names.table(table), with_delays)
         found.append(judge(table, list(_commits(catalog, table)), seen, datetime.now(UTC), objective))
         _LAG.set(found[-1].lag_s, {"db.collection.name": table})
     return found
@@ -158,7 +161,7 @@ def _refreshed(table: _ByHand, sleep: Callable[[float], None]) -> Refreshed:
         try:
             wrong = table.attempt(attempt == 1)
         except (Denied, Missing) as refused:
-            return Refreshed(table.table, attempt, str(refused))
+            return Refreshed(table.table, attempt, refused.told)
         except SnowflakeError as failed:
             wrong = str(failed)
         if wrong is None or pause is None:
@@ -193,6 +196,13 @@ def _refreshes(ask: Ask, name: tuple[str, ...]) -> dict[int, datetime]:
     history = ask(f"SELECT snapshot_id, refreshed_on FROM TABLE({function}(TABLE_NAME => {literal(quoted)}))")  # noqa: S608  # quoted
     refreshed = {int(row["snapshot_id"]): row["refreshed_on"] for row in history if row["snapshot_id"]}
     return {snapshot: at if at.tzinfo else at.replace(tzinfo=UTC) for snapshot, at in refreshed.items()}
+
+
+def _seen_or_not(ask: Ask, name: tuple[str, ...], with_history: bool) -> Seen:
+    try:
+        return _seen(ask, name, with_history)
+    except (Denied, Missing) as refused:
+        return Seen(State.UNKNOWN, refused.told, None)
 
 
 def _seen(ask: Ask, name: tuple[str, ...], with_history: bool) -> Seen:

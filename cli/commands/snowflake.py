@@ -25,7 +25,7 @@ from lakehouse.moments import Moment
 from snowflake_external.apply import Applied, apply, planned, split
 from snowflake_external.cost import Estimate, Rates, billed, estimate, most_per_month
 from snowflake_external.estate import EXPOSED, Names, estate_of
-from snowflake_external.freshness import RUNBOOK, Freshness
+from snowflake_external.freshness import RUNBOOK, Freshness, State
 from snowflake_external.plan import Change, renewals
 from snowflake_external.session import Session
 from snowflake_external.terraform import configuration
@@ -104,13 +104,13 @@ def apply_command(allow_destroy: bool, renew_secrets: bool, dry_run: bool, out: 
 def status(out: Output) -> None:
     """Say how far Snowflake's tables are behind the lake's, and how long each commit took to get there.
 
-    Exits 1 where one is later than promised, or will not come by itself.
+    Exits 1 where one is later than promised, will not come by itself, or cannot be seen.
     """
     settings = load_settings()
     with Session(login_of(settings), "snowflake status") as session:
         found = freshness_of(deployment_of(settings), catalog_of(settings), session.ask, with_delays=True)
     out.result({"tables": [_as_json(one) for one in found]}, lambda console: _print_status(console, found))
-    if any(one.needs_refresh for one in found):
+    if any(map(_is_wrong, found)):
         raise SystemExit(1)
 
 
@@ -198,6 +198,10 @@ def cost(days: int, out: Output) -> None:
     out.result(value, lambda console: _print_cost(console, found, most, told, days))
 
 
+def _is_wrong(one: Freshness) -> bool:
+    return one.needs_refresh or one.state is State.UNKNOWN
+
+
 def _as_json(one: Freshness) -> dict[str, Any]:
     told = {name: value for name, value in asdict(one).items() if name != "delays_s"}
     count = None if one.delays_s is None else len(one.delays_s)
@@ -240,9 +244,8 @@ def _print_status(console: Console, found: Sequence[Freshness]) -> None:
     console.print(table)
     if any(one.delays_s is None for one in found):
         console.print("how long each commit took is not to be seen: no warehouse runs")
-    for one in found:
-        if one.needs_refresh:
-            console.print(f"{one.says()}: `paywave snowflake refresh`, or see {RUNBOOK}")
+    for one in filter(_is_wrong, found):
+        console.print(f"{one.says()}: `paywave snowflake refresh`, or see {RUNBOOK}", markup=False)
 
 
 def _print_refreshed(console: Console, due: Sequence[str], done: Sequence[Refreshed]) -> None:

@@ -182,11 +182,13 @@ def test_what_is_wrong_is_said_once_with_the_object_and_the_grant(
     snowflake.json("apply", "--allow-destroy")
 
     snowflake.trouble(Trouble(denied=(LAKE,)))
-    for command in (("status",), ("query", COUNT)):
-        said, hint = snowflake.fails(*command)
-        assert said.startswith("role ACCOUNTADMIN may not: SQL access control error"), command
-        assert "'PAYMENTS'" in said
-        assert hint == f"GRANT SELECT ON TABLE {TABLE} TO ROLE ACCOUNTADMIN"
+    said, hint = snowflake.fails("query", COUNT)
+    assert said.startswith("role ACCOUNTADMIN may not: SQL access control error")
+    assert "'PAYMENTS'" in said
+    assert hint == f"GRANT SELECT ON TABLE {TABLE} TO ROLE ACCOUNTADMIN"
+    seen = {one["table"]: one for one in snowflake.json("status", code=1)["tables"]}
+    assert (seen[PAYMENTS]["state"], seen[PAYMENTS]["reason"]) == ("UNKNOWN", f"{said}; {hint}")
+    assert seen[VERSIONS]["state"] == "RUNNING", "the others are seen"
     snowflake.trouble(Trouble(suspended=("PAYWAVE_READERS",)))
     said, hint = snowflake.fails("query", COUNT)
     assert said.startswith("no warehouse runs for role ACCOUNTADMIN: Warehouse 'PAYWAVE_READERS'")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import dagster as dg
@@ -13,6 +15,7 @@ import pytest
 from pyiceberg.catalog.rest import RestCatalog
 from pyiceberg.catalog.sql import SqlCatalog
 
+from assets import snowflake as sensors
 from assets.lake import Lake
 from assets.notify import Notifier, tell_failure
 from assets.snowflake import snowflake_refresh
@@ -23,6 +26,8 @@ from config.settings import Settings
 from lakehouse.definitions import PAYMENTS, VERSIONS
 from lakehouse.maintenance.expire import Expirer, ExpireSettings
 from snowflake_external import session
+from snowflake_external.errors import Denied, Unreachable
+from snowflake_external.freshness import Freshness, State
 
 
 @pytest.fixture
@@ -125,6 +130,58 @@ def test_a_refresh_that_fails_is_told_with_the_table_the_reason_and_the_runbook(
     ((text, details),) = TOLD
     assert "no answer" in text
     assert details["runbook"] == "docs/runbooks/snowflake-refresh.md"
+
+
+class Watched(Lake):
+    """A lake with an account, and no catalog to ask."""
+
+    def settings(self) -> Settings:
+        there = {"profile": "local", "catalog": {"uri": "http://c", "warehouse": "s3://w"}}
+        account = {"account": "a", "user": "u", "bearer_token": "t", "catalog_auth": "bearer"}
+        return Settings.model_validate({**there, "snowflake": account})
+
+    def catalog(self) -> RestCatalog:
+        return cast(RestCatalog, None)
+
+
+def table(name: str, state: State = State.RUNNING) -> Freshness:
+    return Freshness(name, state, "", 1, 0, 0.0, 60.0, None, None)
+
+
+@pytest.fixture
+def tick(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dg.SensorResult]:
+    """One look of the sensor, given what it finds or what is raised; the cursor is kept between them."""
+    TOLD.clear()
+    cursors: list[str | None] = [None]
+
+    def look(found: Exception | list[Freshness]) -> dg.SensorResult:
+        def freshness(*_: object) -> list[Freshness]:
+            if isinstance(found, Exception):
+                raise found
+            return found
+
+        monkeypatch.setattr(sensors, "Session", lambda *_: nullcontext(SimpleNamespace(ask=None)))
+        monkeypatch.setattr(sensors, "freshness_of", freshness)
+        lake = Watched(home="/nowhere")
+        resources = {"lake": lake, "notifier": Told(lake=lake)}
+        with dg.build_sensor_context(cursor=cursors[-1], resources=resources) as context:
+            result = sensors.snowflake_lag(context)
+        assert isinstance(result, dg.SensorResult)
+        cursors.append(result.cursor)
+        return result
+
+    return look
+
+
+def test_that_snowflake_cannot_be_watched_is_told_once_and_again_where_it_is_of_another_kind(
+    tick: Callable[..., dg.SensorResult],
+) -> None:
+    for error in (Unreachable("no answer"), Unreachable("none yet"), Denied("may not"), Denied("may not")):
+        tick(error)
+    assert [text.rpartition(": ")[2] for text, _ in TOLD] == ["no answer", "may not"]
+    tick([table(PAYMENTS)])
+    tick(Denied("may not again"))
+    assert len(TOLD) == 3
 
 
 def test_the_runbook_that_is_named_is_there() -> None:

@@ -30,6 +30,7 @@ from snowflake_external.estate import EXPOSED
 from snowflake_external.freshness import Freshness, State
 from snowflake_external.plan import Action, Change
 from snowflake_external.resources import Key, Kind
+from snowflake_external.sql import identifier
 from snowflake_external.watch import Refreshed, freshness_of, held_snapshots, refresh, standing, take_newest
 
 DEPLOYMENT = Deployment(S3Volume("s3://b/w"), RestCatalog("https://c.example", Bearer("t")))
@@ -128,6 +129,31 @@ def test_a_table_without_automated_refresh_stands_where_its_history_says() -> No
 def test_a_state_that_is_not_documented_is_told_in_its_own_word() -> None:
     found = late(Account(state="PAUSED_FOR_NOW"))
     assert (found.state, found.reason, found.needs_refresh) == (State.UNKNOWN, "why", True)
+
+
+@pytest.mark.parametrize("error", [Denied("may not", "GRANT it"), Missing("no such object", "GRANT it")])
+def test_a_table_that_is_denied_or_missing_blinds_nobody_to_the_others(error: SnowflakeError) -> None:
+    account, refused = Account(state="STOPPED"), identifier(*NAME)
+
+    def ask(text: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        if refused in text:
+            raise error
+        return account.ask(text)
+
+    found = {one.table: one for one in freshness_of(DEPLOYMENT, lake(1, 2, 3), ask)}
+    assert set(found) == set(EXPOSED)
+    denied = found.pop(PAYMENTS)
+    assert (denied.state, denied.behind, denied.needs_refresh) == (State.UNKNOWN, 3, True)
+    assert denied.reason == f"{error}; GRANT it"
+    assert {one.state for one in found.values()} == {State.STOPPED}
+    done = refresh(DEPLOYMENT, lake(1, 2, 3), ask, [denied, *found.values()], lambda _: None)
+    assert [one.error for one in done] == [f"{error}; GRANT it", None, None]
+
+    def gone(text: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        raise Unreachable("nobody is there")
+
+    with pytest.raises(Unreachable):
+        freshness_of(DEPLOYMENT, lake(1, 2, 3), gone)
 
 
 @pytest.mark.parametrize(("fails", "attempts", "is_done"), [(0, 1, True), (2, 3, True), (9, 4, False)])
