@@ -17,7 +17,7 @@ from assets.work import FIRST, Work
 from snowflake_external.errors import SnowflakeError
 from snowflake_external.freshness import RUNBOOK, Freshness
 from snowflake_external.session import Session
-from snowflake_external.watch import freshness_of
+from snowflake_external.watch import freshness_of, readers_stopped
 
 _AGAIN_MINUTES = 5  # a table that stays late is refreshed by hand so often
 
@@ -49,13 +49,14 @@ def snowflake_refresh() -> None:
 def snowflake_lag(
     context: dg.SensorEvaluationContext, lake: Lake, notifier: Notifier
 ) -> dg.SensorResult | dg.SkipReason:
-    """Observe each table; the cursor has what was observed, and how Snowflake refused last time, if it did."""
+    """Observe each table; the cursor has what was observed, and how Snowflake refused last time, if so."""
     settings = lake.settings()
     if settings.snowflake.account is None:
         return dg.SkipReason("no account is set (snowflake.account)")
     seen = json.loads(context.cursor or "{}")
     try:
         with Session(login_of(settings), "watch") as session:
+            stopped = readers_stopped(deployment_of(settings), session.ask)
             found = freshness_of(deployment_of(settings), lake.catalog(), session.ask)
     except SnowflakeError as error:
         kind = type(error).__name__
@@ -64,6 +65,8 @@ def snowflake_lag(
                 "snowflake", f"Snowflake cannot be watched: {error}", next=error.hint, runbook=RUNBOOK
             )
         return dg.SensorResult(cursor=json.dumps({**seen, "error": kind}))
+    if stopped is not None and seen.get("readers") != stopped:
+        notifier.tell("snowflake", f"Snowflake's readers are cut off: {stopped}", runbook=RUNBOOK)
     states = {one.table: f"{one.snapshot_id} {one.state} {one.behind}" for one in found}
     news = [one for one in found if seen.get(one.table) != states[one.table]]
     late = sorted(one.table for one in found if one.needs_refresh)
@@ -72,7 +75,7 @@ def snowflake_lag(
     return dg.SensorResult(
         run_requests=[dg.RunRequest(key, tags=FIRST)] if late else [],
         asset_events=[_observation(one) for one in news],
-        cursor=json.dumps(states),
+        cursor=json.dumps({**states, "readers": stopped}),
     )
 
 

@@ -30,7 +30,7 @@ from snowflake_external.plan import Change, renewals
 from snowflake_external.session import Session
 from snowflake_external.terraform import configuration
 from snowflake_external.time_travel import read_at
-from snowflake_external.watch import Refreshed, freshness_of, refresh
+from snowflake_external.watch import Refreshed, freshness_of, readers_stopped, refresh
 
 _LOG = "snowflake/applied.jsonl"
 _FINDING = (1.0, 5.0, 15.0, 30.0)  # seconds that a linked database may take to find the lake's tables
@@ -104,13 +104,16 @@ def apply_command(allow_destroy: bool, renew_secrets: bool, dry_run: bool, out: 
 def status(out: Output) -> None:
     """Say how far Snowflake's tables are behind the lake's, and how long each commit took to get there.
 
-    Exits 1 where one is later than promised, will not come by itself, or cannot be seen.
+    Exits 1 where one is later than promised, will not come by itself, or cannot be seen, or where readers'
+    queries do not run.
     """
     settings = load_settings()
     with Session(login_of(settings), "snowflake status") as session:
+        stopped = readers_stopped(deployment_of(settings), session.ask)
         found = freshness_of(deployment_of(settings), catalog_of(settings), session.ask, with_delays=True)
-    out.result({"tables": [_as_json(one) for one in found]}, lambda console: _print_status(console, found))
-    if any(map(_is_wrong, found)):
+    value = {"tables": [_as_json(one) for one in found], "readers_stopped": stopped}
+    out.result(value, lambda console: _print_status(console, found, stopped))
+    if stopped or any(map(_is_wrong, found)):
         raise SystemExit(1)
 
 
@@ -236,7 +239,7 @@ def _print_applied(console: Console, done: Applied, dry_run: bool) -> None:
         console.print(f"held back: {change.action} {change.what}; {way}", markup=False)
 
 
-def _print_status(console: Console, found: Sequence[Freshness]) -> None:
+def _print_status(console: Console, found: Sequence[Freshness], stopped: str | None) -> None:
     table = Table("table", "refresh", "behind", "lag s", "P50 s", "P95 s", box=None)
     for one in found:
         delays = ["-" if delay is None else f"{delay:.0f}" for delay in (one.delay_s(0.5), one.delay_s(0.95))]
@@ -244,6 +247,8 @@ def _print_status(console: Console, found: Sequence[Freshness]) -> None:
     console.print(table)
     if any(one.delays_s is None for one in found):
         console.print("how long each commit took is not to be seen: no warehouse runs")
+    if stopped:
+        console.print(f"readers are cut off: {stopped}; see {RUNBOOK}", markup=False)
     for one in filter(_is_wrong, found):
         console.print(f"{one.says()}: `paywave snowflake refresh`, or see {RUNBOOK}", markup=False)
 

@@ -195,7 +195,9 @@ def test_what_is_wrong_is_said_once_with_the_object_and_the_grant(
     assert "resource monitor 'PAYWAVE_READERS'" in said
     assert "snowflake.credits_per_month" in hint
     assert snowflake.json("refresh", "--all"), "a refresh takes no warehouse"
-    assert {one["p95_s"] for one in snowflake.json("status")["tables"]} == {None}, "and a state takes none"
+    told = snowflake.json("status", code=1)
+    assert {one["p95_s"] for one in told["tables"]} == {None}, "and a state takes none"
+    assert "credits are used up" in told["readers_stopped"]
     snowflake.trouble(Trouble())
     assert snowflake.json("query", COUNT)["way"] == "snowflake", "over when it is over"
 

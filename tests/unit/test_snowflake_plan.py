@@ -13,6 +13,7 @@ from snowflake.connector.errors import ProgrammingError
 
 from lakehouse.definitions import BY_NAME, PAYMENTS
 from local.snowflake import linked
+from local.snowflake.trouble import Trouble, make_trouble
 from snowflake_external.apply import Applied, NotAll, apply, planned, split
 from snowflake_external.deployment import Bearer, Deployment, RestCatalog, S3Volume
 from snowflake_external.estate import EXPOSED, estate_of
@@ -20,6 +21,7 @@ from snowflake_external.plan import Action, Change, plan, renewals
 from snowflake_external.privileges import held
 from snowflake_external.refusals import refusal
 from snowflake_external.resources import Key, Kind
+from snowflake_external.watch import readers_stopped
 from tests.unit.test_snowflake_stand_in import Snowflake
 
 DEPLOYMENT = Deployment(S3Volume("s3://lake/"), RestCatalog("http://127.0.0.1:9", Bearer("hush")))
@@ -266,6 +268,13 @@ def test_following_the_catalog_is_switched_on_and_off(
     account.apply(allow_destroy=True)
     assert account.plan() == ()
     assert account.ask(f"SELECT count(*) AS n FROM {VIEW}") == [{"N": 0}]
+
+
+def test_a_warehouse_that_its_monitor_has_suspended_is_seen(account: Account) -> None:
+    assert readers_stopped(DEPLOYMENT, account.asked) is None
+    make_trouble(account.home, Trouble(suspended=("PAYWAVE_READERS",)))
+    assert "credits are used up" in str(readers_stopped(DEPLOYMENT, account.asked))
+    make_trouble(account.home, Trouble())
 
 
 def test_writes_that_somebody_opened_are_closed_in_place(following: Account) -> None:

@@ -154,7 +154,7 @@ def tick(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dg.SensorResult]:
     TOLD.clear()
     cursors: list[str | None] = [None]
 
-    def look(found: Exception | list[Freshness]) -> dg.SensorResult:
+    def look(found: Exception | list[Freshness], stopped: str | None = None) -> dg.SensorResult:
         def freshness(*_: object) -> list[Freshness]:
             if isinstance(found, Exception):
                 raise found
@@ -162,6 +162,7 @@ def tick(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dg.SensorResult]:
 
         monkeypatch.setattr(sensors, "Session", lambda *_: nullcontext(SimpleNamespace(ask=None)))
         monkeypatch.setattr(sensors, "freshness_of", freshness)
+        monkeypatch.setattr(sensors, "readers_stopped", lambda *_: stopped)
         lake = Watched(home="/nowhere")
         resources = {"lake": lake, "notifier": Told(lake=lake)}
         with dg.build_sensor_context(cursor=cursors[-1], resources=resources) as context:
@@ -182,6 +183,16 @@ def test_that_snowflake_cannot_be_watched_is_told_once_and_again_where_it_is_of_
     tick([table(PAYMENTS)])
     tick(Denied("may not again"))
     assert len(TOLD) == 3
+
+
+def test_that_readers_are_cut_off_is_told_once_until_they_are_not(
+    tick: Callable[..., dg.SensorResult],
+) -> None:
+    found = [table(PAYMENTS)]
+    for stopped in ("used up", "used up", None, "used up"):
+        assert not tick(found, stopped).run_requests, "no refresh mends that"
+        tick(Unreachable("no answer"), stopped)
+    assert [text for text, _ in TOLD if "cut off" in text] == ["Snowflake's readers are cut off: used up"] * 2
 
 
 def test_the_runbook_that_is_named_is_there() -> None:

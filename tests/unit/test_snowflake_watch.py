@@ -31,7 +31,15 @@ from snowflake_external.freshness import Freshness, State
 from snowflake_external.plan import Action, Change
 from snowflake_external.resources import Key, Kind
 from snowflake_external.sql import identifier
-from snowflake_external.watch import Refreshed, freshness_of, held_snapshots, refresh, standing, take_newest
+from snowflake_external.watch import (
+    Refreshed,
+    freshness_of,
+    held_snapshots,
+    readers_stopped,
+    refresh,
+    standing,
+    take_newest,
+)
 
 DEPLOYMENT = Deployment(S3Volume("s3://b/w"), RestCatalog("https://c.example", Bearer("t")))
 NAME = ("PAYWAVE_LAKE", "CURATED", "PAYMENTS")
@@ -154,6 +162,38 @@ def test_a_table_that_is_denied_or_missing_blinds_nobody_to_the_others(error: Sn
 
     with pytest.raises(Unreachable):
         freshness_of(DEPLOYMENT, lake(1, 2, 3), gone)
+
+
+HOUSE = {"name": "PAYWAVE_READERS", "state": "SUSPENDED", "auto_resume": "true", "resource_monitor": "M"}
+MONITOR = {"name": "M", "credit_quota": "100.00", "used_credits": "99.9", "suspend_at": "100%"}
+
+
+@pytest.mark.parametrize(
+    ("house", "monitor", "says"),
+    [
+        ({}, {}, None),  # it is suspended until somebody asks
+        ({}, {"used_credits": "100.00"}, "credits are used up"),
+        ({}, {"used_credits": "90.00", "suspend_immediately_at": "90%"}, "credits are used up"),
+        ({}, {"used_credits": "900", "suspend_at": None}, None),
+        ({}, {"used_credits": "900", "credit_quota": None}, None),
+        ({}, {"used_credits": "900", "name": "OTHER"}, None),
+        ({"resource_monitor": "null"}, {"used_credits": "900"}, None),
+        ({"auto_resume": "false"}, {}, "does not resume"),
+        ({"auto_resume": "false", "state": "STARTED"}, {}, None),
+        ({"name": "OTHER"}, {}, "is missing"),
+    ],
+)
+def test_a_warehouse_that_runs_nobodys_queries_is_seen_without_one(
+    house: dict[str, str], monitor: dict[str, str | None], says: str | None
+) -> None:
+    monitors = [MONITOR | {"suspend_immediately_at": None} | monitor]
+    shown = {"SHOW WAREHOUSES": [HOUSE | house], "SHOW RESOURCE MONITORS": monitors}
+
+    def ask(text: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        return [dict(row) for row in shown[text]]
+
+    said = readers_stopped(DEPLOYMENT, ask)
+    assert said is None if says is None else says in str(said)
 
 
 @pytest.mark.parametrize(("fails", "attempts", "is_done"), [(0, 1, True), (2, 3, True), (9, 4, False)])
