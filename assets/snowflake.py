@@ -1,7 +1,7 @@
 """Snowflake, watched: how far its tables are behind the lake's, and a refresh by hand of those that are late.
 
-Belongs here: the sensor, and the job that it asks for. Does not: judging or refreshing
-(`snowflake_external/`).
+Belongs here: the sensor and the job that it asks for, the daily look at the plan. Does not: judging or
+refreshing (`snowflake_external/`).
 """
 
 import json
@@ -38,6 +38,32 @@ def refresh_late(context: dg.OpExecutionContext, work: Work) -> None:
 )
 def snowflake_refresh() -> None:
     refresh_late()
+
+
+@dg.op(description="Compares what Snowflake has of the lake with what it should have; changes nothing.")
+def look_at_plan(context: dg.OpExecutionContext, work: Work) -> None:
+    """Fail with what differs: a policy taken off and a grant too many are seen by nobody else."""
+    changes = work.run(context, ["snowflake", "plan"])["changes"]
+    if changes:
+        told = "; ".join(f"{one['action']} {one['what']}" for one in changes)
+        plan = {"plan": dg.MetadataValue.json(changes)}
+        raise dg.Failure(f"Snowflake is not as it should be: {told}", metadata=plan)
+
+
+@dg.job(
+    description="`paywave snowflake plan`; it fails, and people are told, where that is not empty.",
+    tags={RUNBOOK_TAG: RUNBOOK},
+)
+def snowflake_plan() -> None:
+    look_at_plan()
+
+
+@dg.schedule(job=snowflake_plan, cron_schedule="25 5 * * *", default_status=dg.DefaultScheduleStatus.RUNNING)
+def snowflake_plan_daily(lake: Lake) -> dg.RunRequest | dg.SkipReason:
+    """Look once a day: it takes a warehouse. Idle without an account."""
+    if lake.settings().snowflake.account is None:
+        return dg.SkipReason("no account is set (snowflake.account)")
+    return dg.RunRequest(tags=FIRST)
 
 
 @dg.sensor(

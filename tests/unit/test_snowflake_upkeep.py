@@ -18,7 +18,7 @@ from pyiceberg.catalog.sql import SqlCatalog
 from assets import snowflake as sensors
 from assets.lake import Lake
 from assets.notify import Notifier, tell_failure
-from assets.snowflake import snowflake_refresh
+from assets.snowflake import snowflake_plan, snowflake_plan_daily, snowflake_refresh
 from assets.work import Work
 from cli.commands.maintain import _read_in_snowflake
 from cli.output import Output
@@ -97,13 +97,23 @@ class Refreshes(Work):
         return {"refreshed": [{"table": one, "error": self.wrong.get(one)} for one in (PAYMENTS, VERSIONS)]}
 
 
-def run(work: Refreshes) -> bool:
-    """Run the job; of a failed run people are told, as the daemon has it done."""
+class Plans(Work):
+    """Says what differs, instead of comparing."""
+
+    changes: list[dict[str, str]]
+
+    def run(self, context: Any, command: Sequence[str], may_fall_short: bool = False) -> dict[str, Any]:
+        assert (list(command), may_fall_short) == (["snowflake", "plan"], False)
+        return {"changes": self.changes, "empty": not self.changes}
+
+
+def run(work: Work, asked: dg.JobDefinition = snowflake_refresh) -> bool:
+    """Run a job; of a failed run people are told, as the daemon has it done."""
     TOLD.clear()
     told = Told(lake=Lake(home="/nowhere"))
-    defs = dg.Definitions(jobs=[snowflake_refresh], resources={"work": work})
+    defs = dg.Definitions(jobs=[asked], resources={"work": work})
     with dg.instance_for_test() as instance:
-        job = defs.get_job_def(snowflake_refresh.name)
+        job = defs.get_job_def(asked.name)
         result = job.execute_in_process(raise_on_error=False, instance=instance)
         if not result.success:
             context = dg.build_run_status_sensor_context(
@@ -132,6 +142,26 @@ def test_a_refresh_that_fails_is_told_with_the_table_the_reason_and_the_runbook(
     assert details["runbook"] == "docs/runbooks/snowflake-refresh.md"
 
 
+def test_a_plan_that_is_not_empty_is_told_with_what_differs_and_the_runbook() -> None:
+    lake = Lake(home="/nowhere")
+    assert run(Plans(lake=lake, changes=[]), snowflake_plan)
+    assert not TOLD
+    changes = [{"action": "alter", "what": "VIEW V"}, {"action": "revoke", "what": "SELECT TO PUBLIC"}]
+    assert not run(Plans(lake=lake, changes=changes), snowflake_plan)
+    ((text, details),) = TOLD
+    assert "alter VIEW V; revoke SELECT TO PUBLIC" in text
+    assert details["runbook"] == "docs/runbooks/snowflake-refresh.md"
+
+
+def test_the_plan_is_looked_at_only_where_there_is_an_account() -> None:
+    for lake, kind in (
+        (Watched(home="/nowhere"), dg.RunRequest),
+        (NoAccount(home="/nowhere"), dg.SkipReason),
+    ):
+        with dg.build_schedule_context(resources={"lake": lake}) as context:
+            assert isinstance(snowflake_plan_daily(context), kind)
+
+
 class Watched(Lake):
     """A lake with an account, and no catalog to ask."""
 
@@ -142,6 +172,13 @@ class Watched(Lake):
 
     def catalog(self) -> RestCatalog:
         return cast(RestCatalog, None)
+
+
+class NoAccount(Lake):
+    """A lake that is not read in Snowflake."""
+
+    def settings(self) -> Settings:
+        return Settings.model_validate({"profile": "local"})
 
 
 def table(name: str, state: State = State.RUNNING) -> Freshness:
