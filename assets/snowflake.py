@@ -15,7 +15,7 @@ from assets.snowflake_account import deployment_of, login_of
 from assets.tables import snowflake_key
 from assets.work import FIRST, Work
 from snowflake_external.errors import SnowflakeError
-from snowflake_external.freshness import RUNBOOK, Freshness
+from snowflake_external.freshness import LOOK, RUNBOOK, Freshness
 from snowflake_external.session import Session
 from snowflake_external.watch import freshness_of, readers_stopped
 
@@ -68,7 +68,7 @@ def snowflake_plan_daily(lake: Lake) -> dg.RunRequest | dg.SkipReason:
 
 @dg.sensor(
     job=snowflake_refresh,
-    minimum_interval_seconds=60,
+    minimum_interval_seconds=int(LOOK.total_seconds()),
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Observes how far Snowflake is behind; has late tables refreshed. Idle without an account.",
 )

@@ -13,7 +13,10 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 # Readers are promised records within two minutes; half of that goes to what comes before a commit.
-OBJECTIVE = timedelta(seconds=60)
+PROMISED = timedelta(seconds=120)
+OBJECTIVE = PROMISED / 2
+# How often somebody looks: what is late is noticed within the objective and one look, 90 s after its commit.
+LOOK = timedelta(seconds=30)
 RUNBOOK = "docs/runbooks/snowflake-refresh.md"
 
 

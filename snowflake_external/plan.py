@@ -69,6 +69,7 @@ class Change:
 
 # What keeps rows and columns of a view from who may not see them.
 _PROTECTION = {"POLICIES", "SECURE", "TAGS"}
+_TYPE = "REST_AUTHENTICATION.TYPE"
 
 
 def plan(
@@ -86,23 +87,28 @@ def plan(
         ours: objects that carry our mark, wanted or not.
         strange: privileges that should not be either, on or of what we cannot name in a REVOKE.
 
-    Returns the changes in the order in which they can be made: objects after what they stand on, grants, then
-    what goes, and what a person has to do.
+    Returns the changes in the order in which they can be made: what is revoked, which waits for nothing;
+    objects after what they stand on, grants, then what goes, and what a person has to do.
     """
     wanted = sorted(estate.resources, key=lambda resource: ORDER[resource.key.kind])
-    changes = list(_objects(wanted, found))
+    revoked = (Change(Action.REVOKE, str(one), (ddl.revoke(one),)) for one in set(has) - set(estate.grants))
+    changes = [*sorted(revoked, key=lambda one: one.what), *_objects(wanted, found)]
     changes += [
         Change(Action.GRANT, str(one), (ddl.grant(one),), keys=(one.on,))
         for one in sorted(set(estate.grants) - set(has), key=str)
     ]
     by_hand = [_by_hand(one) for one in sorted(strange)]
-    return (*changes, *_goes(estate, has, ours), *by_hand)
+    return (*changes, *_goes(estate, ours), *by_hand)
 
 
-def renewals(estate: Estate, changes: Sequence[Change]) -> tuple[Change, ...]:
-    """What tells Snowflake a secret again, to go before those changes, unless one of them tells it anyway."""
+def renewals(estate: Estate, changes: Sequence[Change], held: Sequence[Change] = ()) -> tuple[Change, ...]:
+    """What tells Snowflake a secret again, to go before those changes, unless one of them tells it anyway.
+
+    While what is `held` would authenticate in another way, the secret is none that the integration has.
+    """
     sent = {statement for change in changes for statement in change.statements}
-    kept = [resource for resource in estate.resources if sent.isdisjoint(ddl.create(resource))]
+    waits = {key for one in held if any(name == _TYPE for name, *_ in one.because) for key in one.keys}
+    kept = [one for one in estate.resources if sent.isdisjoint(ddl.create(one)) and one.key not in waits]
     told = ((resource.key, ddl.renew(resource)) for resource in kept)
     return tuple(Change(Action.RENEW, str(key), (one,)) for key, one in told if one is not None)
 
@@ -199,9 +205,7 @@ def _because(changed: Mapping[str, tuple[str, str]]) -> tuple[tuple[str, str, st
     return tuple((name, *pair) for name, pair in changed.items())
 
 
-def _goes(estate: Estate, has: Collection[Grant], ours: Collection[Key]) -> Iterator[Change]:
-    for one in sorted(set(has) - set(estate.grants), key=str):
-        yield Change(Action.REVOKE, str(one), (ddl.revoke(one),))
+def _goes(estate: Estate, ours: Collection[Key]) -> Iterator[Change]:
     kept = {resource.key for resource in estate.resources}
     for key in sorted(set(ours) - kept, key=lambda key: (-ORDER[key.kind], key.name)):
         yield Change(Action.DROP, str(key), (ddl.drop(key),))

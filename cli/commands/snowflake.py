@@ -79,7 +79,8 @@ def apply_command(allow_destroy: bool, renew_secrets: bool, dry_run: bool, out: 
         estate = estate_of(deployment)
         changes = planned(estate, session.ask)
         if renew_secrets:
-            changes = (*renewals(estate, split(changes, allow_destroy).done), *changes)
+            parts = split(changes, allow_destroy)
+            changes = (*renewals(estate, parts.done, parts.held), *changes)
         if dry_run:
             done = split(changes, allow_destroy)
         else:

@@ -325,8 +325,9 @@ def test_a_secret_is_told_again_and_nothing_else_of_the_integration_changes(acco
     apply((change,), account.asked, account.home / "log")
     assert entry.options["REST_AUTHENTICATION"] == before | {"BEARER_TOKEN": "newer"}
     assert "newer" not in (account.home / "log").read_text()
-    with pytest.raises(ProgrammingError):
-        account.ask("ALTER CATALOG INTEGRATION PAYWAVE_LAKE SET REST_AUTHENTICATION = (TYPE = OAUTH)")
+    for other in ("TYPE = OAUTH", "OAUTH_CLIENT_SECRET = 'of another type'"):
+        with pytest.raises(ProgrammingError):
+            account.ask(f"ALTER CATALOG INTEGRATION PAYWAVE_LAKE SET REST_AUTHENTICATION = ({other})")
 
 
 @pytest.mark.parametrize(
