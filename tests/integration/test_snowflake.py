@@ -187,7 +187,9 @@ def test_what_is_wrong_is_said_once_with_the_object_and_the_grant(
     assert "'PAYMENTS'" in said
     assert hint == f"GRANT SELECT ON TABLE {TABLE} TO ROLE ACCOUNTADMIN"
     seen = {one["table"]: one for one in snowflake.json("status", code=1)["tables"]}
-    assert (seen[PAYMENTS]["state"], seen[PAYMENTS]["reason"]) == ("UNKNOWN", f"{said}; {hint}")
+    assert seen[PAYMENTS]["state"] == "UNKNOWN"
+    assert seen[PAYMENTS]["reason"].startswith("role ACCOUNTADMIN may not: SQL access control error")
+    assert seen[PAYMENTS]["reason"].endswith(hint)
     assert seen[VERSIONS]["state"] == "RUNNING", "the others are seen"
     snowflake.trouble(Trouble(suspended=("PAYWAVE_READERS",)))
     said, hint = snowflake.fails("query", COUNT)
