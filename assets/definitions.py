@@ -39,9 +39,15 @@ def build_defs(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
             hours.closed_hours_asset(partitions),
             *maintenance.ASSETS,
         ],
-        jobs=[snowflake.snowflake_refresh, exports.audit_renewal],
+        jobs=[snowflake.snowflake_refresh, snowflake.snowflake_plan, exports.audit_renewal],
         asset_checks=[standing.standing_checks, sample.replay_sample, integrity.files_intact],
-        schedules=[standing.every_ten_minutes, sample.daily, integrity.daily, *maintenance.SCHEDULES],
+        schedules=[
+            standing.every_ten_minutes,
+            sample.daily,
+            integrity.daily,
+            snowflake.snowflake_plan_daily,
+            *maintenance.SCHEDULES,
+        ],
         sensors=[
             observe.new_snapshots,
             hours.hours_that_close,

@@ -22,6 +22,7 @@ from snowflake_external.resources import Estate, Kind
 from snowflake_external.watch import take_newest
 
 OnChange = Callable[[Change, int, int], None]
+_MENDS = (Action.CREATE, Action.ALTER)
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,23 @@ def planned(estate: Estate, ask: Ask) -> tuple[Change, ...]:
 
 
 def split(changes: Sequence[Change], allow_destroy: bool) -> Applied:
-    """Say what applying would do and what it would leave; nothing is done."""
-    held = tuple(
-        change for change in changes if not change.statements or (change.destroys and not allow_destroy)
-    )
-    return Applied(tuple(change for change in changes if change not in held), held)
+    """Say what applying would do and what it would leave; nothing is done.
+
+    A grant on what is missing, or open, waits with the replacement that would make it. What is made only as a
+    replacement may wait is left out where it does not: it may fail for what that would mend.
+    """
+    waits = [one for one in changes if not one.statements or (one.destroys and not allow_destroy)]
+    lacking = {key for one in waits for key in one.lacking}
+    held = [one for one in changes if one in waits or (_is_grant(one) and not lacking.isdisjoint(one.keys))]
+    replaced = {
+        key for one in changes if one.action is Action.REPLACE and one not in held for key in one.keys
+    }
+    left = [one for one in changes if one.action in _MENDS and not replaced.isdisjoint(one.keys)]
+    return Applied(tuple(one for one in changes if one not in (*held, *left)), tuple(held))
+
+
+def _is_grant(change: Change) -> bool:
+    return change.action is Action.GRANT
 
 
 def apply(
@@ -64,7 +77,9 @@ def apply(
     sleep: Callable[[float], None] = time.sleep,
     tables: Sequence[Sequence[str]] = (),
 ) -> Applied:
-    """Make changes in their order; each is written to `log` (JSON lines) when it is done.
+    """Make changes in their order; each is written to `log` (JSON lines) when it is done, or has failed.
+
+    Of one that failed `sent` is what went through before: a replacement has dropped something by then.
 
     A statement that finds something missing is sent again after each of the pauses (seconds): a database that
     follows the catalog is made before it has found the tables.
@@ -74,19 +89,21 @@ def apply(
             automated refresh does not take a column that was added if no row was written since. Where that
             fails, the view is tried nevertheless.
 
-    Raises NotAll, which names the change that failed and how many stand.
+    Raises NotAll, which names the change that failed, how far it got, and how many stand.
     """
     asked = split(changes, allow_destroy)
     first_view = next((change for change in asked.done if _is_new_query(change)), None)
     for number, change in enumerate(asked.done):
         if on_change is not None:
             on_change(change, number, len(asked.done))
+        sent: list[str] = []
         try:
-            _make(change, ask, pauses, sleep, tables if change is first_view else ())
+            _make(change, ask, pauses, sleep, tables if change is first_view else (), sent)
         except SnowflakeError as error:
-            message = (
-                f"{change.action} {change.what} failed: {error} ({number} of {len(asked.done)} changes stand)"
-            )
+            _write(log, change, sent=sent, failed=str(error))
+            parts = f"{len(sent)} of its {len(change.statements)} statements went through"
+            stand = f"{number} of {len(asked.done)} changes stand"
+            message = f"{change.action} {change.what} failed: {error} ({parts}; {stand})"
             raise NotAll(message, error.hint) from error
         _write(log, change)
     return asked
@@ -98,11 +115,14 @@ def _make(
     pauses: Sequence[float],
     sleep: Callable[[float], None],
     tables: Sequence[Sequence[str]],
+    sent: list[str],
 ) -> None:
+    """Send a change's statements; `sent` takes those that went through, as they may be kept."""
     stale = [error for table in tables if (error := _not_refreshed(table, ask, pauses, sleep)) is not None]
     try:
         for statement in change.statements:
             _patiently(partial(ask, statement.text), pauses, sleep)
+            sent.append(statement.shown)
     except SnowflakeError as error:
         if not stale:
             raise
@@ -140,14 +160,14 @@ def _is_new_query(change: Change) -> bool:
 
 
 def recorded(log: Path) -> Iterator[dict[str, Any]]:
-    """What was ever applied from here, oldest first."""
+    """What was ever applied from here, oldest first; what has `failed` was not, or only what it `sent`."""
     if log.exists():
         for line in log.read_text().splitlines():
             yield json.loads(line)
 
 
-def _write(log: Path, change: Change) -> None:
+def _write(log: Path, change: Change, **failure: object) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
-    told = {"at": datetime.now(UTC).isoformat(), **change.to_json()}
+    told = {"at": datetime.now(UTC).isoformat(), **change.to_json(), **failure}
     with log.open("a") as file:
         file.write(json.dumps(told) + "\n")

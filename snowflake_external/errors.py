@@ -13,6 +13,11 @@ class SnowflakeError(Exception):
         super().__init__(message)
         self.hint = hint
 
+    @property
+    def told(self) -> str:
+        """Message and hint in one line."""
+        return f"{self}; {self.hint}" if self.hint else str(self)
+
 
 class WrongName(SnowflakeError):
     """A name that no identifier can be."""

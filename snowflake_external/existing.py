@@ -133,8 +133,9 @@ def _flag(value: object) -> str:
 
 
 def _monitor(_account: Account, _key: Key, row: Row) -> dict[str, str]:
+    quota = row["credit_quota"]  # which one that was made by hand may lack
     return {
-        "CREDIT_QUOTA": str(int(float(row["credit_quota"]))),
+        "CREDIT_QUOTA": "None" if quota is None else str(int(float(quota))),
         "FREQUENCY": str(row["frequency"]).upper(),
         "NOTIFY_AT": str(row["notify_at"]),
         "SUSPEND_AT": str(row["suspend_at"]),

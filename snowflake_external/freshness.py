@@ -13,7 +13,10 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 # Readers are promised records within two minutes; half of that goes to what comes before a commit.
-OBJECTIVE = timedelta(seconds=60)
+PROMISED = timedelta(seconds=120)
+OBJECTIVE = PROMISED / 2
+# How often somebody looks: what is late is noticed within the objective and one look, 90 s after its commit.
+LOOK = timedelta(seconds=30)
 RUNBOOK = "docs/runbooks/snowflake-refresh.md"
 
 
@@ -34,7 +37,7 @@ class State(StrEnum):
     STOPPED = "STOPPED"
     NOT_INITIALIZED = "ICEBERG_TABLE_NOT_INITIALIZED"
     OFF = "OFF"
-    UNKNOWN = "UNKNOWN"  # a word that is not documented
+    UNKNOWN = "UNKNOWN"  # a word that is not documented, or the table is missing or denied
 
     @classmethod
     def of(cls, said: str) -> State:
@@ -112,9 +115,9 @@ class Freshness:
 
     def says(self) -> str:
         """One line for people."""
-        if not self.behind:
-            return f"{self.table}: up to date, refresh {self.state}"
         why = f" ({self.reason})" if self.reason else ""
+        if not self.behind:
+            return f"{self.table}: up to date, refresh {self.state}{why}"
         return f"{self.table}: {self.behind} commits behind, {self.lag_s:.0f} s, refresh {self.state}{why}"
 
 

@@ -38,12 +38,20 @@ _DESTROYS = frozenset({Action.REPLACE, Action.REVOKE, Action.DROP})
 
 @dataclass(frozen=True)
 class Change:
-    """One step. `because` says by property what was found and what is wanted."""
+    """One step.
+
+    Args:
+        because: by property what was found and what is wanted.
+        keys: objects that it makes or changes; of a grant, what it is on.
+        lacking: of a replacement, those of them that are missing, or open, until it is made.
+    """
 
     action: Action
     what: str
     statements: tuple[Statement, ...]
     because: tuple[tuple[str, str, str], ...] = ()
+    keys: tuple[Key, ...] = ()
+    lacking: tuple[Key, ...] = ()
 
     @property
     def destroys(self) -> bool:
@@ -61,6 +69,7 @@ class Change:
 
 # What keeps rows and columns of a view from who may not see them.
 _PROTECTION = {"POLICIES", "SECURE", "TAGS"}
+_TYPE = "REST_AUTHENTICATION.TYPE"
 
 
 def plan(
@@ -78,23 +87,28 @@ def plan(
         ours: objects that carry our mark, wanted or not.
         strange: privileges that should not be either, on or of what we cannot name in a REVOKE.
 
-    Returns the changes in the order in which they can be made: objects after what they stand on, grants, then
-    what goes, and what a person has to do.
+    Returns the changes in the order in which they can be made: what is revoked, which waits for nothing;
+    objects after what they stand on, grants, then what goes, and what a person has to do.
     """
     wanted = sorted(estate.resources, key=lambda resource: ORDER[resource.key.kind])
-    changes = list(_objects(wanted, found))
+    revoked = (Change(Action.REVOKE, str(one), (ddl.revoke(one),)) for one in set(has) - set(estate.grants))
+    changes = [*sorted(revoked, key=lambda one: one.what), *_objects(wanted, found)]
     changes += [
-        Change(Action.GRANT, str(one), (ddl.grant(one),))
+        Change(Action.GRANT, str(one), (ddl.grant(one),), keys=(one.on,))
         for one in sorted(set(estate.grants) - set(has), key=str)
     ]
     by_hand = [_by_hand(one) for one in sorted(strange)]
-    return (*changes, *_goes(estate, has, ours), *by_hand)
+    return (*changes, *_goes(estate, ours), *by_hand)
 
 
-def renewals(estate: Estate, changes: Sequence[Change]) -> tuple[Change, ...]:
-    """What tells Snowflake a secret again, to go before those changes, unless one of them tells it anyway."""
+def renewals(estate: Estate, changes: Sequence[Change], held: Sequence[Change] = ()) -> tuple[Change, ...]:
+    """What tells Snowflake a secret again, to go before those changes, unless one of them tells it anyway.
+
+    While what is `held` would authenticate in another way, the secret is none that the integration has.
+    """
     sent = {statement for change in changes for statement in change.statements}
-    kept = [resource for resource in estate.resources if sent.isdisjoint(ddl.create(resource))]
+    waits = {key for one in held if any(name == _TYPE for name, *_ in one.because) for key in one.keys}
+    kept = [one for one in estate.resources if sent.isdisjoint(ddl.create(one)) and one.key not in waits]
     told = ((resource.key, ddl.renew(resource)) for resource in kept)
     return tuple(Change(Action.RENEW, str(key), (one,)) for key, one in told if one is not None)
 
@@ -108,20 +122,37 @@ def _objects(wanted: Sequence[Resource], found: Found) -> Iterator[Change]:
             yield from _change(resource, changed.get(resource.key))
         elif not any(later.key in group for later in wanted[at + 1 :]):
             members = [one for one in wanted if one.key in group]
-            # To replace may wait for leave: what a view lost of its protection is not to wait with it.
-            for one in members:
-                if changed.get(one.key) and changed[one.key].keys() <= _PROTECTION:
-                    yield from _change(one, changed[one.key])
+            # To replace may wait for leave: a view that is open or missing is not to wait with it.
+            mended = [one for one in members if _is_lacking(one, changed) and _can_be(one, group, changed)]
+            for one in mended:
+                yield from _change(one, changed.get(one.key))
             # All that any of them stands on is there by now, and nothing before stands on one of them.
-            yield _replace(members, found, changed)
+            yield _replace(members, found, changed, [one.key for one in mended])
+
+
+def _is_lacking(one: Resource, changed: Differing) -> bool:
+    """Whether something is missing, or a view shows what it should not."""
+    return one.key not in changed or bool(changed[one.key].keys() & _PROTECTION)
+
+
+def _can_be(one: Resource, group: Collection[Key], there: Differing) -> bool:
+    """Whether a view can be made as it should be before what it stands on is replaced.
+
+    A database that is to follow the catalog, or no longer, has its tables under other names. Of one that
+    follows it nobody says which tables it has: a view that is missing there is left to the replacement.
+    """
+    needed = [key for key in one.stands_on if key in group or one.key not in there]
+    is_renamed = any("LINKED" in there.get(key, ()) for key in one.stands_on)
+    return one.key.kind is Kind.VIEW and not is_renamed and all(key in there for key in needed)
 
 
 def _change(resource: Resource, changed: Mapping[str, tuple[str, str]] | None) -> Iterator[Change]:
     what = str(resource.key)
     if changed is None:
-        yield Change(Action.CREATE, what, tuple(ddl.create(resource)))
+        yield Change(Action.CREATE, what, tuple(ddl.create(resource)), keys=(resource.key,))
     elif changed:
-        yield Change(Action.ALTER, what, tuple(ddl.alter(resource, changed) or ()), _because(changed))
+        statements = tuple(ddl.alter(resource, changed) or ())
+        yield Change(Action.ALTER, what, statements, _because(changed), (resource.key,))
 
 
 def _groups(wanted: Sequence[Resource], changed: Differing) -> list[set[Key]]:
@@ -144,7 +175,7 @@ def _is_fixed(resource: Resource, changed: Differing) -> bool:
     return bool(differs) and ddl.alter(resource, differs or {}) is None
 
 
-def _replace(group: Sequence[Resource], found: Found, changed: Differing) -> Change:
+def _replace(group: Sequence[Resource], found: Found, changed: Differing, mended: Collection[Key]) -> Change:
     """Drop what is there of a group, the last made first, and make all of it."""
     keys = {one.key for one in group}
     statements: list[Statement] = []
@@ -159,21 +190,22 @@ def _replace(group: Sequence[Resource], found: Found, changed: Differing) -> Cha
     fixed = [one for one in group if _is_fixed(one, changed)]
     because = [reason for one in fixed for reason in _because(changed[one.key])]
     # What else is wrong with what stands on these, or is missing there, is mended with them only.
-    for one in group:
+    for one in (one for one in group if one.key not in mended):
         if one.key not in found:
             because.append((str(one.key), "missing", "there"))
         elif one not in fixed:
             because += [(f"{name} of {one.key}", *pair) for name, pair in changed[one.key].items()]
-    return Change(Action.REPLACE, ", ".join(str(one.key) for one in fixed), tuple(statements), tuple(because))
+    what = ", ".join(str(one.key) for one in fixed)
+    lacking = [one.key for one in group if _is_lacking(one, changed) and one.key not in mended]
+    made = tuple(one.key for one in group)
+    return Change(Action.REPLACE, what, tuple(statements), tuple(because), made, tuple(lacking))
 
 
 def _because(changed: Mapping[str, tuple[str, str]]) -> tuple[tuple[str, str, str], ...]:
     return tuple((name, *pair) for name, pair in changed.items())
 
 
-def _goes(estate: Estate, has: Collection[Grant], ours: Collection[Key]) -> Iterator[Change]:
-    for one in sorted(set(has) - set(estate.grants), key=str):
-        yield Change(Action.REVOKE, str(one), (ddl.revoke(one),))
+def _goes(estate: Estate, ours: Collection[Key]) -> Iterator[Change]:
     kept = {resource.key for resource in estate.resources}
     for key in sorted(set(ours) - kept, key=lambda key: (-ORDER[key.kind], key.name)):
         yield Change(Action.DROP, str(key), (ddl.drop(key),))

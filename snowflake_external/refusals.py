@@ -21,6 +21,7 @@ _NO_WAREHOUSE = {
 }
 _QUOTED = re.compile(r"'[^']*'")
 _INTEGRATION = re.compile(r"catalog integration '?\"?([\w$.]+)", re.IGNORECASE)
+_PART = r'"(?:[^"]|"")+"'
 _NAME = r"""(?P<name>"(?:[^"]|"")+"(?:\."(?:[^"]|"")+")*)"""
 # What a statement takes, by how it begins; the first that fits. Names are those of `sql.identifier`.
 _TAKES = tuple(
@@ -41,6 +42,14 @@ _TAKES = tuple(
 )
 # Where something is made: it takes CREATE on what it will be in.
 _WITHIN = ("ON ACCOUNT", "ON DATABASE {within}", "ON SCHEMA {within}")
+# What Snowflake says was refused, maybe another object than the statement's own; and what that takes.
+_REFUSED = re.compile(r"operate on ([a-z _]+?) '([^']+)'", re.IGNORECASE)
+_USES = {
+    **dict.fromkeys(("INTEGRATION", "EXTERNAL VOLUME", "WAREHOUSE", "DATABASE", "SCHEMA"), "USAGE"),
+    **dict.fromkeys(("MASKING POLICY", "ROW ACCESS POLICY", "TAG"), "APPLY"),
+    **dict.fromkeys(("TABLE", "VIEW"), "SELECT"),
+}
+_PARTS = {"SCHEMA": 2} | dict.fromkeys(("MASKING POLICY", "ROW ACCESS POLICY", "TAG", "TABLE", "VIEW"), 3)
 
 
 def refusal(
@@ -53,7 +62,7 @@ def refusal(
         role: that asked; None is the user's default role. `warehouse` is the session's, if one was named.
     """
     who = f"role {role}" if role else "the user's default role"
-    takes = grant_for(statement)
+    takes = _refused(said, statement) or grant_for(statement)
     grant = (
         f"GRANT {takes} TO ROLE {role or '…'}" if takes else f"grant it what this takes: {_shown(statement)}"
     )
@@ -90,9 +99,33 @@ def grant_for(statement: str) -> str | None:
     return None
 
 
+def _refused(said: str, statement: str) -> str | None:
+    """The privilege on the object that Snowflake refused; None where that is the one the statement tells."""
+    found = _REFUSED.search(said)
+    kind = found[1].upper().replace("_", " ") if found else ""
+    kind = GRANTED_ON.get(kind, kind)
+    if found is None or kind not in _USES:
+        return None
+    name = _full_name(kind, found[2], statement)
+    if (grant_for(statement) or "").endswith(f" ON {kind} {name}"):
+        return None
+    is_own = re.match(rf"CREATE [A-Z ]*{kind} (IF NOT EXISTS )?{re.escape(name)}", statement.strip())
+    return f"{'OWNERSHIP' if is_own else _USES[kind]} ON {kind} {name}"
+
+
+def _full_name(kind: str, said: str, statement: str) -> str:
+    """An object's quoted name: Snowflake leaves out what it is in, the statement does not."""
+    last, size = said.rpartition(".")[2].strip('"'), _PARTS.get(kind, 1)
+    for found in re.finditer(_NAME, statement):
+        parts = re.findall(_PART, found["name"])
+        if len(parts) >= size and parts[size - 1] == f'"{last}"':
+            return ".".join(parts[:size])
+    return f'"{last}"'
+
+
 def _creating(kind: str, name: str) -> str:
     """The privilege to make an object, on what it will be in."""
-    parts = re.findall(r'"(?:[^"]|"")+"', name)
+    parts = re.findall(_PART, name)
     kind = kind.replace("CATALOG INTEGRATION", "INTEGRATION")
     return f"CREATE {kind} " + _WITHIN[len(parts) - 1].format(within=".".join(parts[:-1]))
 

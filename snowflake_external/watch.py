@@ -9,6 +9,7 @@ What a table's state is takes no warehouse; its history does, and would keep one
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from pyiceberg.exceptions import NoSuchTableError
 from snowflake_external.deployment import Deployment
 from snowflake_external.errors import Denied, Missing, NoWarehouse, SnowflakeError
 from snowflake_external.estate import EXPOSED, Names
-from snowflake_external.existing import Ask
+from snowflake_external.existing import Ask, Row
 from snowflake_external.freshness import Commit, Freshness, Seen, State, held, judge, objective_of, shows
 from snowflake_external.sql import identifier, literal
 
@@ -46,6 +47,9 @@ def freshness_of(
 ) -> list[Freshness]:
     """Compare every table that Snowflake shows with the lake's. Raises SnowflakeError.
 
+    A table that is missing or denied is UNKNOWN, for that reason, with all its commits behind: the others are
+    not to go unwatched with it.
+
     Args:
         with_delays: ask for the history too, which takes a warehouse; where none runs, no delays are told.
     """
@@ -53,7 +57,7 @@ def freshness_of(
     found = []
     for table in EXPOSED:
         # Snowflake first: else it may show a commit that was not there yet when the lake was asked.
-        seen = _seen(ask, names.table(table), with_delays)
+        seen = _seen_or_not(ask, names.table(table), with_delays)
         found.append(judge(table, list(_commits(catalog, table)), seen, datetime.now(UTC), objective))
         _LAG.set(found[-1].lag_s, {"db.collection.name": table})
     return found
@@ -98,6 +102,31 @@ def restart(ask: Ask, name: Sequence[str]) -> None:
         ask(f"{_alter(name)} REFRESH")
     finally:
         ask(f"{_alter(name)} SET AUTO_REFRESH = TRUE")
+
+
+def readers_stopped(deployment: Deployment, ask: Ask) -> str | None:
+    """Say why readers' queries do not run; None where they do, or nobody may see it. Takes no warehouse."""
+    name = Names(deployment).warehouse
+    house = next((row for row in ask("SHOW WAREHOUSES") if row["name"] == name), None)
+    if house is None:
+        return f"warehouse {name} is missing, or this role may not know of it: `paywave snowflake plan`"
+    monitor = str(house["resource_monitor"])
+    if any(_is_used_up(row) for row in ask("SHOW RESOURCE MONITORS") if row["name"] == monitor):
+        return (
+            f"resource monitor {monitor} has suspended warehouse {name}: its credits are used up; raise "
+            "snowflake.credits_per_month and apply, or wait until they are counted anew"
+        )
+    if str(house["state"]).upper() == "SUSPENDED" and str(house["auto_resume"]).lower() != "true":
+        return f"warehouse {name} is suspended, and does not resume: `paywave snowflake apply` lets it"
+    return None
+
+
+def _is_used_up(monitor: Row) -> bool:
+    """Whether a monitor's credits have reached a share (of its quota, in per cent) at which it suspends."""
+    told = f"{monitor['suspend_at'] or ''} {monitor['suspend_immediately_at'] or ''}"
+    shares = [float(share) for share in re.findall(r"[\d.]+", told)]
+    quota, used = monitor["credit_quota"], float(monitor["used_credits"] or 0)
+    return bool(shares) and quota is not None and used >= float(quota) * min(shares) / 100
 
 
 def standing(deployment: Deployment, ask: Ask) -> dict[str, int | None]:
@@ -158,7 +187,7 @@ def _refreshed(table: _ByHand, sleep: Callable[[float], None]) -> Refreshed:
         try:
             wrong = table.attempt(attempt == 1)
         except (Denied, Missing) as refused:
-            return Refreshed(table.table, attempt, str(refused))
+            return Refreshed(table.table, attempt, refused.told)
         except SnowflakeError as failed:
             wrong = str(failed)
         if wrong is None or pause is None:
@@ -193,6 +222,13 @@ def _refreshes(ask: Ask, name: tuple[str, ...]) -> dict[int, datetime]:
     history = ask(f"SELECT snapshot_id, refreshed_on FROM TABLE({function}(TABLE_NAME => {literal(quoted)}))")  # noqa: S608  # quoted
     refreshed = {int(row["snapshot_id"]): row["refreshed_on"] for row in history if row["snapshot_id"]}
     return {snapshot: at if at.tzinfo else at.replace(tzinfo=UTC) for snapshot, at in refreshed.items()}
+
+
+def _seen_or_not(ask: Ask, name: tuple[str, ...], with_history: bool) -> Seen:
+    try:
+        return _seen(ask, name, with_history)
+    except (Denied, Missing) as refused:
+        return Seen(State.UNKNOWN, refused.told, None)
 
 
 def _seen(ask: Ask, name: tuple[str, ...], with_history: bool) -> Seen:

@@ -3,8 +3,10 @@
 Belongs here: which account, a scratch in it that is removed again. Does not: what must hold there.
 
 A real account is given by variables: PAYWAVE_LIVE_SNOWFLAKE_HOME is a folder with a paywave.toml that says
-where the lake is, and how Snowflake reaches it; nothing is written to either. Any other variable
-PAYWAVE_LIVE_SNOWFLAKE_X is the setting `snowflake.x`. While tests run, nobody should write to that lake.
+where the lake is, and how Snowflake reaches it. Nothing is written to that folder; to the lake only what
+`apply` and `query` leave in the access trail: so it takes leave to write audit.access_log, and rows stay
+there. Any other variable PAYWAVE_LIVE_SNOWFLAKE_X is the setting `snowflake.x`. While tests run, nobody else
+should write to that lake. Policies take Snowflake's Enterprise Edition.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from snowflake_external.errors import SnowflakeError
 from snowflake_external.estate import estate_of
 from snowflake_external.resources import ORDER
 from snowflake_external.session import Session
+from snowflake_external.sql import identifier
 from tests.stand_in import Row, StandIn
 
 LIVE = "PAYWAVE_LIVE_SNOWFLAKE_"
@@ -80,6 +83,11 @@ class Snowflake:
         """Rows of a query as the lake's own reader has them."""
         settings = self.settings()
         return run_query(catalog_of(settings), settings.catalog_properties(), sql).rows
+
+    def see_all(self) -> None:
+        """Let who asks see every row of the views: owning their policy shows nobody a row, a role does."""
+        ((role,),) = self.ask("SELECT CURRENT_ROLE()")
+        self.ask(f"GRANT ROLE {identifier(f'{self.prefix}_AUDITOR')} TO ROLE {identifier(role)}")
 
     def but(self, **settings: str) -> Snowflake:
         """The same with other settings of Snowflake."""

@@ -25,12 +25,12 @@ from lakehouse.moments import Moment
 from snowflake_external.apply import Applied, apply, planned, split
 from snowflake_external.cost import Estimate, Rates, billed, estimate, most_per_month
 from snowflake_external.estate import EXPOSED, Names, estate_of
-from snowflake_external.freshness import RUNBOOK, Freshness
+from snowflake_external.freshness import RUNBOOK, Freshness, State
 from snowflake_external.plan import Change, renewals
 from snowflake_external.session import Session
 from snowflake_external.terraform import configuration
 from snowflake_external.time_travel import read_at
-from snowflake_external.watch import Refreshed, freshness_of, refresh
+from snowflake_external.watch import Refreshed, freshness_of, readers_stopped, refresh
 
 _LOG = "snowflake/applied.jsonl"
 _FINDING = (1.0, 5.0, 15.0, 30.0)  # seconds that a linked database may take to find the lake's tables
@@ -79,7 +79,8 @@ def apply_command(allow_destroy: bool, renew_secrets: bool, dry_run: bool, out: 
         estate = estate_of(deployment)
         changes = planned(estate, session.ask)
         if renew_secrets:
-            changes = (*renewals(estate, split(changes, allow_destroy).done), *changes)
+            parts = split(changes, allow_destroy)
+            changes = (*renewals(estate, parts.done, parts.held), *changes)
         if dry_run:
             done = split(changes, allow_destroy)
         else:
@@ -104,13 +105,16 @@ def apply_command(allow_destroy: bool, renew_secrets: bool, dry_run: bool, out: 
 def status(out: Output) -> None:
     """Say how far Snowflake's tables are behind the lake's, and how long each commit took to get there.
 
-    Exits 1 where one is later than promised, or will not come by itself.
+    Exits 1 where one is later than promised, will not come by itself, or cannot be seen, or where readers'
+    queries do not run.
     """
     settings = load_settings()
     with Session(login_of(settings), "snowflake status") as session:
+        stopped = readers_stopped(deployment_of(settings), session.ask)
         found = freshness_of(deployment_of(settings), catalog_of(settings), session.ask, with_delays=True)
-    out.result({"tables": [_as_json(one) for one in found]}, lambda console: _print_status(console, found))
-    if any(one.needs_refresh for one in found):
+    value = {"tables": [_as_json(one) for one in found], "readers_stopped": stopped}
+    out.result(value, lambda console: _print_status(console, found, stopped))
+    if stopped or any(map(_is_wrong, found)):
         raise SystemExit(1)
 
 
@@ -198,6 +202,10 @@ def cost(days: int, out: Output) -> None:
     out.result(value, lambda console: _print_cost(console, found, most, told, days))
 
 
+def _is_wrong(one: Freshness) -> bool:
+    return one.needs_refresh or one.state is State.UNKNOWN
+
+
 def _as_json(one: Freshness) -> dict[str, Any]:
     told = {name: value for name, value in asdict(one).items() if name != "delays_s"}
     count = None if one.delays_s is None else len(one.delays_s)
@@ -232,7 +240,7 @@ def _print_applied(console: Console, done: Applied, dry_run: bool) -> None:
         console.print(f"held back: {change.action} {change.what}; {way}", markup=False)
 
 
-def _print_status(console: Console, found: Sequence[Freshness]) -> None:
+def _print_status(console: Console, found: Sequence[Freshness], stopped: str | None) -> None:
     table = Table("table", "refresh", "behind", "lag s", "P50 s", "P95 s", box=None)
     for one in found:
         delays = ["-" if delay is None else f"{delay:.0f}" for delay in (one.delay_s(0.5), one.delay_s(0.95))]
@@ -240,9 +248,10 @@ def _print_status(console: Console, found: Sequence[Freshness]) -> None:
     console.print(table)
     if any(one.delays_s is None for one in found):
         console.print("how long each commit took is not to be seen: no warehouse runs")
-    for one in found:
-        if one.needs_refresh:
-            console.print(f"{one.says()}: `paywave snowflake refresh`, or see {RUNBOOK}")
+    if stopped:
+        console.print(f"readers are cut off: {stopped}; see {RUNBOOK}", markup=False)
+    for one in filter(_is_wrong, found):
+        console.print(f"{one.says()}: `paywave snowflake refresh`, or see {RUNBOOK}", markup=False)
 
 
 def _print_refreshed(console: Console, due: Sequence[str], done: Sequence[Refreshed]) -> None:

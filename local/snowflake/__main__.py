@@ -1,7 +1,8 @@
 """`python -m local.snowflake --port P --home H`: the stand-in as a process of its own.
 
 It takes the catalog's address and the object store's keys from the settings of that home. User and
-password are in `run/snowflake.json` there, made at the first start.
+password are in `run/snowflake.json` there, made at the first start. `--variables` instead of a port prints
+what leads `paywave` to it, for a shell to read.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import logging
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 
 import uvicorn
 
@@ -19,6 +21,7 @@ from config.settings import load_settings
 from local.services.base import HOST, write_private
 from local.snowflake import linked
 from local.snowflake.account import Account
+from local.snowflake.launch import variables
 from local.snowflake.registry import Entry
 from local.snowflake.server import application
 
@@ -30,8 +33,13 @@ def main() -> None:
     """Serve until the process is ended; the state is on disk at every moment."""
     parser = argparse.ArgumentParser(prog="python -m local.snowflake")
     parser.add_argument("--home", type=Path, required=True)
-    parser.add_argument("--port", type=int, required=True)
+    serves = parser.add_mutually_exclusive_group(required=True)
+    serves.add_argument("--port", type=int)
+    serves.add_argument("--variables", action="store_true")
     given = parser.parse_args()
+    if given.variables:
+        print("\n".join(f"export {name}={quote(one)}" for name, one in variables(given.home).items()))
+        return
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
 
     def properties() -> Mapping[str, str]:

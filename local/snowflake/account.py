@@ -125,7 +125,7 @@ class Account:
 
     def _may_read(self, entry: Entry, session: Session) -> bool:
         """Whether the session's role may read a table or view, and use what it is in."""
-        roles = self._roles(session)
+        roles = self.roles(session)
         places = (("DATABASE", entry.name[:1]), ("SCHEMA", entry.name[:2]))
         used = all(self._may("USAGE", self.registry.need(*place), roles) for place in places)
         return used and self._may("SELECT", entry, roles)
@@ -137,7 +137,7 @@ class Account:
         given = (one for one in self.registry.grants if one.to in roles)
         return any((one.privilege, one.on_kind, one.on, one.to_kind) == wanted for one in given)
 
-    def _roles(self, session: Session) -> set[Name]:
+    def roles(self, session: Session) -> set[Name]:
         """The session's role with all that was granted to it, directly or not."""
         found: set[Name] = set()
         waiting: set[Name] = {(session.role,), ("PUBLIC",)}
@@ -151,7 +151,7 @@ class Account:
     def need_warehouse(self, session: Session) -> None:
         """Reading tables takes a warehouse that runs or resumes."""
         entry = session.warehouse and self.registry.find("WAREHOUSE", (session.warehouse,))
-        if not entry or not self._may("USAGE", entry, self._roles(session)):
+        if not entry or not self._may("USAGE", entry, self.roles(session)):
             raise answers.no_warehouse()
         monitor, struck = (
             entry.options.get("RESOURCE_MONITOR"),

@@ -1,6 +1,7 @@
 """What is hung on objects: grants, tags, policies. Belongs here: their statements.
 
-None of it changes what a SELECT returns: it is there to be set, shown and taken away again.
+None of it changes what a SELECT returns, but for row access policies (`functions.py`): it is there to be set,
+shown and taken away again.
 """
 
 from __future__ import annotations

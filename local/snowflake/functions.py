@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
+import sqlglot
 from snowflake.connector.errors import ProgrammingError
 from sqlglot import exp
 
@@ -18,7 +19,7 @@ from local.snowflake.account import Account, Session
 from local.snowflake.answers import Answer
 from local.snowflake.kinds import ALIASES
 from local.snowflake.refresh import AUTOMATED, status_of
-from local.snowflake.registry import Attached
+from local.snowflake.registry import Attached, Entry
 from local.snowflake.versions import refs, snapshot_of
 from local.snowflake.words import Name, Words
 
@@ -79,12 +80,36 @@ def _relation(table: exp.Table, account: Account, session: Session) -> None:
         raise answers.unsupported("reading INFORMATION_SCHEMA, but for its table functions")
     entry, when = account.need_relation(name, session), table.args.get("when")
     if when is None:
+        _limit(table, entry, account, session)
         return
     if entry.kind != "ICEBERG TABLE":
         raise answers.unsupported("AT or BEFORE on anything but an Iceberg table")
     older = account.refresher.version(entry, snapshot_of(entry, when, account))
     alias = table.args.get("alias") or exp.TableAlias(this=exp.to_identifier(table.name))
     table.replace(_table(older, alias))
+
+
+def _limit(table: exp.Table, entry: Entry, account: Account, session: Session) -> None:
+    """Show of a view only the rows that its row access policy lets through to the session's roles."""
+    on = ("ROW ACCESS POLICY", entry.kind, entry.name)
+    hung = next((one for one in account.registry.attached if (one.kind, one.on_kind, one.on) == on), None)
+    if hung is None:
+        return
+    policy = account.registry.need(hung.kind, hung.what).state
+    columns = dict(zip(policy["arguments"], hung.columns, strict=True))
+    roles = [exp.convert(role) for (role,) in sorted(account.roles(session))]
+
+    def meant(node: exp.Expr) -> exp.Expr:
+        if isinstance(node, exp.Column):
+            return exp.column(columns[node.name.upper()], quoted=True)
+        if isinstance(node, exp.Anonymous):  # IS_ROLE_IN_SESSION, as `checked_body` lets no other through
+            return exp.In(this=node.expressions[0], expressions=roles)
+        return node
+
+    shown = sqlglot.parse_one(policy["body"], read="snowflake").transform(meant)
+    alias = table.args.get("alias") or exp.TableAlias(this=exp.to_identifier(table.name))
+    whole = exp.select("*").from_(_table(entry.name, None))
+    table.replace(exp.Subquery(this=whole.where(shown), alias=alias))
 
 
 def _table(name: Name, alias: exp.Expr | None) -> exp.Table:

@@ -48,7 +48,7 @@ _LINKED_CATALOG = {
     "ALLOWED_WRITE_OPERATIONS": ("NONE", "ALL"),
     "SYNC_INTERVAL_SECONDS": _INT,
 }
-SECRETS = ("OAUTH_CLIENT_SECRET", "BEARER_TOKEN")
+SECRETS = {"OAUTH_CLIENT_SECRET": "OAUTH", "BEARER_TOKEN": "BEARER"}  # each of one TYPE
 _SIZES = ("XSMALL", "X-SMALL", "SMALL", "MEDIUM", "LARGE", "XLARGE", "XXLARGE", "XXXLARGE")
 
 
@@ -193,7 +193,7 @@ _ALL = (
     Kind(
         "RESOURCE MONITOR",
         1,
-        "name credit_quota used_credits:0.00 remaining_credits=CREDIT_QUOTA level=LEVEL_ frequency "
+        "name credit_quota used_credits remaining_credits=CREDIT_QUOTA level=LEVEL_ frequency "
         "start_time=START_TIMESTAMP end_time=END_TIMESTAMP notify_at=NOTIFY suspend_at=SUSPEND "
         "suspend_immediately_at=SUSPEND_IMMEDIATE created_on owner comment",
         {

@@ -47,4 +47,5 @@ def login(home: Path) -> dict[str, str]:
 def variables(home: Path) -> dict[str, str]:
     """The settings of `snowflake.*` that lead `paywave` there, as variables of the environment."""
     own = {"role": "ACCOUNTADMIN", "catalog_auth": "bearer", "bearer_token": "any"}
+    own |= {"warehouse": "PAYWAVE_READERS"}  # which `apply` makes; without one a plan sees no policies
     return {f"PAYWAVE_SNOWFLAKE__{name.upper()}": str(one) for name, one in {**login(home), **own}.items()}

@@ -89,13 +89,21 @@ _SPECIAL: dict[str, Callable[[Entry, Account], Any]] = {
     "comment": lambda entry, _: entry.options.get("COMMENT", ""),
     "auto_refresh_status": lambda entry, _: status_of(entry),
     "has_rsa_public_key": lambda entry, _: "true" if "RSA_PUBLIC_KEY" in entry.options else "false",
-    "level": lambda entry, account: "WAREHOUSE" if _watches(entry, account) else None,
+    "level": lambda entry, account: "WAREHOUSE" if _watched(entry, account) else None,
+    "used_credits": lambda entry, account: _used(entry, account),
 }
 
 
-def _watches(entry: Entry, account: Account) -> bool:
+def _watched(entry: Entry, account: Account) -> list[Entry]:
     houses = account.registry.of_kind("WAREHOUSE")
-    return any(one.options.get("RESOURCE_MONITOR") == entry.full_name for one in houses)
+    return [one for one in houses if one.options.get("RESOURCE_MONITOR") == entry.full_name]
+
+
+def _used(entry: Entry, account: Account) -> str:
+    """Nothing is counted here: all credits are used where trouble has the monitor suspend a warehouse."""
+    trouble = account.trouble
+    struck = any(trouble.meets("suspended", one.full_name) for one in _watched(entry, account))
+    return f"{entry.options.get('CREDIT_QUOTA') or 0 if struck else 0:.2f}"
 
 
 def _show_grants(words: Words, account: Account, session: Session) -> Answer:

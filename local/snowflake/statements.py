@@ -191,8 +191,9 @@ def _set(words: Words, entry: Entry) -> None:
     """SET and UNSET of properties; those that are fixed are refused, as are those that are not there."""
     kind = KINDS[entry.kind]
     settable = {key: shape for key, shape in kind.options.items() if key not in kind.fixed}
-    if "REST_AUTHENTICATION" in settable:  # of which only the secret can be another
-        settable["REST_AUTHENTICATION"] = dict.fromkeys(SECRETS, str)
+    if "REST_AUTHENTICATION" in settable:  # of which only the secret of its own type can be another
+        own = entry.options["REST_AUTHENTICATION"].get("TYPE")
+        settable["REST_AUTHENTICATION"] = {name: str for name, of in SECRETS.items() if of == own}
     if words.take("SET"):
         found = words.options(settable)
         if not found:

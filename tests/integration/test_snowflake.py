@@ -168,7 +168,9 @@ def test_what_snowflake_has_not_taken_yet_is_read_in_the_lake(snowflake: OnStand
         assert "does not read" in told["why"] or "elsewhere, or not yet" in told["why"]
 
 
-def test_what_is_wrong_is_said_once_with_the_object_and_the_grant(snowflake: OnStandIn) -> None:
+def test_what_is_wrong_is_said_once_with_the_object_and_the_grant(
+    snowflake: OnStandIn, filled: Pipeline
+) -> None:
     password = OnStandIn(snowflake.but(PASSWORD="guess").environment, snowflake.stand_in)
     assert "refused the login of PAYWAVE" in password.fails("plan")[0]
     astray = OnStandIn(snowflake.but(CATALOG_URI="http://127.0.0.1:9").environment, snowflake.stand_in)
@@ -180,24 +182,31 @@ def test_what_is_wrong_is_said_once_with_the_object_and_the_grant(snowflake: OnS
     snowflake.json("apply", "--allow-destroy")
 
     snowflake.trouble(Trouble(denied=(LAKE,)))
-    for command in (("status",), ("query", COUNT)):
-        said, hint = snowflake.fails(*command)
-        assert said.startswith("role ACCOUNTADMIN may not: SQL access control error"), command
-        assert "'PAYMENTS'" in said
-        assert hint == f"GRANT SELECT ON TABLE {TABLE} TO ROLE ACCOUNTADMIN"
+    said, hint = snowflake.fails("query", COUNT)
+    assert said.startswith("role ACCOUNTADMIN may not: SQL access control error")
+    assert "'PAYMENTS'" in said
+    assert hint == f"GRANT SELECT ON TABLE {TABLE} TO ROLE ACCOUNTADMIN"
+    seen = {one["table"]: one for one in snowflake.json("status", code=1)["tables"]}
+    assert seen[PAYMENTS]["state"] == "UNKNOWN"
+    assert seen[PAYMENTS]["reason"].startswith("role ACCOUNTADMIN may not: SQL access control error")
+    assert seen[PAYMENTS]["reason"].endswith(hint)
+    assert seen[VERSIONS]["state"] == "RUNNING", "the others are seen"
     snowflake.trouble(Trouble(suspended=("PAYWAVE_READERS",)))
     said, hint = snowflake.fails("query", COUNT)
     assert said.startswith("no warehouse runs for role ACCOUNTADMIN: Warehouse 'PAYWAVE_READERS'")
     assert "resource monitor 'PAYWAVE_READERS'" in said
     assert "snowflake.credits_per_month" in hint
     assert snowflake.json("refresh", "--all"), "a refresh takes no warehouse"
-    assert {one["p95_s"] for one in snowflake.json("status")["tables"]} == {None}, "and a state takes none"
+    told = snowflake.json("status", code=1)
+    assert {one["p95_s"] for one in told["tables"]} == {None}, "and a state takes none"
+    assert "credits are used up" in told["readers_stopped"]
     snowflake.trouble(Trouble())
     assert snowflake.json("query", COUNT)["way"] == "snowflake", "over when it is over"
 
-    as_reader = "USE ROLE PAYWAVE_PAYMENTS_READER"
-    (seen,) = snowflake.ask(as_reader, "SELECT COUNT(*) FROM PAYWAVE.PAYMENTS.PAYMENTS")
-    assert seen[0]
+    as_reader, of_view = "USE ROLE PAYWAVE_PAYMENTS_READER", "SELECT COUNT(*) FROM PAYWAVE.PAYMENTS.PAYMENTS"
+    assert snowflake.ask(as_reader, of_view) == [(0,)], "no partner's role, so no partner's rows"
+    snowflake.ask("GRANT ROLE PAYWAVE_ALL_PARTNERS TO ROLE PAYWAVE_PAYMENTS_READER")
+    assert snowflake.ask(as_reader, of_view) == filled.query(COUNT)
     for hidden in (TABLE, "PAYWAVE.FRAUD.FRAUD_FEATURES"):
         with pytest.raises(SnowflakeError):
             snowflake.ask(as_reader, f"SELECT COUNT(*) FROM {hidden}")

@@ -23,6 +23,7 @@ from snowflake_external.apply import NotAll, apply, recorded, split
 from snowflake_external.deployment import Bearer, Deployment, OAuth, RestCatalog, S3Volume, SigV4
 from snowflake_external.errors import Missing, WrongName
 from snowflake_external.estate import estate_of
+from snowflake_external.existing import Account
 from snowflake_external.plan import Action, Change, plan, renewals
 from snowflake_external.resources import Estate, Key, Kind
 from snowflake_external.sql import identifier, literal
@@ -161,11 +162,34 @@ def test_what_can_be_altered_is_and_what_cannot_waits_for_leave() -> None:
     assert done == [*dropped, "CREATE CATALOG", *["CREATE ICEBERG"] * tables, *["CREATE OR"] * views]
 
 
+def test_another_way_to_authenticate_that_waits_has_no_secret_told() -> None:
+    estate = estate_of(DEPLOYMENTS["oauth"])
+    changes = with_changed(estate, Key(Kind.CATALOG, ("PAYWAVE_LAKE",)), "REST_AUTHENTICATION.TYPE", "BEARER")
+    waits = split(changes, False)
+    assert renewals(estate, waits.done, waits.held) == ()
+
+
+def test_a_monitor_that_has_no_quota_is_given_one() -> None:
+    row = {"name": "PAYWAVE_READERS", "credit_quota": None, "frequency": "MONTHLY", "comment": None}
+    row |= {"notify_at": "80%", "suspend_at": "100%"}
+
+    def ask(text: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        return [dict(row)]
+
+    estate = estate_of(DEPLOYMENTS["oauth"])
+    found, key = as_it_should_be(estate), Key(Kind.MONITOR, ("PAYWAVE_READERS",))
+    found[key] = Account(ask).facts(key) or {}
+    (change,) = plan(estate, found, estate.grants, list(found))
+    assert [s.text for s in change.statements] == [
+        'ALTER RESOURCE MONITOR "PAYWAVE_READERS" SET CREDIT_QUOTA = 100'
+    ]
+
+
 def test_a_replacement_says_what_else_is_wrong_with_what_stands_on_it() -> None:
     estate = estate_of(DEPLOYMENTS["oauth"])
     found = as_it_should_be(estate)
     catalog, table = Key(Kind.CATALOG, ("PAYWAVE_LAKE",)), Key(Kind.ICEBERG_TABLE, LAKE_PAYMENTS)
-    gone = next(key for key in found if key.kind is Kind.VIEW)
+    gone = next(key for key in found if key.kind is Kind.ICEBERG_TABLE and key != table)
     found[catalog] = found[catalog] | {"REST_CONFIG.CATALOG_URI": "https://elsewhere.example"}
     found[table] = found[table] | {"AUTO_REFRESH": "FALSE"}
     del found[gone]
@@ -240,8 +264,10 @@ def test_a_grant_that_nobody_stated_is_revoked() -> None:
     found = as_it_should_be(estate)
     table = Key(Kind.ICEBERG_TABLE, LAKE_PAYMENTS)
     given = replace(estate.grants[0], privilege="SELECT", on=table)
-    (change,) = plan(estate, found, [*estate.grants, given], list(found))
+    del found[next(key for key in found if key.kind is Kind.VIEW)]
+    change, made, *_ = plan(estate, found, [*estate.grants, given], list(found))
     assert change.destroys
+    assert made.action is Action.CREATE, "which may fail: a grant too many does not stay open for that"
     assert change.statements[0].text == (
         'REVOKE SELECT ON TABLE "PAYWAVE_LAKE"."CURATED"."PAYMENTS" FROM ROLE "PAYWAVE_PAYMENTS_READER"'
     )

@@ -7,8 +7,11 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
+from assets.snowflake import snowflake_lag
 from snowflake_external.freshness import (
+    LOOK,
     OBJECTIVE,
+    PROMISED,
     Commit,
     Freshness,
     Seen,
@@ -113,3 +116,8 @@ def test_lag_is_there_exactly_if_commits_are_missing(shows: int | None, after_s:
     found = judged(shows, after_s=51 + after_s)  # after the last commit
     assert (found.lag_s > 0) == (found.behind > 0)
     assert found.lag_s <= 41 + after_s, "nothing is older than the first commit"
+
+
+def test_what_is_late_is_noticed_before_readers_miss_what_they_were_promised() -> None:
+    assert OBJECTIVE + LOOK <= PROMISED
+    assert snowflake_lag.minimum_interval_seconds == LOOK.total_seconds()

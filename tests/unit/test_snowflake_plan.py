@@ -13,6 +13,7 @@ from snowflake.connector.errors import ProgrammingError
 
 from lakehouse.definitions import BY_NAME, PAYMENTS
 from local.snowflake import linked
+from local.snowflake.trouble import Trouble, make_trouble
 from snowflake_external.apply import Applied, NotAll, apply, planned, split
 from snowflake_external.deployment import Bearer, Deployment, RestCatalog, S3Volume
 from snowflake_external.estate import EXPOSED, estate_of
@@ -20,6 +21,7 @@ from snowflake_external.plan import Action, Change, plan, renewals
 from snowflake_external.privileges import held
 from snowflake_external.refusals import refusal
 from snowflake_external.resources import Key, Kind
+from snowflake_external.watch import readers_stopped
 from tests.unit.test_snowflake_stand_in import Snowflake
 
 DEPLOYMENT = Deployment(S3Volume("s3://lake/"), RestCatalog("http://127.0.0.1:9", Bearer("hush")))
@@ -194,6 +196,66 @@ def test_what_a_view_lost_does_not_wait_for_leave_to_replace(tmp_path: Path) -> 
     assert [action for action, _ in account.told()] == ["replace"], "the policy is on again"
 
 
+MOVED = replace(DEPLOYMENT, catalog=replace(DEPLOYMENT.catalog, uri="http://127.0.0.1:10"))
+GRANT = f"SELECT ON VIEW {VIEW} TO ROLE PAYWAVE_PAYMENTS_READER"
+
+
+def test_a_view_made_over_by_hand_is_closed_before_anyone_may_read_it_though_a_replacement_waits(
+    tmp_path: Path,
+) -> None:
+    account = Account(tmp_path, DEPLOYMENT)
+    account.apply()
+    account.ask(f"CREATE OR REPLACE VIEW {VIEW} AS SELECT * FROM PAYWAVE_LAKE.CURATED.PAYMENTS")
+    account.deployment = MOVED
+    moved = ("replace", "CATALOG INTEGRATION PAYWAVE_LAKE")
+    assert account.told() == [("alter", f"VIEW {VIEW}"), moved, ("grant", GRANT)]
+    (replacement,) = (change for change in account.plan() if change.action is Action.REPLACE)
+    assert not any(VIEW in name for name, _, _ in replacement.because), "it is mended before"
+    assert [change.action for change in account.apply().done] == [Action.ALTER, Action.GRANT]
+    assert account.told() == [moved]
+
+
+@pytest.mark.parametrize("deployment", [DEPLOYMENT, LINKED])
+def test_a_view_that_is_missing_keeps_nothing_from_being_applied_though_a_replacement_waits(
+    tmp_path: Path, deployment: Deployment
+) -> None:
+    account = Account(tmp_path, deployment)
+    account.apply()
+    account.ask(f"DROP VIEW {VIEW}")
+    account.deployment = replace(MOVED, linked=deployment.linked)
+    done = [change.action for change in account.apply().done]
+    assert done == ([] if deployment.linked else [Action.CREATE, Action.GRANT])
+    assert ("replace", "CATALOG INTEGRATION PAYWAVE_LAKE") in account.told()
+    account.apply(allow_destroy=True)
+    assert account.plan() == ()
+
+
+def test_what_only_a_replacement_can_make_is_granted_to_nobody_before(tmp_path: Path) -> None:
+    account = Account(tmp_path, DEPLOYMENT)
+    account.apply()
+    for statement in (f"DROP VIEW {VIEW}", "DROP TABLE PAYWAVE_LAKE.CURATED.PAYMENTS"):
+        account.ask(statement)
+    account.deployment = MOVED
+    applied = account.apply()
+    assert applied.done == ()
+    assert [change.what for change in applied.held] == ["CATALOG INTEGRATION PAYWAVE_LAKE", GRANT]
+    account.apply(allow_destroy=True)
+    assert account.plan() == ()
+
+
+def test_what_a_replacement_makes_anyway_is_not_tried_before_it(tmp_path: Path) -> None:
+    account = Account(tmp_path, DEPLOYMENT)
+    account.apply()
+    account.ask(f"ALTER VIEW {VIEW} DROP ROW ACCESS POLICY PAYWAVE.GOVERNANCE.PARTNER_ROWS")
+    account.deployment = MOVED
+    assert [change.action for change in split(account.plan(), allow_destroy=True).done] == [Action.REPLACE]
+    account.deployment = LINKED
+    account.ask(f"CREATE OR REPLACE VIEW {VIEW} AS SELECT * FROM PAYWAVE_LAKE.CURATED.PAYMENTS")
+    applied = account.apply()
+    assert applied.done == (), "its tables have other names then"
+    assert [change.action for change in applied.held] == [Action.REPLACE, Action.GRANT]
+
+
 @pytest.mark.parametrize(("before", "after"), [(DEPLOYMENT, LINKED), (LINKED, DEPLOYMENT)])
 def test_following_the_catalog_is_switched_on_and_off(
     tmp_path: Path, before: Deployment, after: Deployment
@@ -206,6 +268,13 @@ def test_following_the_catalog_is_switched_on_and_off(
     account.apply(allow_destroy=True)
     assert account.plan() == ()
     assert account.ask(f"SELECT count(*) AS n FROM {VIEW}") == [{"N": 0}]
+
+
+def test_a_warehouse_that_its_monitor_has_suspended_is_seen(account: Account) -> None:
+    assert readers_stopped(DEPLOYMENT, account.asked) is None
+    make_trouble(account.home, Trouble(suspended=("PAYWAVE_READERS",)))
+    assert "credits are used up" in str(readers_stopped(DEPLOYMENT, account.asked))
+    make_trouble(account.home, Trouble())
 
 
 def test_writes_that_somebody_opened_are_closed_in_place(following: Account) -> None:
@@ -256,8 +325,9 @@ def test_a_secret_is_told_again_and_nothing_else_of_the_integration_changes(acco
     apply((change,), account.asked, account.home / "log")
     assert entry.options["REST_AUTHENTICATION"] == before | {"BEARER_TOKEN": "newer"}
     assert "newer" not in (account.home / "log").read_text()
-    with pytest.raises(ProgrammingError):
-        account.ask("ALTER CATALOG INTEGRATION PAYWAVE_LAKE SET REST_AUTHENTICATION = (TYPE = OAUTH)")
+    for other in ("TYPE = OAUTH", "OAUTH_CLIENT_SECRET = 'of another type'"):
+        with pytest.raises(ProgrammingError):
+            account.ask(f"ALTER CATALOG INTEGRATION PAYWAVE_LAKE SET REST_AUTHENTICATION = ({other})")
 
 
 @pytest.mark.parametrize(

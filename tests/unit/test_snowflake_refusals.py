@@ -63,7 +63,13 @@ GRANT = f"GRANT SELECT ON TABLE {TABLE} TO ROLE R"
 @pytest.mark.parametrize(
     ("number", "said", "kind", "message", "hint"),
     [
-        (3001, "Insufficient privileges to operate on table 'T'.", Denied, "role R may not: Insuff", GRANT),
+        (
+            3001,
+            "Insufficient privileges to operate on table 'PAYMENTS'.",
+            Denied,
+            "role R may not: In",
+            GRANT,
+        ),
         (2003, "Object 'X' does not exist.", Missing, "role R finds no such object: Object 'X'", GRANT),
         (606, "No warehouse.", NoWarehouse, "runs for role R: No", "GRANT USAGE ON WAREHOUSE W TO ROLE R"),
         (608, "Warehouse 'W' is suspended.", NoWarehouse, "Warehouse 'W'", "ALTER WAREHOUSE W RESUME"),
@@ -80,3 +86,31 @@ def test_each_refusal_names_who_what_and_the_way_out(
     assert message in str(error)
     assert hint in error.hint
     assert "secret" not in f"{error}{error.hint}"
+
+
+LAKE = '"PAYWAVE_LAKE"."CURATED"."PAYMENTS"'
+REFRESH = f"ALTER ICEBERG TABLE {LAKE} REFRESH"
+MAKE = f"CREATE ICEBERG TABLE IF NOT EXISTS {LAKE} EXTERNAL_VOLUME = 'PAYWAVE_LAKE' CATALOG = 'PAYWAVE_LAKE'"
+POLICY = '"P"."GOVERNANCE"."PARTNER_ROWS"'
+VIEW = f'CREATE OR REPLACE SECURE VIEW "P"."F"."V" (a) WITH ROW ACCESS POLICY {POLICY} ON (a) AS SELECT 1'
+
+
+@pytest.mark.parametrize(
+    ("refused", "statement", "takes"),
+    [
+        ("integration 'PAYWAVE_LAKE'", MAKE, 'USAGE ON INTEGRATION "PAYWAVE_LAKE"'),
+        ("catalog integration 'PAYWAVE_LAKE'", REFRESH, 'USAGE ON INTEGRATION "PAYWAVE_LAKE"'),
+        ("external volume 'OTHER'", REFRESH, 'USAGE ON EXTERNAL VOLUME "OTHER"'),
+        ("schema 'CURATED'", f"SELECT 1 FROM {LAKE}", 'USAGE ON SCHEMA "PAYWAVE_LAKE"."CURATED"'),
+        ("row access policy 'PARTNER_ROWS'", VIEW, f"APPLY ON ROW ACCESS POLICY {POLICY}"),
+        ("view 'V'", 'SELECT a FROM "P"."F"."V"', 'SELECT ON VIEW "P"."F"."V"'),
+        ("view 'V'", VIEW, 'OWNERSHIP ON VIEW "P"."F"."V"'),  # somebody else's, which is to be replaced
+        ("schema 'F'", VIEW, 'CREATE VIEW ON SCHEMA "P"."F"'),
+        ("table 'PAYMENTS'", REFRESH, f"OWNERSHIP ON TABLE {LAKE}"),
+        ("iceberg table 'P.C.PAYMENTS'", REFRESH, f"OWNERSHIP ON TABLE {LAKE}"),
+        ("account 'XY'", MAKE, 'CREATE ICEBERG TABLE ON SCHEMA "PAYWAVE_LAKE"."CURATED"'),
+    ],
+)
+def test_the_grant_is_on_the_object_that_was_refused(refused: str, statement: str, takes: str) -> None:
+    error = refusal(3001, f"Insufficient privileges to operate on {refused}.", statement, "R")
+    assert error.hint == f"GRANT {takes} TO ROLE R"

@@ -246,6 +246,32 @@ def test_reading_takes_a_grant_on_the_view_on_what_it_is_in_and_on_a_warehouse(s
     assert as_reader.fails("SELECT k FROM d.s.v").errno == 606
 
 
+def test_a_view_shows_the_rows_that_its_policy_lets_through_to_the_roles_that_are_on(snow: Snowflake) -> None:
+    snow.ask(
+        "CREATE ROW ACCESS POLICY r AS (whose VARCHAR) RETURNS BOOLEAN -> "
+        "IS_ROLE_IN_SESSION('SEES_ALL') OR CURRENT_ROLE() = 'ROLE_' || UPPER(whose)"
+    )
+    snow.ask("CREATE VIEW v (k, n) WITH ROW ACCESS POLICY r ON (k) AS SELECT 'a', 1 UNION ALL SELECT 'b', 2")
+    for sql in ("CREATE ROLE sees_all", "CREATE ROLE role_a", "GRANT SELECT ON VIEW v TO ROLE role_a"):
+        snow.ask(sql)
+    for what in ("DATABASE d", "SCHEMA d.s", "WAREHOUSE wh"):
+        snow.ask(f"GRANT USAGE ON {what} TO ROLE role_a")
+    count = "SELECT COUNT(*) AS c FROM d.s.v"
+    assert snow.ask(count) == [{"C": 0}], "whoever owns it, without the roles that it asks for"
+    assert snow.ask("WITH x AS (SELECT * FROM v AS t WHERE t.n > 0) SELECT COUNT(*) AS c FROM x") == [
+        {"C": 0}
+    ]
+    as_partner = snow.again()
+    for sql in ("USE WAREHOUSE wh", "USE ROLE role_a"):
+        as_partner.ask(sql)
+    assert as_partner.ask("SELECT v.k, w.n FROM d.s.v JOIN d.s.v AS w ON v.k = w.k") == [{"K": "a", "N": 1}]
+    for sql in ("USE ROLE accountadmin", "GRANT ROLE sees_all TO ROLE role_a", "USE ROLE role_a"):
+        as_partner.ask(sql)
+    assert as_partner.ask(count) == [{"C": 2}]
+    snow.ask("ALTER VIEW v DROP ROW ACCESS POLICY r")
+    assert snow.ask(count) == [{"C": 2}]
+
+
 def test_a_policy_is_described_by_its_own_sql(snow: Snowflake) -> None:
     snow.ask(MASK)
     (found,) = snow.ask("DESCRIBE MASKING POLICY m")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import dagster as dg
@@ -13,9 +15,10 @@ import pytest
 from pyiceberg.catalog.rest import RestCatalog
 from pyiceberg.catalog.sql import SqlCatalog
 
+from assets import snowflake as sensors
 from assets.lake import Lake
 from assets.notify import Notifier, tell_failure
-from assets.snowflake import snowflake_refresh
+from assets.snowflake import snowflake_plan, snowflake_plan_daily, snowflake_refresh
 from assets.work import Work
 from cli.commands.maintain import _read_in_snowflake
 from cli.output import Output
@@ -23,6 +26,8 @@ from config.settings import Settings
 from lakehouse.definitions import PAYMENTS, VERSIONS
 from lakehouse.maintenance.expire import Expirer, ExpireSettings
 from snowflake_external import session
+from snowflake_external.errors import Denied, Unreachable
+from snowflake_external.freshness import Freshness, State
 
 
 @pytest.fixture
@@ -92,13 +97,23 @@ class Refreshes(Work):
         return {"refreshed": [{"table": one, "error": self.wrong.get(one)} for one in (PAYMENTS, VERSIONS)]}
 
 
-def run(work: Refreshes) -> bool:
-    """Run the job; of a failed run people are told, as the daemon has it done."""
+class Plans(Work):
+    """Says what differs, instead of comparing."""
+
+    changes: list[dict[str, str]]
+
+    def run(self, context: Any, command: Sequence[str], may_fall_short: bool = False) -> dict[str, Any]:
+        assert (list(command), may_fall_short) == (["snowflake", "plan"], False)
+        return {"changes": self.changes, "empty": not self.changes}
+
+
+def run(work: Work, asked: dg.JobDefinition = snowflake_refresh) -> bool:
+    """Run a job; of a failed run people are told, as the daemon has it done."""
     TOLD.clear()
     told = Told(lake=Lake(home="/nowhere"))
-    defs = dg.Definitions(jobs=[snowflake_refresh], resources={"work": work})
+    defs = dg.Definitions(jobs=[asked], resources={"work": work})
     with dg.instance_for_test() as instance:
-        job = defs.get_job_def(snowflake_refresh.name)
+        job = defs.get_job_def(asked.name)
         result = job.execute_in_process(raise_on_error=False, instance=instance)
         if not result.success:
             context = dg.build_run_status_sensor_context(
@@ -125,6 +140,96 @@ def test_a_refresh_that_fails_is_told_with_the_table_the_reason_and_the_runbook(
     ((text, details),) = TOLD
     assert "no answer" in text
     assert details["runbook"] == "docs/runbooks/snowflake-refresh.md"
+
+
+def test_a_plan_that_is_not_empty_is_told_with_what_differs_and_the_runbook() -> None:
+    lake = Lake(home="/nowhere")
+    assert run(Plans(lake=lake, changes=[]), snowflake_plan)
+    assert not TOLD
+    changes = [{"action": "alter", "what": "VIEW V"}, {"action": "revoke", "what": "SELECT TO PUBLIC"}]
+    assert not run(Plans(lake=lake, changes=changes), snowflake_plan)
+    ((text, details),) = TOLD
+    assert "alter VIEW V; revoke SELECT TO PUBLIC" in text
+    assert details["runbook"] == "docs/runbooks/snowflake-refresh.md"
+
+
+def test_the_plan_is_looked_at_only_where_there_is_an_account() -> None:
+    for lake, kind in (
+        (Watched(home="/nowhere"), dg.RunRequest),
+        (NoAccount(home="/nowhere"), dg.SkipReason),
+    ):
+        with dg.build_schedule_context(resources={"lake": lake}) as context:
+            assert isinstance(snowflake_plan_daily(context), kind)
+
+
+class Watched(Lake):
+    """A lake with an account, and no catalog to ask."""
+
+    def settings(self) -> Settings:
+        there = {"profile": "local", "catalog": {"uri": "http://c", "warehouse": "s3://w"}}
+        account = {"account": "a", "user": "u", "bearer_token": "t", "catalog_auth": "bearer"}
+        return Settings.model_validate({**there, "snowflake": account})
+
+    def catalog(self) -> RestCatalog:
+        return cast(RestCatalog, None)
+
+
+class NoAccount(Lake):
+    """A lake that is not read in Snowflake."""
+
+    def settings(self) -> Settings:
+        return Settings.model_validate({"profile": "local"})
+
+
+def table(name: str, state: State = State.RUNNING) -> Freshness:
+    return Freshness(name, state, "", 1, 0, 0.0, 60.0, None, None)
+
+
+@pytest.fixture
+def tick(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dg.SensorResult]:
+    """One look of the sensor, given what it finds or what is raised; the cursor is kept between them."""
+    TOLD.clear()
+    cursors: list[str | None] = [None]
+
+    def look(found: Exception | list[Freshness], stopped: str | None = None) -> dg.SensorResult:
+        def freshness(*_: object) -> list[Freshness]:
+            if isinstance(found, Exception):
+                raise found
+            return found
+
+        monkeypatch.setattr(sensors, "Session", lambda *_: nullcontext(SimpleNamespace(ask=None)))
+        monkeypatch.setattr(sensors, "freshness_of", freshness)
+        monkeypatch.setattr(sensors, "readers_stopped", lambda *_: stopped)
+        lake = Watched(home="/nowhere")
+        resources = {"lake": lake, "notifier": Told(lake=lake)}
+        with dg.build_sensor_context(cursor=cursors[-1], resources=resources) as context:
+            result = sensors.snowflake_lag(context)
+        assert isinstance(result, dg.SensorResult)
+        cursors.append(result.cursor)
+        return result
+
+    return look
+
+
+def test_that_snowflake_cannot_be_watched_is_told_once_and_again_where_it_is_of_another_kind(
+    tick: Callable[..., dg.SensorResult],
+) -> None:
+    for error in (Unreachable("no answer"), Unreachable("none yet"), Denied("may not"), Denied("may not")):
+        tick(error)
+    assert [text.rpartition(": ")[2] for text, _ in TOLD] == ["no answer", "may not"]
+    tick([table(PAYMENTS)])
+    tick(Denied("may not again"))
+    assert len(TOLD) == 3
+
+
+def test_that_readers_are_cut_off_is_told_once_until_they_are_not(
+    tick: Callable[..., dg.SensorResult],
+) -> None:
+    found = [table(PAYMENTS)]
+    for stopped in ("used up", "used up", None, "used up"):
+        assert not tick(found, stopped).run_requests, "no refresh mends that"
+        tick(Unreachable("no answer"), stopped)
+    assert [text for text, _ in TOLD if "cut off" in text] == ["Snowflake's readers are cut off: used up"] * 2
 
 
 def test_the_runbook_that_is_named_is_there() -> None:

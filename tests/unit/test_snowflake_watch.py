@@ -15,7 +15,7 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NoSuchTableError
 
 from lakehouse.definitions import PAYMENTS
-from snowflake_external.apply import NotAll, apply
+from snowflake_external.apply import NotAll, apply, recorded
 from snowflake_external.ddl import Statement
 from snowflake_external.deployment import Bearer, Deployment, RestCatalog, S3Volume
 from snowflake_external.errors import (
@@ -30,7 +30,16 @@ from snowflake_external.estate import EXPOSED
 from snowflake_external.freshness import Freshness, State
 from snowflake_external.plan import Action, Change
 from snowflake_external.resources import Key, Kind
-from snowflake_external.watch import Refreshed, freshness_of, held_snapshots, refresh, standing, take_newest
+from snowflake_external.sql import identifier
+from snowflake_external.watch import (
+    Refreshed,
+    freshness_of,
+    held_snapshots,
+    readers_stopped,
+    refresh,
+    standing,
+    take_newest,
+)
 
 DEPLOYMENT = Deployment(S3Volume("s3://b/w"), RestCatalog("https://c.example", Bearer("t")))
 NAME = ("PAYWAVE_LAKE", "CURATED", "PAYMENTS")
@@ -128,6 +137,63 @@ def test_a_table_without_automated_refresh_stands_where_its_history_says() -> No
 def test_a_state_that_is_not_documented_is_told_in_its_own_word() -> None:
     found = late(Account(state="PAUSED_FOR_NOW"))
     assert (found.state, found.reason, found.needs_refresh) == (State.UNKNOWN, "why", True)
+
+
+@pytest.mark.parametrize("error", [Denied("may not", "GRANT it"), Missing("no such object", "GRANT it")])
+def test_a_table_that_is_denied_or_missing_blinds_nobody_to_the_others(error: SnowflakeError) -> None:
+    account, refused = Account(state="STOPPED"), identifier(*NAME)
+
+    def ask(text: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        if refused in text:
+            raise error
+        return account.ask(text)
+
+    found = {one.table: one for one in freshness_of(DEPLOYMENT, lake(1, 2, 3), ask)}
+    assert set(found) == set(EXPOSED)
+    denied = found.pop(PAYMENTS)
+    assert (denied.state, denied.behind, denied.needs_refresh) == (State.UNKNOWN, 3, True)
+    assert denied.reason == f"{error}; GRANT it"
+    assert {one.state for one in found.values()} == {State.STOPPED}
+    done = refresh(DEPLOYMENT, lake(1, 2, 3), ask, [denied, *found.values()], lambda _: None)
+    assert [one.error for one in done] == [f"{error}; GRANT it", None, None]
+
+    def gone(text: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        raise Unreachable("nobody is there")
+
+    with pytest.raises(Unreachable):
+        freshness_of(DEPLOYMENT, lake(1, 2, 3), gone)
+
+
+HOUSE = {"name": "PAYWAVE_READERS", "state": "SUSPENDED", "auto_resume": "true", "resource_monitor": "M"}
+MONITOR = {"name": "M", "credit_quota": "100.00", "used_credits": "99.9", "suspend_at": "100%"}
+
+
+@pytest.mark.parametrize(
+    ("house", "monitor", "says"),
+    [
+        ({}, {}, None),  # it is suspended until somebody asks
+        ({}, {"used_credits": "100.00"}, "credits are used up"),
+        ({}, {"used_credits": "90.00", "suspend_immediately_at": "90%"}, "credits are used up"),
+        ({}, {"used_credits": "900", "suspend_at": None}, None),
+        ({}, {"used_credits": "900", "credit_quota": None}, None),
+        ({}, {"used_credits": "900", "name": "OTHER"}, None),
+        ({"resource_monitor": "null"}, {"used_credits": "900"}, None),
+        ({"auto_resume": "false"}, {}, "does not resume"),
+        ({"auto_resume": "false", "state": "STARTED"}, {}, None),
+        ({"name": "OTHER"}, {}, "is missing"),
+    ],
+)
+def test_a_warehouse_that_runs_nobodys_queries_is_seen_without_one(
+    house: dict[str, str], monitor: dict[str, str | None], says: str | None
+) -> None:
+    monitors = [MONITOR | {"suspend_immediately_at": None} | monitor]
+    shown = {"SHOW WAREHOUSES": [HOUSE | house], "SHOW RESOURCE MONITORS": monitors}
+
+    def ask(text: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        return [dict(row) for row in shown[text]]
+
+    said = readers_stopped(DEPLOYMENT, ask)
+    assert said is None if says is None else says in str(said)
 
 
 @pytest.mark.parametrize(("fails", "attempts", "is_done"), [(0, 1, True), (2, 3, True), (9, 4, False)])
@@ -232,3 +298,20 @@ def test_a_catalog_that_does_not_answer_keeps_no_view_from_being_shaped(tmp_path
     with pytest.raises(NotAll, match=r"invalid identifier NEW.*no answer from the catalog") as refused:
         apply([first, gone], ask, tmp_path / "log", allow_destroy=True, tables=[NAME])
     assert refused.value.hint == "see that it runs"
+
+
+def test_a_change_that_fails_half_way_leaves_a_record_of_what_was_sent_of_it(tmp_path: Path) -> None:
+    texts = ("DROP V", "DROP C", "CREATE C", "CREATE V")
+    whole = Change(Action.REPLACE, "C", tuple(Statement(text, f"{text} …") for text in texts))
+
+    def ask(text: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        if text == "CREATE C":
+            raise CatalogUnreachable("no answer from the catalog")
+        return []
+
+    first, log = change(Action.CREATE, Kind.TAG, "T"), tmp_path / "log"
+    with pytest.raises(NotAll, match=r"2 of its 4 statements went through; 1 of 2 changes stand"):
+        apply([first, whole], ask, log, allow_destroy=True)
+    done, failed = recorded(log)
+    assert (done["what"], "failed" in done) == ("TAG T", False)
+    assert (failed["sent"], failed["failed"]) == (["DROP V …", "DROP C …"], "no answer from the catalog")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+import sys
 from pathlib import Path
 
 import pytest
 
 from assets.snowflake_account import deployment_of
 from config.errors import ConfigError
+from local.snowflake import __main__ as stand_in
 from snowflake_external.ddl import create
 from snowflake_external.errors import Unreachable
 from snowflake_external.estate import estate_of
@@ -94,3 +98,17 @@ def test_another_catalogs_scopes_and_only_documented_kinds_of_api_reach_the_inte
     assert "CATALOG_API_TYPE = AWS_GLUE" in made.text
     with pytest.raises(ConfigError, match="catalog_api_type"):
         account.but(CATALOG_API_TYPE="PUBLIC) ENABLED = FALSE --").settings()
+
+
+def test_the_stand_in_prints_what_leads_to_it_for_a_shell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    login = {"account": "a", "user": "u", "password": "it's", "host": "h", "port": 1, "protocol": "http"}
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "snowflake.json").write_text(json.dumps(login))
+    monkeypatch.setattr(sys, "argv", ["snowflake", "--home", str(tmp_path), "--variables"])
+    stand_in.main()
+    words = shlex.split(capsys.readouterr().out)
+    assert words.count("export") * 2 == len(words)
+    assert "PAYWAVE_SNOWFLAKE__PASSWORD=it's" in words
+    assert "PAYWAVE_SNOWFLAKE__WAREHOUSE=PAYWAVE_READERS" in words
