@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
@@ -81,6 +82,14 @@ def spoil(pipeline: Pipeline, hours: list[str]) -> None:
     """Change the tables from the first of these hours on, behind everybody's back."""
     for statement in SPOIL:
         pipeline.spark.sql(f"{statement} AND event_ts >= TIMESTAMP '{hours[0]}:00:00Z'")
+
+
+def event_id_of(line: bytes) -> str | None:
+    """The event that a line names; None where it is broken."""
+    try:
+        return str(json.loads(line)["event_id"]).lower()
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def within(hours: list[str], found: dict[str, dict[Any, Any]]) -> dict[str, dict[Any, Any]]:
@@ -170,10 +179,13 @@ def test_two_backfills_and_the_live_job_at_once(
     pipeline.run()
     hours = backfills.hours()[-2:]
     spoil(pipeline, hours)
+    # A copy of a version that is lost at the time counts as its first, until all is counted anew (ADR 0012).
+    known = {event_id_of(line) for line in stream[:100]} - {None}
     for name in ("one", "other"):
         backfills.plan(name, hours)
     others: list[Any] = []
-    batches = [stream[100:]]
+    batches = [[line for line in stream[100:] if event_id_of(line) not in known]]
+    assert batches[0]
     original = Publisher._open
 
     def others_go_first(self: Publisher, stage: Stage) -> None:
