@@ -52,7 +52,7 @@ def test_the_retention_plan_counts_what_is_there_or_cannot_be_told(tmp_path: Pat
     fill(tmp_path / "exports")
     at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     assert list(_exports(Settings(home=tmp_path))) == [
-        Export("there", at), Export("naive", None), Export(link_of(4), None),
+        Export("there", at, "all"), Export("naive", None, "all"), Export(link_of(4), None),
     ]  # fmt: skip
 
 
