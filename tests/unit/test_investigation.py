@@ -78,6 +78,7 @@ class Filled:
     lake: SmallLake
     times: list[datetime]
     rows: list[list[dict[str, Any]]]
+    home: Path
 
     def ask(self, kind: Kind, id_: str, **asked: Any) -> Answer:
         return investigate(self.lake.catalog, Question(Subject(kind, id_), **asked))
@@ -103,7 +104,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Filled:
         rows.append(
             lake.catalog.load_table(PAYMENTS).scan(row_filter="account_id = 'acct-1'").to_arrow().to_pylist()
         )
-    return Filled(lake, times, rows)
+    return Filled(lake, times, rows, tmp_path_factory.mktemp("home"))
 
 
 def kinds_of(answer: Answer) -> list[str]:
@@ -228,6 +229,7 @@ def test_a_span_of_time_spares_looking_elsewhere(filled: Filled) -> None:
 
 def run(monkeypatch: pytest.MonkeyPatch, filled: Filled, *arguments: str) -> Any:
     monkeypatch.setattr(command, "catalog_of", lambda settings: filled.lake.catalog)
+    monkeypatch.setenv("PAYWAVE_HOME", str(filled.home))  # the trail notes there what was seen last
     return CliRunner().invoke(paywave, ["investigate", *arguments], catch_exceptions=True)
 
 
