@@ -14,7 +14,7 @@ from assets.exports import audit_renewal, renewal_of
 from assets.lake import Lake
 from assets.metadata import of_hour
 from assets.notify import Notifier
-from assets.tables import OWNER, key_of
+from assets.tables import OWNER, key_of, schema_of
 from lakehouse.arrivals_sql import ARRIVALS_VIEW, CLOSED_AFTER, HOUR
 from lakehouse.changes import changes_of_hour
 from lakehouse.content_hash import combine
@@ -33,18 +33,13 @@ CLOSED_HOURS = dg.AssetKey(["quality", "closed_hours"])
 SOUND = dg.AssetCheckSpec(
     "sound", asset=CLOSED_HOURS, description="No two payments of the hour share their key."
 )
-_COLUMNS = dg.TableSchema(
-    [
-        dg.TableColumn(name, kind, meaning, dg.TableColumnConstraints(nullable=False))
-        for name, kind, meaning in (
-            ("payments", "long", "Payments of the hour."),
-            ("content_hash", "string", "Their content, blind to order."),
-            ("snapshot_id", "string", "Snapshot of curated.payments that was read."),
-            ("late_versions", "long", "Versions that came after the hour had closed."),
-            ("payments_changed_late", "long", "Payments that these changed."),
-            ("money", "list<struct<type, currency, payments, amount>>", "Sums of what was not reversed."),
-        )
-    ]
+_COLUMNS = schema_of(
+    ("payments", "long", "Payments of the hour."),
+    ("content_hash", "string", "Their content, blind to order."),
+    ("snapshot_id", "string", "Snapshot of curated.payments that was read."),
+    ("late_versions", "long", "Versions that came after the hour had closed."),
+    ("payments_changed_late", "long", "Payments that these changed."),
+    ("money", "list<struct<type, currency, payments, amount>>", "Sums of what was not reversed."),
 )
 # A tick tells of so many hours; the next one goes on. Late records of one hour are told of this seldom: each
 # time the hour is stated again, and people are told.

@@ -6,7 +6,7 @@ Belongs here: the sensor that looks for new snapshots and at the topic. Does not
 import json
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import dagster as dg
@@ -61,7 +61,9 @@ def new_snapshots(context: dg.SensorEvaluationContext, lake: Lake) -> dg.SensorR
         except (LakehouseError, NoSuchTableError) as error:  # a person must look at it; the others go on
             context.log.error(f"table {name}: {error}")
     topic = topic_if_it_answers(settings.kafka_properties(), settings.kafka.topic)
-    found = list(_observations(heads, topic, seen, datetime.now(UTC).timestamp(), partial(_watermark, lake)))
+    delay = cache(partial(_delay, lake))  # one look at the log, whichever tables say how far they are
+    now = datetime.now(UTC).timestamp()
+    found = list(_observations(heads, topic, seen, now, partial(_watermark, delay)))
     told = {name: now_seen for name, now_seen, _ in found}
     return dg.SensorResult(
         asset_events=[observation for _, _, observation in found], cursor=json.dumps(seen | told)
@@ -94,17 +96,19 @@ def _observations(
             yield topic.topic, Seen(version, now, matters), _observation(TOPIC, version, metadata)
 
 
-def _watermark(lake: Lake, head: Head) -> dict[str, Any]:
+def _watermark(delay_of: Callable[[], timedelta | None], head: Head) -> dict[str, Any]:
     """Show up to which event time nearly all has come, where the table says how far it is; see `complete`."""
-    if head.progress.complete_to is None:
+    complete_to = head.progress.complete_to
+    if complete_to is None or (delay := delay_of()) is None:
         return {}
+    return {"watermark": dg.MetadataValue.timestamp(complete_to - delay)}
+
+
+def _delay(lake: Lake) -> timedelta | None:
     try:
-        delay = p99_delay(lake.catalog(), lake.properties())
+        return p99_delay(lake.catalog(), lake.properties())
     except (LakehouseError, NoSuchTableError):  # the log that it is told by is not there yet
-        return {}
-    return (
-        {} if delay is None else {"watermark": dg.MetadataValue.timestamp(head.progress.complete_to - delay)}
-    )
+        return None
 
 
 def _matters(head: Head) -> str:

@@ -82,8 +82,9 @@ def snowflake_lag(
     seen = json.loads(context.cursor or "{}")
     try:
         with Session(login_of(settings), "watch") as session:
-            stopped = readers_stopped(deployment_of(settings), session.ask)
-            found = freshness_of(deployment_of(settings), lake.catalog(), session.ask)
+            deployment = deployment_of(settings)
+            stopped = readers_stopped(deployment, session.ask)
+            found = freshness_of(deployment, lake.catalog(), session.ask)
     except SnowflakeError as error:
         kind = type(error).__name__
         if seen.get("error") != kind:  # people are told when it begins, or is another, not each time

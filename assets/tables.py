@@ -32,23 +32,26 @@ from snowflake_external.estate import EXPOSED
 OWNER = "team:data-engineering"
 TOPIC = dg.AssetKey(["kafka", "payments_events"])
 AUDIT_EXPORTS = dg.AssetKey(["audit", "exports"])
+
+
+def schema_of(*columns: tuple[str, str, str]) -> dg.TableSchema:
+    """Say the columns of what is no table of ours: name, type and meaning of each; none is null."""
+    always = dg.TableColumnConstraints(nullable=False)
+    return dg.TableSchema([dg.TableColumn(name, kind, meaning, always) for name, kind, meaning in columns])
+
+
 # An export as the chain has it, one after another; its files have the columns of the tables themselves.
-_EXPORT = dg.TableSchema(
-    [
-        dg.TableColumn(name, kind, meaning, dg.TableColumnConstraints(nullable=False))
-        for name, kind, meaning in (
-            ("number", "long", "Its number in the chain, from 1."),
-            ("name", "string", "Its folder below audit.exports."),
-            ("id", "string", "Its tables carry the tag audit-ID."),
-            ("created", "timestamptz", "When it was begun."),
-            ("scope", "string", "What was asked for, e.g. account:ID."),
-            ("standing", "boolean", "Late data have it made again."),
-            ("rows", "long", "Rows of all its tables."),
-            ("files", "long", "Files that its manifest names."),
-            ("bytes", "long", "Their size."),
-            ("manifest_sha256", "string", "What is signed, and what the next one names."),
-        )
-    ]
+_EXPORT = schema_of(
+    ("number", "long", "Its number in the chain, from 1."),
+    ("name", "string", "Its folder below audit.exports."),
+    ("id", "string", "Its tables carry the tag audit-ID."),
+    ("created", "timestamptz", "When it was begun."),
+    ("scope", "string", "What was asked for, e.g. account:ID."),
+    ("standing", "boolean", "Late data have it made again."),
+    ("rows", "long", "Rows of all its tables."),
+    ("files", "long", "Files that its manifest names."),
+    ("bytes", "long", "Their size."),
+    ("manifest_sha256", "string", "What is signed, and what the next one names."),
 )
 # Tables whose rows are money or identity: a person who changes one knows what follows.
 _TIER_1 = frozenset({RAW, VERSIONS, PAYMENTS, TRANSACTIONS, QUARANTINE})

@@ -134,8 +134,7 @@ def _stand_in(settings: Settings) -> Iterator[None]:
     """Run the stand-in for Snowflake, and tell whoever is started from here how to log in."""
     process = started(settings.home, free_port())
     try:
-        # The history of refreshes takes a warehouse: that which `apply` makes.
-        os.environ |= {**variables(settings.home), "PAYWAVE_SNOWFLAKE__WAREHOUSE": "PAYWAVE_READERS"}
+        os.environ |= variables(settings.home)
         yield
     finally:
         process.terminate()

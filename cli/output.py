@@ -66,6 +66,17 @@ def with_output(function: Callable[..., None]) -> Callable[..., None]:
     return wrapper
 
 
+def told_of(error: BaseException) -> str:
+    """Tell an error and what to do next in one line, for those who do not read stderr."""
+    hint = getattr(error, "hint", None)
+    return _message(error) + (f"; next: {hint}" if hint else "")
+
+
+def _message(error: BaseException) -> str:
+    name = "" if getattr(error, "hint", None) is not None else f"{type(error).__name__}: "
+    return name + str(error).split("\n\tat ")[0].strip()  # a Java stack trace follows its message
+
+
 def report_failure(error: BaseException, debug: bool) -> int:
     """Print an error for people on stderr and return the exit code.
 
@@ -74,10 +85,8 @@ def report_failure(error: BaseException, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
     hint = getattr(error, "hint", None)
-    name = "" if hint is not None else f"{type(error).__name__}: "
-    first_line = str(error).split("\n\tat ")[0].strip()  # a Java stack trace follows its message
-    click.echo(f"error: {name}{first_line}", err=True)
-    tell_failure(f"{name}{first_line}" + (f"; next: {hint}" if hint else ""))
+    click.echo(f"error: {_message(error)}", err=True)
+    tell_failure(told_of(error))
     if hint:
         click.echo(f"next:  {hint}", err=True)
     elif not debug:

@@ -55,16 +55,13 @@ def split(changes: Sequence[Change], allow_destroy: bool) -> Applied:
     """
     waits = [one for one in changes if not one.statements or (one.destroys and not allow_destroy)]
     lacking = {key for one in waits for key in one.lacking}
-    held = [one for one in changes if one in waits or (_is_grant(one) and not lacking.isdisjoint(one.keys))]
+    grants = [one for one in changes if one.action is Action.GRANT and not lacking.isdisjoint(one.keys)]
+    held = [one for one in changes if one in waits or one in grants]
     replaced = {
         key for one in changes if one.action is Action.REPLACE and one not in held for key in one.keys
     }
     left = [one for one in changes if one.action in _MENDS and not replaced.isdisjoint(one.keys)]
     return Applied(tuple(one for one in changes if one not in (*held, *left)), tuple(held))
-
-
-def _is_grant(change: Change) -> bool:
-    return change.action is Action.GRANT
 
 
 def apply(

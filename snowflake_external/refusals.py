@@ -22,7 +22,7 @@ _NO_WAREHOUSE = {
 _QUOTED = re.compile(r"'[^']*'")
 _INTEGRATION = re.compile(r"catalog integration '?\"?([\w$.]+)", re.IGNORECASE)
 _PART = r'"(?:[^"]|"")+"'
-_NAME = r"""(?P<name>"(?:[^"]|"")+"(?:\."(?:[^"]|"")+")*)"""
+_NAME = rf"(?P<name>{_PART}(?:\.{_PART})*)"
 # What a statement takes, by how it begins; the first that fits. Names are those of `sql.identifier`.
 _TAKES = tuple(
     (re.compile(pattern.replace("NAME", _NAME), re.DOTALL | re.IGNORECASE), takes)

@@ -151,7 +151,7 @@ def stand_in_account(stack: Settings) -> Iterator[tuple[StandIn, Snowflake]]:
     make_trouble(stack.home, Trouble())
     stand_in = StandIn(stack)
     stand_in.start()
-    own = {"PAYWAVE_HOME": str(stack.home), f"{_SETTING}WAREHOUSE": "PAYWAVE_READERS"}
+    own = {"PAYWAVE_HOME": str(stack.home)}
     try:
         yield stand_in, Snowflake({**variables(stack.home), **own})
     finally:

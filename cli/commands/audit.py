@@ -18,7 +18,7 @@ from rich.table import Table
 
 from assets.export_store import export_store
 from cli.context import catalog_of
-from cli.output import Output, with_output
+from cli.output import Output, told_of, with_output
 from cli.params import Moment
 from cli.progress import progress
 from cli.telemetry import start_telemetry
@@ -154,7 +154,7 @@ def renew(
             try:
                 done.append(_made(settings, request, out, destination, name_of(request, call), or_next=True))
             except Exception as error:  # a full disk, a store that is gone: the next may do
-                failed.append((str(request.scope), _said(error)))
+                failed.append((str(request.scope), told_of(error)))
     value = {
         "dry_run": dry_run,
         "standing": [request.as_json() for request in requests],
@@ -309,11 +309,6 @@ def _print_renewed(
         console.print(f"not made again: {what}: {said}", markup=False, soft_wrap=True)
 
 
-def _said(error: Exception) -> str:
-    hint = getattr(error, "hint", "")
-    return "; ".join(part for part in (f"{type(error).__name__}: {error}", hint) if part)
-
-
 def _made(
     settings: Settings,
     request: Request,
@@ -390,7 +385,7 @@ def _print_done(console: Console, done: Done) -> None:
     exported = value["reconciliation"]["exported"]
     for line in (*exported["statement"], *value["remarks"]):
         console.print(f"  {line}", markup=False, soft_wrap=True)
-    for broken in (*exported["breaks"], *value["reconciliation"]["lake"]["breaks"]):
+    for broken in done.manifest.breaks:
         console.print(f"  does not add up: {broken}", markup=False, soft_wrap=True)
     console.print(f"{value['place']}: {value['files']:,} files, {value['bytes']:,} bytes", soft_wrap=True)
     console.print(f"root over its rows: {value['root']}")

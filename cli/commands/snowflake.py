@@ -110,8 +110,9 @@ def status(out: Output) -> None:
     """
     settings = load_settings()
     with Session(login_of(settings), "snowflake status") as session:
-        stopped = readers_stopped(deployment_of(settings), session.ask)
-        found = freshness_of(deployment_of(settings), catalog_of(settings), session.ask, with_delays=True)
+        deployment = deployment_of(settings)
+        stopped = readers_stopped(deployment, session.ask)
+        found = freshness_of(deployment, catalog_of(settings), session.ask, with_delays=True)
     value = {"tables": [_as_json(one) for one in found], "readers_stopped": stopped}
     out.result(value, lambda console: _print_status(console, found, stopped))
     if stopped or any(map(_is_wrong, found)):

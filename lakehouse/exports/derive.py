@@ -144,8 +144,8 @@ class Derivation:
                 partial(self._quarantined, at_work, hour, planned),
             )
         noted = at_work.noted_hours()  # by now: the parts before have told where their records lie
+        rows = self.estimate().rows[RAW] / max(1, len(noted))
         for at in noted:
-            rows = self.estimate().rows[RAW] / len(noted)
             yield f"raw-{name_of(at)}", rows, partial(self._records, at_work, at)
 
     def schemas(self) -> dict[str, Any]:

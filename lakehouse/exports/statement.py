@@ -45,6 +45,7 @@ class Statement:
     def manifest(self, sequence: int, previous: str | None) -> dict[str, Any]:
         """Say it all, at a place in the chain."""
         files = self.files
+        rows = rows_of(files)
         tally = Tally()
         for part in self.parts:
             tally.add(part.tally)
@@ -53,11 +54,11 @@ class Statement:
             "export": {"id": self.about["id"], "name": self.about["name"]},
             "request": self.request.as_json(),
             "created": self.about["created"],
-            "pinned": self._pinned(),
+            "pinned": self._pinned(rows),
             "contract_version": self.derivation.contract_version(),
             "schemas": self.derivation.schemas(),
             "files": [f.as_json() for f in files],
-            "rows": rows_of(files),
+            "rows": rows,
             "money": tally.money(),
             "reconciliation": {"exported": reconciled(tally.counts), "lake": self.derivation.lake()},
             "root": root_over(files),
@@ -66,8 +67,8 @@ class Statement:
             "previous": previous,
         }
 
-    def _pinned(self) -> dict[str, Any]:
-        tag, rows = tag_of(self.about["id"]), rows_of(self.files)
+    def _pinned(self, rows: Mapping[str, int]) -> dict[str, Any]:
+        tag = tag_of(self.about["id"])
         remarks = [*self.pins.remarks, *_remarks(self.request)]
         if not rows.get(PAYMENTS) and not rows.get(QUARANTINE):
             remarks.append(

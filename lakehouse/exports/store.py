@@ -138,14 +138,14 @@ class S3Store:
         except Exception as error:
             if _code(error) in ("PreconditionFailed", "412", "ConditionalRequestConflict"):
                 return False
-            raise self._failed("write", name, "s3:PutObject and the bucket's lock", error) from error
+            raise self._unwritten(name, error) from error
         return True
 
     def put(self, name: str, data: bytes) -> None:
         try:
             self._put(name, data)
         except Exception as error:
-            raise self._failed("write", name, "s3:PutObject and the bucket's lock", error) from error
+            raise self._unwritten(name, error) from error
 
     def upload(self, name: str, path: Path) -> None:
         """Write a file of any size."""
@@ -153,7 +153,7 @@ class S3Store:
         try:
             self.client.upload_file(str(path), self.bucket, self.prefix + name, ExtraArgs=extra)
         except Exception as error:
-            raise self._failed("write", name, "s3:PutObject and the bucket's lock", error) from error
+            raise self._unwritten(name, error) from error
 
     def size(self, name: str) -> int | None:
         """Tell the size of a file in bytes; None where there is none."""
@@ -177,6 +177,9 @@ class S3Store:
         if _code(error) in ("NoSuchKey", "404"):
             return FileNotFoundError(f"{self}/{name}")
         return self._failed("read", name, "s3:GetObject", error)
+
+    def _unwritten(self, name: str, error: Exception) -> ExportError:
+        return self._failed("write", name, "s3:PutObject and the bucket's lock", error)
 
     def _failed(self, verb: str, name: str, right: str, error: Exception) -> ExportError:
         where = f"{self}/{name}".rstrip("/")

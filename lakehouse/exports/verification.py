@@ -19,14 +19,7 @@ from lakehouse.errors import ExportError, LakehouseError
 from lakehouse.exports.chain import FOLDER, link_of, links_in, wrong_in_chain
 from lakehouse.exports.ending import ENDED
 from lakehouse.exports.file_checks import UNREADABLE, wrong_in_file, wrong_sums
-from lakehouse.exports.manifest import (
-    MANIFEST,
-    PUBLIC_KEY,
-    SIGNATURE,
-    Manifest,
-    Tally,
-    statement_of,
-)
+from lakehouse.exports.manifest import MANIFEST, PUBLIC_KEY, SIGNATURE, Manifest, Tally, statement_of
 from lakehouse.exports.rederivation import wrong_by_lake
 from lakehouse.exports.signing import is_signed, public_key_of
 from lakehouse.exports.store import Store

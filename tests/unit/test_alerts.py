@@ -12,10 +12,11 @@ import pytest
 
 from assets import notify
 from assets.lake import Lake
-from assets.notify import Notifier, tell_failure
+from assets.notify import Notifier
 from assets.work import Work
 from config.errors import ConfigError
 from config.settings import load_settings
+from tests.failed_runs import tell_of
 
 
 class Hook(HTTPServer):
@@ -95,13 +96,7 @@ def told_of(home: Path, command: list[str], tags: dict[str, str]) -> list[tuple[
 
     with dg.instance_for_test() as instance:
         result = job.execute_in_process(raise_on_error=False, instance=instance)
-        context = dg.build_run_status_sensor_context(
-            sensor_name="failed_runs",
-            dagster_event=result.get_run_failure_event(),
-            dagster_instance=instance,
-            dagster_run=result.dagster_run,
-        )
-        tell_failure(context.for_run_failure(), Told(lake=Lake(home=str(home))))
+        tell_of(result, instance, Told(lake=Lake(home=str(home))))
     return told
 
 

@@ -17,7 +17,7 @@ from pyiceberg.catalog.sql import SqlCatalog
 
 from assets import snowflake as sensors
 from assets.lake import Lake
-from assets.notify import Notifier, tell_failure
+from assets.notify import Notifier
 from assets.snowflake import snowflake_plan, snowflake_plan_daily, snowflake_refresh
 from assets.work import Work
 from cli.commands.maintain import _read_in_snowflake
@@ -28,6 +28,7 @@ from lakehouse.maintenance.expire import Expirer, ExpireSettings
 from snowflake_external import session
 from snowflake_external.errors import Denied, Unreachable
 from snowflake_external.freshness import Freshness, State
+from tests.failed_runs import tell_of
 
 
 @pytest.fixture
@@ -116,13 +117,7 @@ def run(work: Work, asked: dg.JobDefinition = snowflake_refresh) -> bool:
         job = defs.get_job_def(asked.name)
         result = job.execute_in_process(raise_on_error=False, instance=instance)
         if not result.success:
-            context = dg.build_run_status_sensor_context(
-                sensor_name="failed_runs",
-                dagster_event=result.get_run_failure_event(),
-                dagster_instance=instance,
-                dagster_run=result.dagster_run,
-            )
-            tell_failure(context.for_run_failure(), told)
+            tell_of(result, instance, told)
         return result.success
 
 
