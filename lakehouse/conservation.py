@@ -55,11 +55,15 @@ class Reading:
 
 @dataclass(frozen=True)
 class Stock:
-    """Counts over whole tables, as the readers see them, and every sum that does not add up."""
+    """Counts over whole tables, as the readers see them, and every sum that does not add up.
+
+    Of what retention dropped: `retired` records of raw, `retired_rows` of event_versions and quarantine.
+    """
 
     raw: int
     retired: int
     redelivered: int
+    retired_rows: int
     versions: int
     superseded: int
     events: int
@@ -92,13 +96,13 @@ def take_stock(catalog: RestCatalog, properties: Mapping[str, str]) -> Stock:
         "pyiceberg": _read_by_pyiceberg(catalog),
     }
     totals = {name: read_head(catalog, name).totals for name in (VERSIONS, PAYMENTS, QUARANTINE)}
-    redelivered = told_by_no_row(totals[VERSIONS], totals[QUARANTINE])
+    untold = told_by_no_row(totals[VERSIONS], totals[QUARANTINE])
     retired = read_head(catalog, RAW).totals.get(RETIRED, 0)  # dropped by retention, and accounted for
     records = n["raw"] + retired
     sums = {
         "records = redelivered + versions + quarantined": (
             records,
-            redelivered + n["versions"] + n["quarantined"],
+            untold.records + n["versions"] + n["quarantined"],
         ),
         "events = members of payments": (n["events"], n["members"]),
         "payments by both readers": (readers["duckdb"], readers["pyiceberg"]),
@@ -108,7 +112,8 @@ def take_stock(catalog: RestCatalog, properties: Mapping[str, str]) -> Stock:
     return Stock(
         raw=n["raw"],
         retired=retired,
-        redelivered=redelivered,
+        redelivered=untold.redelivered,
+        retired_rows=untold.retired,
         versions=n["versions"],
         superseded=n["versions"] - n["events"],
         events=n["events"],

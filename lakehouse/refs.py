@@ -133,6 +133,9 @@ def newest_stamp(table: Table, snapshot_id: int, has: Callable[[Stamp], object])
 def retired_at(table: Table, snapshot_id: int) -> Retired:
     """Tell what retention had dropped from a table at a snapshot, as far back as its history is kept."""
     stamp = newest_stamp(table, snapshot_id, lambda _: True)
+    if stamp is None:  # all that is kept is of others; main's progress is what we know of it
+        progress = snapshot_of(table.metadata, PROGRESS_TAG)
+        stamp = stamp_of(progress) if progress is not None else None
     return NOTHING if stamp is None else stamp.retired
 
 

@@ -44,7 +44,7 @@ def _with_months(function: Callable[..., None]) -> Callable[..., None]:
     return click.option(
         "--keep-months",
         type=click.IntRange(min=KEPT_MONTHS),
-        help="Keep raw for so many months: more than the promised 30, never less. Else as the settings say.",
+        help="Keep the store for so many months: more than the settings say (raw: 30 or more), never less.",
     )(function)
 
 

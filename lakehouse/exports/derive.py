@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ from lakehouse.exports.selection import (
 from lakehouse.investigations.find import in_groups
 from lakehouse.investigations.lookup import Lookup
 from lakehouse.offsets import OffsetVector
-from lakehouse.refs import newest_stamp, total_of
+from lakehouse.refs import newest_stamp, retired_at, total_of
 from lakehouse.totals import told_by_no_row
 
 _tracer = trace.get_tracer(__name__)
@@ -171,12 +172,13 @@ class Derivation:
         """State the conservation of the whole lake at these snapshots, by stamps and metadata alone."""
         counted = {name: self._totals(name) for name in (VERSIONS, QUARANTINE)}
         versions, quarantined = (self._rows_at(name) for name in (VERSIONS, QUARANTINE))
-        redelivered = told_by_no_row(counted[VERSIONS], counted[QUARANTINE])
+        untold = told_by_no_row(counted[VERSIONS], counted[QUARANTINE])
         records = counted[VERSIONS].get("records", 0)
-        total = redelivered + versions + quarantined
+        total = untold.records + versions + quarantined
         return {
             "records": records,
-            "redelivered": redelivered,
+            "redelivered": untold.redelivered,
+            **({"retired": untold.retired} if untold.retired else {}),
             "versions": versions,
             "quarantined": quarantined,
             "payments": self._rows_at(PAYMENTS),
@@ -184,6 +186,10 @@ class Derivation:
                 f"records = redelivered + versions + quarantined: {records} against {total}"
             ],
         }  # fmt: skip
+
+    def retired_before(self) -> datetime | None:
+        """Event time before which retention had dropped curated rows by then; None: it had dropped none."""
+        return retired_at(self._sources[VERSIONS].table, self._snapshots[VERSIONS]).before
 
     def contract_version(self) -> int | None:
         """The contract version of the newest record that the snapshots tell of; None for none."""

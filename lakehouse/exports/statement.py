@@ -70,6 +70,11 @@ class Statement:
     def _pinned(self, rows: Mapping[str, int]) -> dict[str, Any]:
         tag = tag_of(self.about["id"])
         remarks = [*self.pins.remarks, *_remarks(self.request)]
+        gone = self.derivation.retired_before()
+        if gone is not None and (self.request.start is None or self.request.start < gone):
+            remarks.append(
+                f"payments and versions of events before {gone.isoformat()} went by retention: none is here"
+            )
         if not rows.get(PAYMENTS) and not rows.get(QUARANTINE):
             remarks.append(
                 f"nothing was found of {self.request.scope} in this range; names are compared as they stand"

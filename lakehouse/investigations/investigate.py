@@ -60,16 +60,16 @@ def investigate(catalog: RestCatalog, question: Question, on_file: OnFile | None
     with _tracer.start_as_current_span("investigate", attributes=attributes):
         finder = Finder(catalog, question.subject, question.span, question.at, on_file)
         evidence = finder.find()
+        retired = read_head(catalog, RAW).retired, read_head(catalog, VERSIONS).retired
         if not evidence.records and not evidence.stored:
-            raise _nothing(question, finder.efforts)
+            raise _nothing(question, finder.efforts, *retired)
         readers = Readers(catalog, evidence, finder.groups)
         evidence.publishes = readers.publishes()
         seen = readers.at(question.at)
         before = readers.at(question.before) if question.before is not None else None
-        retired = read_head(catalog, RAW).retired, read_head(catalog, VERSIONS).retired
         story = tell(evidence, seen, before, _notes(question, seen, before, *retired))
         if not story.entries and not story.missing:
-            raise _nothing(question, finder.efforts)
+            raise _nothing(question, finder.efforts, *retired)
         return Answer(story, tuple(e for e in (*finder.efforts, *readers.efforts) if e.files))
 
 
@@ -84,13 +84,20 @@ def _notes(
                 f"snapshot {state.published.snapshot_id} of {PAYMENTS} has expired: its rows were folded "
                 "again from raw up to its logged offsets, by the contracts of the records' times"
             )
+    yield from _gone(retired, curated)
+
+
+def _gone(retired: Retired, curated: Retired) -> Iterator[str]:
+    """Say what retention has dropped by now, of raw and of the curated tables."""
     if retired.before is not None:
         yield f"raw begins at {retired.before.isoformat()}: of older records only the versions are known"
     if curated.before is not None:
         yield f"versions and payments of events before {curated.before.isoformat()} went by retention"
 
 
-def _nothing(question: Question, efforts: Iterable[Effort]) -> NothingFound:
+def _nothing(
+    question: Question, efforts: Iterable[Effort], retired: Retired, curated: Retired
+) -> NothingFound:
     kind, id_ = question.subject
     looked = "; ".join(_looked(effort) for effort in efforts)
     times = [f" as of {question.at.astimezone(UTC).isoformat()}"] if question.at is not None else []
@@ -104,6 +111,7 @@ def _nothing(question: Question, efforts: Iterable[Effort]) -> NothingFound:
         hint += (
             "; a record that is no JSON, or whose producer set no header ce_id, is not found by its event id"
         )
+    hint = "; ".join((hint, *_gone(retired, curated)))
     return NothingFound(f"nothing mentions {kind} {id_}{''.join(times)}: looked in {looked}", hint)
 
 

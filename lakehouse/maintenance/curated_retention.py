@@ -9,8 +9,9 @@ each says what is gone, so that whoever folds raw again leaves it out (docs/adr/
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -19,13 +20,11 @@ import structlog
 from opentelemetry import metrics, trace
 from pyiceberg.catalog.rest import RestCatalog
 from pyspark.sql import SparkSession
-from pyspark.sql import functions as F
 
-from lakehouse.catalog import CATALOG_NAME
-from lakehouse.definitions import BY_NAME, PAYMENTS, RAW
+from lakehouse.definitions import BY_NAME, PAYMENTS, QUARANTINE, RAW, VERSIONS
 from lakehouse.errors import RetentionRefused
 from lakehouse.hold_log import HoldLog
-from lakehouse.holds import HeldDays, first_held_day
+from lakehouse.holds import HeldDays, Hold, first_held_day
 from lakehouse.maintenance.due import check_age, day_of, first_hour_of, latest_cut, start_of_day, trusted_now
 from lakehouse.maintenance.held_days import held_event_days
 from lakehouse.maintenance.old_files import (
@@ -49,6 +48,8 @@ WRITER = "retention"
 WHAT = "the curated tables"
 # A late record between the publishes of two tables stays in the first alone: then both go once more.
 _ROUNDS = 3
+# The curated job publishes versions, then payments, seconds apart.
+_IN_STEP_SECONDS = 120.0
 _ABANDONED_SECONDS = 3600.0
 _PATIENCE = replace(DEFAULT, attempts=20)
 _GOES_ON = timedelta(days=31)
@@ -72,6 +73,7 @@ class CuratedDue:
 
     Args:
         raw_before: raw has nothing from before this Kafka time; None: it still has everything.
+        gone_before: a table's rows of before this time went already; None: none did.
         parted: transactions that have payments before the cut and in the month after it: of these only the
             later ones stay.
         held: files of these days that tags keep, by table and tag.
@@ -81,6 +83,7 @@ class CuratedDue:
     before: date
     tables: Mapping[str, tuple[Day, ...]] = field(default_factory=dict)
     raw_before: datetime | None = None
+    gone_before: datetime | None = None
     parted: int = 0
     held: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     holds: tuple[HeldDays, ...] = ()
@@ -91,11 +94,20 @@ class CuratedDue:
 
     def check(self) -> None:
         """Raise `RetentionRefused` if the days must stay for now."""
+        gone = self.gone_before
+        if gone is not None and start_of_day(self.before) < gone:
+            # the stamp speaks of all before one time: rows between the two would count as gone, and be there
+            raise RetentionRefused(
+                f"curated rows of before {gone:%Y-%m-%d} went already: {self.before} is behind that",
+                f"what came since of these days goes with a drop before {gone:%Y-%m-%d}, or a later day",
+            )
         if self.holds:
+            first = first_held_day(self.holds)
+            can_go = gone is None or (first is not None and start_of_day(first) >= gone)
+            most = f"before {first} is the most that can go" if can_go else "nothing can go"
             raise RetentionRefused(
                 f"curated rows of before {self.before} are held: {'; '.join(map(str, self.holds))}",
-                f"days go from the front: before {first_held_day(self.holds)} is the most that can go until "
-                "`paywave retention release`; nothing was dropped",
+                f"days go from the front: {most} until `paywave retention release`; nothing was dropped",
             )
         if self._is_in_raw:
             said = "everything" if self.raw_before is None else f"all since {self.raw_before:%Y-%m-%d}"
@@ -165,6 +177,7 @@ class CuratedRetention:
         self._properties = properties
         self._months = kept_months
         self._now = now
+        self._held: tuple[date, tuple[Hold, ...], frozenset[OldFile], tuple[HeldDays, ...]] | None = None
 
     def look(self, before: date | None = None) -> CuratedDue:
         """Say what could go: the days before `before`, or all that are old enough. Raises `TooYoung`."""
@@ -188,6 +201,11 @@ class CuratedRetention:
                 went = [self._drop(name, before, order, found[name], snapshots) for name in CURATED]
                 if not any(went):
                     break
+            else:
+                raise RetentionRefused(
+                    f"records of before {before} came again and again while the days went, {_ROUNDS} times",
+                    "run it again, once the partner's archive is in; what went stays gone",
+                )
         keep_retention_log(self._catalog, self._spark())
         tables = {name: tuple(days.values()) for name, days in found.items() if days}
         done = CuratedDropped(replace(due, tables=tables), snapshots)
@@ -203,17 +221,21 @@ class CuratedRetention:
         """Drop the days of one table; says whether there was anything to drop."""
         drop_abandoned(self._catalog, name, WRITER, _ABANDONED_SECONDS)
         wait_for_turn(self._catalog, name)
+        if name == VERSIONS:
+            self._wait_for_payments()
         days: list[Day] = []
 
         def plan(head: Head) -> Plan | None:
-            old = files_before(head.table, head.snapshot, first_hour_of(before))
+            old = self._files(head, before)
             if not old:
                 return None
             replace(self._empty(before), holds=self._holds(before)).check()
-            days[:] = self._days(head, before, old)
+            if name == VERSIONS:
+                self._check_payments(head)
+            days[:] = _days(old)
             return self._plan(head, before, order, old, days)
 
-        published = Publisher(self._catalog, WRITER, _PATIENCE).publish(name, plan)
+        published = Publisher(self._catalog, WRITER, _PATIENCE, takes_turns=True).publish(name, plan)
         if published is None:
             return False
         for day in days:
@@ -230,14 +252,29 @@ class CuratedRetention:
         def write(stage: Stage) -> None:
             drop_files(stage, self._spark(), column, cut.isoformat())
 
-        gone = head.retired
         return Plan(
             write,
             lambda table, staged: check_dropped(table, head.snapshot, staged, hour, old, rows),
             totals={RETIRED: head.totals.get(RETIRED, 0) + rows},
-            retired=Retired(max(cut, gone.before or cut), gone.below.greatest(head.offsets)),
+            retired=Retired(cut, head.retired.below.greatest(head.offsets)),  # never before an earlier cut
             notes={NOTE: note_of(order, days)},
         )
+
+    def _wait_for_payments(self) -> None:
+        """Wait until payments have what versions have; else a later batch would fold what is to go."""
+        deadline = time.monotonic() + _IN_STEP_SECONDS
+        while not self._in_step(read_head(self._catalog, VERSIONS)) and time.monotonic() < deadline:
+            time.sleep(0.5)
+
+    def _in_step(self, versions: Head) -> bool:
+        return read_head(self._catalog, PAYMENTS).offsets.covers(versions.offsets)
+
+    def _check_payments(self, versions: Head) -> None:
+        if not self._in_step(versions):
+            raise RetentionRefused(
+                f"{PAYMENTS} are behind {VERSIONS}: a batch is half folded",
+                "let the curated job catch up (`paywave stream curated --once`), then start again",
+            )
 
     # -- measuring -------------------------------------------------------------------------------------------
 
@@ -246,14 +283,19 @@ class CuratedRetention:
         return trusted_now(self._now(), newest_hour(raw.table, raw.snapshot))
 
     def _empty(self, before: date) -> CuratedDue:
-        return CuratedDue(before, raw_before=read_head(self._catalog, RAW).retired.before)
+        gone = (read_head(self._catalog, name).retired.before for name in CURATED)
+        return CuratedDue(
+            before,
+            raw_before=read_head(self._catalog, RAW).retired.before,
+            gone_before=max((g for g in gone if g is not None), default=None),
+        )
 
     def _look(self, before: date) -> CuratedDue:
         tables, held = {}, {}
         for name in CURATED:
             head = read_head(self._catalog, name)
-            if old := files_before(head.table, head.snapshot, first_hour_of(before)):
-                tables[name] = tuple(self._days(head, before, old))
+            if old := self._files(head, before):
+                tables[name] = tuple(_days(old))
                 held[name] = held_by_tags(head.table, old)
         due = self._empty(before)
         if not tables:
@@ -262,8 +304,21 @@ class CuratedRetention:
         return replace(due, tables=tables, held=held, holds=holds, parted=parted)
 
     def _holds(self, before: date) -> tuple[HeldDays, ...]:
+        """Ask for what the holds that stand now keep; not again while they and the files are the same."""
         holds = HoldLog(self._catalog).in_force()
-        return held_event_days(self._catalog, self._properties, start_of_day(before), holds)
+        files = frozenset(
+            file
+            for name in (VERSIONS, QUARANTINE)
+            for file in self._files(read_head(self._catalog, name), before)
+        )
+        if self._held is None or self._held[:3] != (before, holds, files):
+            cut = start_of_day(before)
+            held = held_event_days(self._catalog, self._properties, cut, holds)
+            self._held = before, holds, files, held
+        return self._held[3]
+
+    def _files(self, head: Head, before: date) -> list[OldFile]:
+        return files_before(head.table, head.snapshot, first_hour_of(before))
 
     def _parted(self, before: date) -> int:
         cut = start_of_day(before)
@@ -271,20 +326,16 @@ class CuratedRetention:
         found = run_query(self._catalog, self._properties, _PARTED, variables=variables)
         return int(found.rows[0][0])
 
-    def _days(self, head: Head, before: date, old: list[OldFile]) -> list[Day]:
-        """Count the rows of each day by reading them, its files and bytes by the metadata."""
-        spark, column = self._spark(), _time_of(head.name)
-        rows = spark.read.option("versionAsOf", head.snapshot.snapshot_id).table(
-            f"{CATALOG_NAME}.{head.name}"
-        )
-        day = F.expr(f"{CATALOG_NAME}.system.days({column})").alias("day")
-        counted = rows.where(F.col(column) < F.lit(start_of_day(before))).groupBy(day).count().collect()
-        count = {row["day"]: row["count"] for row in counted}
-        files, size = Counter[date](), Counter[date]()
-        for file in old:
-            files[day_of(file.hour)] += 1
-            size[day_of(file.hour)] += file.bytes if file.is_data else 0
-        return [Day(day, count.get(day, 0), files[day], size[day], {}) for day in sorted(files)]
+
+def _days(old: Iterable[OldFile]) -> list[Day]:
+    """Count the rows, data files and bytes of each day by the metadata: no row is read."""
+    rows, files, size = Counter[date](), Counter[date](), Counter[date]()
+    for file in old:
+        day = day_of(file.hour)
+        rows[day] += file.records if file.is_data else -file.records
+        files[day] += file.is_data
+        size[day] += file.bytes if file.is_data else 0
+    return [Day(day, rows[day], files[day], size[day], {}) for day in sorted(files)]
 
 
 def _time_of(table: str) -> str:

@@ -9,9 +9,10 @@ A process that dies between the commit and the last removal leaves files that no
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import timedelta
+from itertools import islice
 from typing import Any
 
 import structlog
@@ -28,7 +29,7 @@ from lakehouse.errors import LostRace
 from lakehouse.maintenance.keep import Keep, Known, expirable
 from lakehouse.maintenance.measure import Figures, current, figures_of
 from lakehouse.maintenance.reachable import files_of, lists_of, manifests_of, remove
-from lakehouse.refs import LAST_PINNED, MAIN, PROGRESS_TAG, snapshot_of, stamp_of
+from lakehouse.refs import LAST_PINNED, MAIN, PROGRESS_TAG, ancestry, snapshot_of, stamp_of
 
 OLDER_THAN = timedelta(hours=6)
 _ATTEMPTS, _PAUSE_SECONDS = 20, 1.0
@@ -122,7 +123,7 @@ class Expirer:
             current(table).snapshot_id,
             [r.snapshot_id for r in others.values() if r.snapshot_ref_type == SnapshotRefType.BRANCH],
             [r.snapshot_id for r in others.values() if r.snapshot_ref_type == SnapshotRefType.TAG],
-            hints,
+            {*hints, *_last_word(table)},
             self._settings.keep(),
         )
 
@@ -170,6 +171,15 @@ class Expirer:
         name = ".".join(before.name())
         _log.info("expired", table=name, snapshots=len(gone), files=len(unneeded))
         return Expired(name, len(gone), len(unneeded), attempts, figures_of(before), figures_of(table))
+
+
+def _last_word(table: Table) -> Iterator[int]:
+    """Find the newest snapshot of main that we stamped: the running counts, and what retention dropped.
+
+    Commits of others have none, however many came since.
+    """
+    ours = (s.snapshot_id for s in ancestry(table.metadata, current(table)) if stamp_of(s) is not None)
+    yield from islice(ours, 1)
 
 
 def _split(table: Table, chosen: Collection[int]) -> tuple[list[Snapshot], list[Snapshot]]:

@@ -158,9 +158,9 @@ def count_tables(catalog: RestCatalog, raw: Head, made_at: datetime) -> Iterator
         return
     rows, records = Account(RAW_ADDS_UP), Account(RECORDS)
     rows.add({}, OffsetVector().records_to(raw.offsets), raw.rows, raw.totals.get(RETIRED, 0))
-    redelivered = told_by_no_row(versions.totals, quarantine.totals)
+    untold = told_by_no_row(versions.totals, quarantine.totals)
     consumed = OffsetVector().records_to(versions.offsets)
-    records.add({}, consumed, redelivered, versions.rows, quarantine.rows)
+    records.add({}, consumed, untold.records, versions.rows, quarantine.rows)
     snapshots = {head.name: head.snapshot.snapshot_id for head in (raw, versions, quarantine)}
     yield _result(made_at, ALL, (rows, records), snapshots, versions.offsets)
 

@@ -373,8 +373,9 @@ class Applier:
             told = copies.below(unit, head.offsets, source)
             if source.retired:
                 versions = self._versions_at(head, unit)
-                if untold(have, versions, source.retired):
-                    require_told(conflicts().without(have), versions, source.retired)
+                stays = without_retired(have, head.retired)
+                if untold(stays, versions, source.retired):
+                    require_told(conflicts().without(stays), versions, source.retired)
                 told = with_retired(told, versions, source.retired)
             want = keep(payment_rows(keep(version_rows(without_retired(told, head.retired)))))
             found = difference_of(PAYMENTS, want, have, keep)

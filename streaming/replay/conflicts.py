@@ -22,7 +22,7 @@ from lakehouse.fold import Payment, Version, fold_events, fold_payments
 from streaming.fold_groups import DECIDING, GROUP, PAYMENT_KEY, VERSION_KEY
 from streaming.partitions import Partition, bucket_sql, hour_sql
 from streaming.replay.compare import groups_that_differ
-from streaming.replay.expected import FOLDED, shown_rows
+from streaming.replay.expected import FOLDED, shown_rows, without_retired
 from streaming.replay.pinned import Pinned
 from streaming.replay.scope import written
 
@@ -106,7 +106,8 @@ class Conflicts:
         A group is closed but for the events in conflict, so nothing beyond them has a part in it. They are
         few; the reference folds them in this process.
         """
-        versions = self.within(self.pinned.read(VERSIONS, self.partitions))
+        kept = without_retired(self.pinned.read(VERSIONS, self.partitions), self.pinned.retired[PAYMENTS])
+        versions = self.within(kept)
         rows = arrow_rows(versions.select(*DECIDING))
         payments = fold_payments(fold_events(Version(**row) for row in rows))
         folded = [(p.row.event_id, p.row.content_hash, *_folded(p)) for p in payments]

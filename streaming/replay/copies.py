@@ -111,7 +111,12 @@ class Copies:
             pass
 
     def are_same(self, partitions: list[Partition], before: Head, after: Head, source: RawRange) -> bool:
-        """Tell whether nothing happened to partitions between two heads: not to a file, nor in raw."""
+        """Tell whether nothing happened to partitions between two heads: not to a file, nor in raw.
+
+        What retention dropped meanwhile may be rows that a difference was to bring.
+        """
+        if before.retired != after.retired:
+            return False
         changed = changed_partitions(after.table, before.snapshot, after.snapshot)
         if not changed.isdisjoint(partitions):
             return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -19,11 +19,12 @@ from lakehouse.log_keeper import keep_log
 from lakehouse.maintenance.curated_retention import CURATED, CuratedRetention
 from lakehouse.maintenance.expire import Expirer, ExpireSettings
 from lakehouse.refs import read_head
+from streaming.curated_batch import CuratedBatch
 from streaming.message import ARCHIVE
 from streaming.replay.scope import Scope
 from streaming.replay.transactions import check_transactions
 from tests.aged import AT, NO_TIME, NOON, NOW, SECOND, THIRD, Aged, AgedPipeline, lines_of
-from tests.crashes import Crash
+from tests.crashes import Crash, crash_once
 from tests.reference import contents
 
 pytestmark = pytest.mark.integration
@@ -122,6 +123,8 @@ def test_old_days_go_and_the_tables_are_still_what_raw_says(
     ledger = [row for row in pipeline.rows(RETENTION_LOG) if row["dropped_from"] in CURATED]
     assert sum(row["records"] for row in ledger) == sum(map(len, old.values()))
     assert not keeper.drop(CUT, *AT).snapshots, "a second run finds nothing"
+    with pytest.raises(RetentionRefused, match="is behind that"):  # it would say that what stays is gone
+        keeper.drop(CUT - timedelta(days=1), *AT)
     check_all(aged)
 
     # transactions follow the payments that stay
@@ -139,7 +142,29 @@ def test_old_days_go_and_the_tables_are_still_what_raw_says(
     check_all(aged)
 
 
-@pytest.mark.slow  # the one before it shows that the law holds after a drop
+@pytest.mark.slow  # as above
+def test_versions_do_not_go_while_a_batch_is_half_folded(aged: Aged, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the batch would fold its late records without the versions, into a payment that nothing tells."""
+    pipeline, keeper = aged.pipeline, retention(aged)
+    kept = contents(pipeline)
+    late = ((ARCHIVE, b"true"),)  # the contract takes no others so late
+    pipeline.send_at(NOW, aged.first[10:15], extra=late)
+    pipeline.run_raw()
+    with monkeypatch.context() as killed:
+        crash_once(killed, CuratedBatch, "plan_payments", lambda *_: True)
+        with pytest.raises(Crash):
+            pipeline.run_curated()
+        killed.setattr("lakehouse.maintenance.curated_retention._IN_STEP_SECONDS", 0.0)
+        with pytest.raises(RetentionRefused, match="a batch is half folded"):
+            keeper.drop(CUT, *AT)
+    pipeline.run_curated()
+    assert keeper.drop(CUT, *AT).snapshots
+    rest = contents(pipeline)
+    assert (rest[VERSIONS], rest[PAYMENTS]) == (kept[VERSIONS], kept[PAYMENTS])
+    check_all(aged)
+
+
+@pytest.mark.slow  # the first one shows that the law holds after a drop
 def test_a_record_that_comes_after_has_its_row_until_its_day_goes_again(aged: Aged) -> None:
     pipeline, keeper = aged.pipeline, retention(aged)
     kept = contents(pipeline)
