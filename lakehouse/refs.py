@@ -130,9 +130,11 @@ def newest_stamp(table: Table, snapshot_id: int, has: Callable[[Stamp], object])
     return next((stamp for stamp in stamps if stamp is not None and has(stamp)), None)
 
 
-def retired_at(table: Table, snapshot_id: int) -> Retired:
-    """Tell what retention had dropped from a table at a snapshot, as far back as its history is kept."""
-    stamp = newest_stamp(table, snapshot_id, lambda _: True)
+def retired_at(table: Table, snapshot_id: int | None = None) -> Retired:
+    """Tell what retention had dropped from a table at a snapshot (None: at main), by the stamps that are kept."""
+    main = snapshot_of(table.metadata, MAIN)
+    at = snapshot_id or (main.snapshot_id if main is not None else None)
+    stamp = None if at is None else newest_stamp(table, at, lambda _: True)
     if stamp is None:  # all that is kept is of others; main's progress is what we know of it
         progress = snapshot_of(table.metadata, PROGRESS_TAG)
         stamp = stamp_of(progress) if progress is not None else None

@@ -19,7 +19,7 @@ from lakehouse.investigations.plot import tell
 from lakehouse.investigations.seen import Readers
 from lakehouse.investigations.story import Seen, Story
 from lakehouse.investigations.subject import EVENT, TRANSACTION, NothingFound, Subject
-from lakehouse.refs import read_head
+from lakehouse.refs import retired_at
 from lakehouse.retired import Retired
 
 _tracer = trace.get_tracer(__name__)
@@ -60,16 +60,16 @@ def investigate(catalog: RestCatalog, question: Question, on_file: OnFile | None
     with _tracer.start_as_current_span("investigate", attributes=attributes):
         finder = Finder(catalog, question.subject, question.span, question.at, on_file)
         evidence = finder.find()
-        retired = read_head(catalog, RAW).retired, read_head(catalog, VERSIONS).retired
+        raw, curated = (retired_at(catalog.load_table(name)) for name in (RAW, VERSIONS))
         if not evidence.records and not evidence.stored:
-            raise _nothing(question, finder.efforts, *retired)
+            raise _nothing(question, finder.efforts, raw, curated)
         readers = Readers(catalog, evidence, finder.groups)
         evidence.publishes = readers.publishes()
         seen = readers.at(question.at)
         before = readers.at(question.before) if question.before is not None else None
-        story = tell(evidence, seen, before, _notes(question, seen, before, *retired))
+        story = tell(evidence, seen, before, _notes(question, seen, before, raw, curated))
         if not story.entries and not story.missing:
-            raise _nothing(question, finder.efforts, *retired)
+            raise _nothing(question, finder.efforts, raw, curated)
         return Answer(story, tuple(e for e in (*finder.efforts, *readers.efforts) if e.files))
 
 
