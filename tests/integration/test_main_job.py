@@ -296,6 +296,7 @@ def test_unknown_fields_and_sources_are_kept(pipeline: Pipeline) -> None:
     assert row["source"] == "bänk"
 
 
+@pytest.mark.slow  # beside the demo, which sends such a file through the front door
 def test_a_partners_file_comes_to_the_sum_of_its_rows_and_twice_to_the_same(pipeline: Pipeline) -> None:
     with SAMPLE.open(newline="") as file:
         rows = list(csv.DictReader(file))
