@@ -23,13 +23,12 @@ from tests.services import Services, consumed, trickle
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults]
 
-IS_LONG = bool(os.environ.get("PAYWAVE_LONG_FAULTS"))
-KILLS = 24 if IS_LONG else 1
+KILLS = 24 if os.environ.get("PAYWAVE_LONG_FAULTS") else 2
 SEED = 20261120
 EVENTS_PER_ROUND = 500
 LONGEST_DELAY = 2.0
 TABLES = {"raw": (RAW,), "curated": (VERSIONS, PAYMENTS, QUARANTINE)}
-VICTIMS = (("raw",), ("curated",), ("raw", "curated")) if IS_LONG else (("raw", "curated"),)
+VICTIMS = (("raw",), ("curated",), ("raw", "curated"))
 
 
 def snapshot_of(pipeline: Pipeline, table: str) -> int:
