@@ -18,6 +18,7 @@ _LOGGING = Path(__file__).with_name("log4j2.properties")
 # What the JVM must know before it runs. All else is set when it does: a command line is for all to see,
 # and settings hold keys.
 _AT_LAUNCH = ("spark.driver.memory", "spark.driver.extraClassPath", "spark.jars.packages")
+_DAEMON = "streaming.python_daemon"  # by name: it sees to its path before anything is imported
 
 
 def start_spark(app: str, conf: Mapping[str, str], log: Path) -> SparkSession:
@@ -32,6 +33,10 @@ def start_spark(app: str, conf: Mapping[str, str], log: Path) -> SparkSession:
     if conf.get("spark.driver.bindAddress") == "127.0.0.1":
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     settings = SparkConf(loadDefaults=False).setAppName(app).setAll(list(conf.items()))
+    if conf.get("spark.master", "").startswith(
+        "local"
+    ):  # elsewhere workers start where we may not be installed
+        settings.setIfMissing("spark.python.daemon.module", _DAEMON)
     if SparkContext._active_spark_context is None:
         SparkContext(conf=settings, gateway=SparkContext._gateway or _launch(conf, log))
     return SparkSession.Builder().getOrCreate()

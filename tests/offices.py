@@ -5,10 +5,13 @@ Belongs here: making and verifying exports of that lake, and being killed at it.
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from lakehouse.exports.export import Done, Exporter
@@ -74,11 +77,20 @@ def found(verified: Verified) -> list[str]:
 
 
 def office_in(folder: Path, lines: list[bytes]) -> Office:
-    lake = SmallLake(folder / "lake")
+    """An office whose lake holds these lines, in two publishes."""
+    return Office(_filled(tuple(lines)).copied_to(folder / "lake"), folder, made_signer(folder / "key.pem"))
+
+
+@cache
+def _filled(lines: tuple[bytes, ...]) -> SmallLake:
+    """Filled once in each process, for all offices that begin so."""
+    folder = TemporaryDirectory(prefix="paywave-lake-")
+    atexit.register(folder.cleanup)
+    lake = SmallLake(Path(folder.name))
     half = len(lines) // 2
     lake.take(lines[:half], "bank")
     lake.take(lines[half:], "shop", datetime.now(UTC) + timedelta(hours=1))
-    return Office(lake, folder, made_signer(folder / "key.pem"))
+    return lake
 
 
 class Killed(BaseException):

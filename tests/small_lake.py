@@ -6,6 +6,8 @@ Belongs here: that. Does not: the real stack's way to these rows (`pipeline.py`)
 
 from __future__ import annotations
 
+import copy
+import shutil
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -43,9 +45,8 @@ class SmallLake:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.catalog: Any = SqlCatalog(
-            "lake", uri=f"sqlite:///{folder}/lake.db", warehouse=f"file://{folder}/lake"
-        )
+        self._folder = folder
+        self.catalog: Any = _catalog_in(folder)
         self.raw: list[Row] = []
         self.offsets = OffsetVector()
         self._have: dict[str, dict[Any, Row]] = defaultdict(dict)
@@ -54,6 +55,15 @@ class SmallLake:
             definition = BY_NAME[name]
             spec = definition.partition_spec(BUCKETS)
             self.catalog.create_table(name, schema=definition.schema(), partition_spec=spec)
+
+    def copied_to(self, folder: Path) -> SmallLake:
+        """A lake that begins as this one is now. It shares its files: no test may remove or change one."""
+        folder.mkdir(parents=True)
+        shutil.copyfile(self._folder / "lake.db", folder / "lake.db")
+        new = copy.copy(self)
+        new._folder, new.catalog = folder, _catalog_in(folder)
+        new.raw, new._have = list(self.raw), defaultdict(dict, self._have)
+        return new
 
     def load(self, name: str) -> Table:
         """Load a table as it is now."""
@@ -153,6 +163,10 @@ class SmallLake:
         return Stamp(
             uuid.uuid4().hex, "curated", self.offsets, 1, totals=totals, retired=retired, code_version="0.1.0"
         ).properties()
+
+
+def _catalog_in(folder: Path) -> SqlCatalog:
+    return SqlCatalog("lake", uri=f"sqlite:///{folder}/lake.db", warehouse=f"file://{folder}/lake")
 
 
 @contextmanager

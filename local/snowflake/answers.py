@@ -9,6 +9,13 @@ from typing import Any, NamedTuple
 from snowflake.connector.errors import ProgrammingError
 from sqlglot import exp
 
+_TYPES = {
+    bool: exp.DType.BOOLEAN,
+    int: exp.DType.BIGINT,
+    float: exp.DType.DOUBLE,
+    datetime: exp.DType.TIMESTAMPTZ,
+}
+
 
 class Answer(NamedTuple):
     """The result of a statement; a column's type is that of its first value, text if it has none."""
@@ -27,7 +34,7 @@ class Answer(NamedTuple):
             query = exp.union(query, select, distinct=False, copy=False)
         return query
 
-    def _constants(self, row: Sequence[Any], types: Sequence[str]) -> exp.Select:
+    def _constants(self, row: Sequence[Any], types: Sequence[exp.DType]) -> exp.Select:
         named = zip(row, types, self.columns, strict=True)
         return exp.select(
             *(exp.alias_(_constant(value, kind), name, quoted=True) for value, kind, name in named)
@@ -39,14 +46,18 @@ def status(text: str) -> Answer:
     return Answer(("status",), [(text,)])
 
 
-def _type_of(values: Sequence[Any]) -> str:
+def _type_of(values: Sequence[Any]) -> exp.DType:
     value = next((value for value in values if value is not None), "")
-    return {bool: "BOOLEAN", int: "BIGINT", float: "DOUBLE", datetime: "TIMESTAMPTZ"}.get(type(value), "TEXT")
+    return _TYPES.get(type(value), exp.DType.TEXT)
 
 
-def _constant(value: Any, kind: str) -> exp.Expr:
+def _constant(value: Any, kind: exp.DType) -> exp.Expr:
     text = value.isoformat() if isinstance(value, datetime) else str(value)
-    return exp.cast(exp.null() if value is None else exp.Literal.string(text), kind)
+    # Not by `exp.cast`, which parses the type's name for each value anew.
+    return exp.Cast(
+        this=exp.null() if value is None else exp.Literal.string(text),
+        to=exp.DataType(this=kind, nested=False),
+    )
 
 
 def syntax_error(text: str) -> ProgrammingError:

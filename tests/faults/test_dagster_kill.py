@@ -150,6 +150,7 @@ def await_work(served: Conductor, pipeline: Pipeline, run: str) -> int:
     return command
 
 
+@pytest.mark.slow  # one is started for it alone; in `make test` the browser's tests start one
 def test_a_second_one_refuses_and_says_so(served: Conductor) -> None:
     second = served.start()
     try:

@@ -85,6 +85,8 @@ def files_of(done: Done) -> dict[str, bytes]:
     return {name: (Path(done.place) / name).read_bytes() for name in names}
 
 
+# Beside `test_new_data_other_files_and_expiry_change_no_byte` on a small lake, and the one below on this.
+@pytest.mark.slow
 def test_compaction_replay_new_data_and_expiry_change_no_byte(filled: Pipeline, tmp_path: Path) -> None:
     catalog, spark = filled.catalog, filled.spark.newSession()
     office = Office(filled, tmp_path)

@@ -158,14 +158,19 @@ def test_a_topic_that_is_gone_is_told_in_words(pipeline: Pipeline) -> None:
     assert_refused(done, 1, "never-created")
 
 
-def test_the_demo_is_exact_and_exact_again_through_the_front_door(home: Path) -> None:
-    first = demo(home)
-    second = demo(home, "--front-door", sent=2000 + 511)  # a file of 500 rows, 10 charged back, one broken
-    assert (first["raw"], second["raw"]) == (2000, 4511)
-    assert second["quarantined"] == first["quarantined"] + 1
-    assert second["payments"] > first["payments"]
+def test_the_demo_is_exact_through_the_front_door(home: Path) -> None:
+    said = demo(home, "--front-door", sent=2000 + 511)  # a file of 500 rows, 10 charged back, one broken
+    assert said["raw"] == 2511
     secret = load_settings(home=home).catalog_properties()["s3.secret-access-key"]
     assert not [path for path in (home / "logs").iterdir() if secret in path.read_text(errors="replace")]
+
+
+@pytest.mark.slow
+def test_the_demo_is_exact_again_on_what_the_first_one_left(home: Path) -> None:
+    first = demo(home)
+    second = demo(home, "--front-door", sent=2000 + 511)
+    assert second["raw"] == first["raw"] + 2511
+    assert second["payments"] > first["payments"]
 
 
 def demo(home: Path, *options: str, sent: int = 2000) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -57,6 +59,16 @@ def test_the_contract_changes_with_the_microsecond(raw: DataFrame) -> None:
     assert found[4] == (2, None, ["range"])
     assert decode(raw, 2).where("violations IS NULL").count() == 1
     assert decode(raw, 1).where("violations IS NULL").count() == 7
+
+
+def test_workers_import_from_no_archive_which_they_would_read_anew_before_each_task(raw: DataFrame) -> None:
+    def path(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        list(batches)
+        yield pa.record_batch({"place": [*sys.path, *sys.path_importer_cache]})
+
+    places = {row.place for row in raw.mapInArrow(path, "place string").collect()}
+    assert places
+    assert not [place for place in places if place.endswith((".jar", "pyspark.zip", "-src.zip"))]
 
 
 def test_what_another_contract_would_change(raw: DataFrame) -> None:

@@ -99,9 +99,12 @@ def command(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> Callable[...
     return run
 
 
+@pytest.mark.parametrize("is_replayed", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_partner_that_turns_malformed_is_held_alone_until_it_is_good_again(
-    pipeline: Pipeline, replay: Callable[[type], Any], monkeypatch: pytest.MonkeyPatch
+    pipeline: Pipeline, replay: Callable[[type], Any], monkeypatch: pytest.MonkeyPatch, is_replayed: bool
 ) -> None:
+    """And, at more length, a replay agrees midway and in the end, and making the tables anew does too."""
+
     def a_round(nth: int, *others: Message) -> None:
         """The bank's events of a round come between the shop's, and one run has to bring them all."""
         bank = good("bank", f"bank{nth}-", 40)
@@ -145,7 +148,7 @@ def test_a_partner_that_turns_malformed_is_held_alone_until_it_is_good_again(
     assert sum(rule == SLICE_HELD for _, rule in rules) == 35
     assert [hold.source for hold in standing_holds(pipeline.catalog)] == ["shop"]
     assert_the_law(pipeline)
-    assert replay(Verifier).is_equal
+    assert not is_replayed or replay(Verifier).is_equal
 
     # most of what the partner sends is good again
     a_round(3, *good("shop", "again-", 250), *broken("shop", 3))
@@ -156,6 +159,8 @@ def test_a_partner_that_turns_malformed_is_held_alone_until_it_is_good_again(
     assert not standing_holds(pipeline.catalog)
     assert_the_law(pipeline)
     assert replay(Verifier).is_equal
+    if not is_replayed:
+        return
 
     # and however the tables are made again, the same records stand aside
     before = contents(pipeline)

@@ -39,6 +39,7 @@ def branches(pipeline: Pipeline, table: str) -> set[str]:
     return set(pipeline.catalog.load_table(table).metadata.refs)
 
 
+@pytest.mark.slow  # beside a partner that is held (`test_gates.py`), with a crash between tables too
 def test_a_crash_between_tables_heals_on_the_next_run(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -70,7 +70,9 @@ def assert_outcome(pipeline: Pipeline, outcome: Outcome) -> None:
     assert {(currency, kind): amount for currency, kind, amount in sums} == expected
 
 
-@pytest.mark.parametrize(("seed", "hours"), [(1, 6), (2026, 1), (31337, 1)])
+@pytest.mark.parametrize(
+    ("seed", "hours"), [(1, 6), *(pytest.param(seed, 1, marks=pytest.mark.slow) for seed in (2026, 31337))]
+)
 def test_any_seed_with_every_kind_of_dirt_is_exact(pipeline: Pipeline, seed: int, hours: int) -> None:
     lines, outcome = simulated(3000, seed, timedelta(hours=hours))
     assert min(getattr(outcome, name) for name in ("redelivered", "quarantined", "reversed_payments")) > 0
@@ -146,7 +148,14 @@ def _record(account: str, name: str, minute: int, changes: Mapping[str, Any]) ->
     return event(f"{account}/{name}", minute, account_id=account, **named)
 
 
-@pytest.mark.parametrize("is_batched", [True, False], ids=["in one batch", "one record per batch"])
+@pytest.mark.parametrize(
+    "is_batched",
+    [
+        pytest.param(True, id="in one batch"),
+        # beside random histories, which come in several batches (`faults/`)
+        pytest.param(False, id="one record per batch", marks=pytest.mark.slow),
+    ],
+)
 def test_cases_that_decide(pipeline: Pipeline, is_batched: bool) -> None:
     cases = list(cases_in_every_order())
     for step in range(1 if is_batched else 3):
@@ -287,6 +296,7 @@ def test_unknown_fields_and_sources_are_kept(pipeline: Pipeline) -> None:
     assert row["source"] == "bänk"
 
 
+@pytest.mark.slow  # beside the demo, which sends such a file through the front door
 def test_a_partners_file_comes_to_the_sum_of_its_rows_and_twice_to_the_same(pipeline: Pipeline) -> None:
     with SAMPLE.open(newline="") as file:
         rows = list(csv.DictReader(file))

@@ -183,6 +183,7 @@ def test_an_observation_says_which_snapshot_it_is_of_and_how_to_read_it_again(
     browser.picture("observation")
 
 
+@pytest.mark.slow  # beside the failed check below, whose runs are launched by clicking too
 def test_hours_are_folded_again_by_clicking(
     browser: Browser, conductor: Conductor, pipeline: Pipeline
 ) -> None:

@@ -72,6 +72,7 @@ def test_a_manifest_whose_words_are_altered_is_named(small: Office, key: str) ->
     assert any(s.startswith(f"it/{MANIFEST}: altered") for s in said)
 
 
+@pytest.mark.slow  # beside the test of any byte of any file: a process is started for every flip
 def test_a_file_of_rows_with_a_page_that_is_no_text_is_named(small: Office) -> None:
     path = next((small.store.root / "it" / PAYMENTS).glob("*.parquet"))
     name, data = path.relative_to(small.store.root).as_posix(), path.read_bytes()

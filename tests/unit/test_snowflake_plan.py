@@ -79,33 +79,19 @@ class Account(Snowflake):
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Account:
-    """An account where all was applied."""
+def account(tmp_path_factory: pytest.TempPathFactory) -> Account:
+    """An account where all was applied; each test brings it back to that."""
     account = Account(tmp_path_factory.mktemp("account"), DEPLOYMENT)
     account.apply()
     return account
 
 
 @pytest.fixture(scope="module")
-def made_following(tmp_path_factory: pytest.TempPathFactory) -> Account:
+def following(tmp_path_factory: pytest.TempPathFactory) -> Account:
     """The same with a database that follows the catalog."""
     account = Account(tmp_path_factory.mktemp("account"), LINKED)
     account.apply()
     return account
-
-
-@pytest.fixture
-def account(made: Account) -> Account:
-    """An account where all is as it should be; each test brings it back to that."""
-    assert made.plan() == ()
-    return made
-
-
-@pytest.fixture
-def following(made_following: Account) -> Account:
-    """The same with a database that follows the catalog."""
-    assert made_following.plan() == ()
-    return made_following
 
 
 @pytest.mark.parametrize(

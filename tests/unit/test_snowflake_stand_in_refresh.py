@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,8 @@ class Lake(Snowflake):
 
 
 @pytest.fixture
-def lake(tmp_path: Path) -> Lake:
-    """One publish, and the table made after it."""
+def lake(tmp_path: Path) -> Iterator[Lake]:
+    """One publish, and the table made after it. None follows the catalog once its test is over."""
     (tmp_path / "wh").mkdir()
     lake = Lake(tmp_path)
     lake.catalog.create_namespace("curated")
@@ -58,7 +59,10 @@ def lake(tmp_path: Path) -> Lake:
         lake.ask(sql)
     for sql in (VOLUME, INTEGRATION, TABLE):
         lake.ask(sql)
-    return lake
+    yield lake
+    make_trouble(lake.home, Trouble())
+    for entry in lake.account.registry.of_kind("ICEBERG TABLE"):
+        entry.options["AUTO_REFRESH"] = False
 
 
 def test_a_table_is_read_as_of_its_last_refresh_and_never_newer(lake: Lake) -> None:

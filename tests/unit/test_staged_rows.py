@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lakehouse.definitions import BY_NAME, PAYMENTS, QUARANTINE, VERSIONS
@@ -57,6 +57,7 @@ def test_rows_as_they_are_made_pass(table: str) -> None:
     check(table)
 
 
+@settings(max_examples=40)  # each is judged by pandera twice
 @given(
     amount=st.decimals(0, 10**15 - 1, places=2).map(str),
     name=st.text(st.characters(codec="utf-8"), min_size=1, max_size=32),
