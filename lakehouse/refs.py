@@ -131,7 +131,7 @@ def newest_stamp(table: Table, snapshot_id: int, has: Callable[[Stamp], object])
 
 
 def retired_at(table: Table, snapshot_id: int | None = None) -> Retired:
-    """Tell what retention had dropped from a table at a snapshot (None: at main), by the stamps that are kept."""
+    """Tell what retention had dropped from a table at a snapshot (None: at main), by the stamps kept."""
     main = snapshot_of(table.metadata, MAIN)
     at = snapshot_id or (main.snapshot_id if main is not None else None)
     stamp = None if at is None else newest_stamp(table, at, lambda _: True)
