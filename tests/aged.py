@@ -8,7 +8,11 @@ from datetime import UTC, datetime, timedelta
 
 from confluent_kafka import Producer
 
+from lakehouse.maintenance.retention import Retention, RetentionSettings
+from streaming.counting_job import CountingJob, CountingSettings
 from streaming.message import message_of
+from streaming.profile.count import TALLY
+from streaming.schemas.drift_job import DriftJob
 from streaming.simulate import Plan, Simulation
 from streaming.topics import ensure_topics, payments_topic
 from tests.pipeline import DIRTY, PARTITIONS, SPAN, Pipeline
@@ -37,6 +41,17 @@ class AgedPipeline(Pipeline):
             )
         assert producer.flush(60) == 0
         assert not failed, failed[:3]
+
+    def count(self) -> None:
+        """Run the jobs that count: retention drops nothing that they have still to read."""
+        for job in (DriftJob(self.catalog, self.spark, CountingSettings()),
+                    CountingJob(self.catalog, self.spark, TALLY, CountingSettings())):  # fmt: skip
+            job.run(once=True)
+
+    def retention(self, now: datetime | None = None) -> Retention:
+        """Retention of raw, as of now unless another time is given."""
+        properties, at = self.settings.catalog_properties(), now or datetime.now(UTC)
+        return Retention(self.catalog, lambda: self.spark, properties, RetentionSettings(), lambda: at)
 
 
 def lines_of(day: datetime, count: int, seed: int) -> list[bytes]:

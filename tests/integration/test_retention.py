@@ -24,21 +24,18 @@ from lakehouse.log_keeper import keep_log
 from lakehouse.maintenance.due import KEPT_MONTHS, latest_cut
 from lakehouse.maintenance.expire import Expirer, ExpireSettings
 from lakehouse.maintenance.old_files import drop_files
-from lakehouse.maintenance.retention import DRIFT, PARTNER_HOURS, Dropped, Retention, RetentionSettings
+from lakehouse.maintenance.retention import DRIFT, PARTNER_HOURS, Dropped, Retention
 from lakehouse.publish import Publisher
 from lakehouse.refs import MAIN, PROGRESS_TAG, ancestry, branch_to, read_head, snapshot_of, stamp_of
 from lakehouse.retention_log import dropped_records
 from lakehouse.tables import ensure_tables
-from streaming.counting_job import CountingJob, CountingSettings
 from streaming.errors import RawRetired
 from streaming.partitions import partition_of
-from streaming.profile.count import TALLY
 from streaming.reconcile.reconcile import Reconciler
 from streaming.reconcile.result import Reconciliation
 from streaming.replay.apply import Applier
 from streaming.replay.scope import ALL, Scope
 from streaming.replay.verify import ReplaySettings, Verifier
-from streaming.schemas.drift_job import DriftJob
 from streaming.topic_state import inspect_topic
 from tests.aged import AgedPipeline, lines_of
 from tests.crashes import Crash, crash_once
@@ -73,13 +70,10 @@ class Aged:
         return [*again, *filter(None, map(corrected, self.first[10:30])), *lines_of(THIRD, 20, 3)]
 
     def count(self) -> None:
-        for job in (DriftJob(self.catalog, self.spark, CountingSettings()),
-                    CountingJob(self.catalog, self.spark, TALLY, CountingSettings())):  # fmt: skip
-            job.run(once=True)
+        self.pipeline.count()
 
     def retention(self, now: datetime = NOW) -> Retention:
-        properties = self.pipeline.settings.catalog_properties()
-        return Retention(self.catalog, lambda: self.spark, properties, RetentionSettings(), lambda: now)
+        return self.pipeline.retention(now)
 
     def drop(self, before: date) -> Dropped:
         return self.retention().drop(before, *AT)
