@@ -70,7 +70,7 @@ class Lake:
         Expirer(self.catalog, lambda: keep_log(self.catalog, self.spark), settings).run(EXPORTED)
 
     def rewrite_and_expire(self) -> None:
-        """Take in new data, compact, and forget all that may be forgotten: also files that were just written."""
+        """Take in new data, compact, and forget all that may be forgotten, of what was just written too."""
         self.take_new()
         self.compact()
         self.expire()
@@ -153,7 +153,7 @@ def told(done: Done) -> dict[str, Any]:
 
 
 def check(lake: Lake, desk: Desk, done: Done, alone: Done, beside: Beside) -> None:
-    """See that an export is the one that was made alone, though files were removed, and that its pins did it."""
+    """See that an export is the one that was made alone, though files were removed, by virtue of its pins."""
     assert len(beside.parts) > 3 and beside.removed, "nothing happened between two parts"
     assert any(path.endswith(".parquet") for path in beside.removed), "no file of rows was removed"
     assert done.manifest.snapshots == alone.manifest.snapshots
