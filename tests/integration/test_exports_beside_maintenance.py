@@ -148,8 +148,9 @@ def undisturbed(lake: Lake, folder: Path) -> Done:
 
 def told(done: Done) -> dict[str, Any]:
     """What a manifest says that follows from the pinned snapshots."""
-    value = done.manifest.value
-    return {key: value[key] for key in value if key not in ("export", "request", "created", "files", "tool")}
+    value, own = done.manifest.value, ("export", "request", "created", "files", "tool", "pinned")
+    pinned = {key: value["pinned"][key] for key in value["pinned"] if key != "tables"}  # which name the tag
+    return {**{key: value[key] for key in value if key not in own}, "pinned": pinned}
 
 
 def check(lake: Lake, desk: Desk, done: Done, alone: Done, beside: Beside) -> None:
