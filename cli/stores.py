@@ -14,11 +14,9 @@ from pyiceberg.catalog.rest import RestCatalog
 from assets.export_store import export_store
 from cli.context import topic_of
 from config.settings import Settings
-from lakehouse.definitions import PAYMENTS, RAW
+from lakehouse.definitions import RAW
 from lakehouse.exports.listing import DONE, UNREADABLE, listed_in
 from lakehouse.hold_log import HoldLog
-from lakehouse.maintenance.due import moment_of
-from lakehouse.maintenance.measure import oldest_hour
 from lakehouse.refs import read_head
 from lakehouse.retention_plan import Export, Store, curated_store, exports_store, kafka_store, raw_store
 from streaming.topic_state import BRIEF_SECONDS, topic_if_it_answers
@@ -26,22 +24,24 @@ from streaming.topics import check_topic
 
 
 def stores_of(
-    settings: Settings, catalog: RestCatalog, due: Mapping[str, Any], months: int
+    settings: Settings,
+    catalog: RestCatalog,
+    due: Mapping[str, Any],
+    months: int,
+    curated: Mapping[str, Any] | None,
 ) -> Iterator[Store]:
-    """Gather what the plan says of each store."""
+    """Gather what the plan says of each store.
+
+    Args:
+        due: what may go of raw, kept for `months`.
+        curated: what may go of the curated tables; None where they are kept for good.
+    """
     now, kept = datetime.now(UTC), settings.retention
     yield kafka_store(settings.kafka.topic, settings.kafka.retention_days, *_kafka(settings, catalog))
     yield raw_store(due, months)
-    yield curated_store(kept.curated_months, _oldest(catalog), now)
+    yield curated_store(kept.curated_months, curated)
     holds = HoldLog(catalog).in_force()
     yield exports_store(_exports(settings), settings.audit.retention_years, now, holds)
-
-
-def _oldest(catalog: RestCatalog) -> datetime | None:
-    """Find the oldest event hour that payments have."""
-    head = read_head(catalog, PAYMENTS)
-    hour = oldest_hour(head.table, head.snapshot)
-    return None if hour is None else moment_of(hour)
 
 
 def _exports(settings: Settings) -> Iterator[Export]:

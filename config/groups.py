@@ -208,8 +208,8 @@ class BackfillSettings(Group):
 class RetentionSettings(Group):
     """How long each store keeps what it has: never for less than was promised.
 
-    `curated_months`: None keeps curated rows for good. Kafka's own days are `kafka.retention_days`,
-    the years of exports `audit.retention_years`.
+    `curated_months`: None keeps curated rows for good; they never go before raw's. Kafka's own days are
+    `kafka.retention_days`, the years of exports `audit.retention_years`.
     """
 
     raw_months: int = Field(default=30, ge=30)

@@ -15,6 +15,7 @@ from pyiceberg.catalog.rest import RestCatalog
 from lakehouse.definitions import PAYMENTS, QUARANTINE, RAW, VERSIONS
 from lakehouse.query import run_query
 from lakehouse.refs import read_head
+from lakehouse.totals import RETIRED, told_by_no_row
 from quality.contract import REVERSED
 
 # A notice is a version of the event that it names and no event itself: `fold.fold_events`, said in SQL.
@@ -91,9 +92,8 @@ def take_stock(catalog: RestCatalog, properties: Mapping[str, str]) -> Stock:
         "pyiceberg": _read_by_pyiceberg(catalog),
     }
     totals = {name: read_head(catalog, name).totals for name in (VERSIONS, PAYMENTS, QUARANTINE)}
-    # A replay may judge anew: what left quarantine is a version then, or one more copy of one.
-    redelivered = totals[VERSIONS].get("redelivered", 0) + totals[QUARANTINE].get("released", 0)
-    retired = read_head(catalog, RAW).totals.get("retired", 0)  # dropped by retention, and accounted for
+    redelivered = told_by_no_row(totals[VERSIONS], totals[QUARANTINE])
+    retired = read_head(catalog, RAW).totals.get(RETIRED, 0)  # dropped by retention, and accounted for
     records = n["raw"] + retired
     sums = {
         "records = redelivered + versions + quarantined": (

@@ -6,7 +6,7 @@ Does not: when they move (`publish.py`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from pyiceberg.catalog.rest import RestCatalog
@@ -18,7 +18,7 @@ from pyiceberg.table.update import SetSnapshotRefUpdate
 
 from lakehouse.errors import LakehouseError, RolledBack
 from lakehouse.offsets import OffsetVector
-from lakehouse.retired import Retired
+from lakehouse.retired import NOTHING, Retired
 from lakehouse.stamp import Stamp
 
 MAIN = "main"
@@ -121,6 +121,19 @@ def ancestry(metadata: TableMetadata, snapshot: Snapshot) -> Iterator[Snapshot]:
         yield current
         parent = current.parent_snapshot_id
         current = None if parent is None else metadata.snapshot_by_id(parent)
+
+
+def newest_stamp(table: Table, snapshot_id: int, has: Callable[[Stamp], object]) -> Stamp | None:
+    """Find the newest stamp at or before a snapshot that has something, as far back as it is kept."""
+    snapshot = table.metadata.snapshot_by_id(snapshot_id)
+    stamps = (stamp_of(s) for s in ancestry(table.metadata, snapshot)) if snapshot else iter(())
+    return next((stamp for stamp in stamps if stamp is not None and has(stamp)), None)
+
+
+def retired_at(table: Table, snapshot_id: int) -> Retired:
+    """Tell what retention had dropped from a table at a snapshot, as far back as its history is kept."""
+    stamp = newest_stamp(table, snapshot_id, lambda _: True)
+    return NOTHING if stamp is None else stamp.retired
 
 
 def branch_to(name: str, snapshot_id: int) -> SetSnapshotRefUpdate:

@@ -24,7 +24,7 @@ from pyiceberg.table import Table
 from pyspark.sql import SparkSession
 
 from lakehouse.appending import plan_to_append
-from lakehouse.definitions import BY_NAME, RAW, RETENTION_LOG
+from lakehouse.definitions import BY_NAME, PAYMENTS, QUARANTINE, RAW, RETENTION_LOG, VERSIONS
 from lakehouse.maintenance.due import start_of_day
 from lakehouse.publish import Plan, Publisher
 from lakehouse.refs import Head, ancestry, stamp_of
@@ -32,6 +32,8 @@ from lakehouse.tables import ensure_tables
 from lakehouse.turns import drop_abandoned
 
 NOTE = "retention"
+# In the order in which their days go: a payment never outlives the versions that it is folded from.
+CURATED = (PAYMENTS, VERSIONS, QUARANTINE)
 _WRITER, _ABANDONED_SECONDS = "retentionlog", 600.0
 _SCHEMA = schema_to_pyarrow(BY_NAME[RETENTION_LOG].schema(), include_field_ids=False)
 
@@ -46,7 +48,7 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True)
 class Day:
-    """One day of raw: its rows and files, and its offsets by topic id and partition."""
+    """One day of a table: its rows and files; of raw its offsets too, by topic id and partition."""
 
     day: date
     records: int
@@ -76,7 +78,7 @@ def note_of(order: Order, days: list[Day]) -> str:
 
 
 def keep_retention_log(catalog: RestCatalog, spark: SparkSession) -> int:
-    """Append to the ledger what raw's stamps say and it does not hold yet. Returns the rows appended.
+    """Append to the ledger what the tables' stamps say and it does not hold yet. Returns the rows appended.
 
     Safe to run twice and beside another one.
     """
@@ -112,6 +114,8 @@ def dropped_records(catalog: RestCatalog) -> Counter[tuple[str, int]]:
     """Count the rows of raw that were dropped, by topic id and partition."""
     found: Counter[tuple[str, int]] = Counter()
     for row in dropped_days(catalog):
+        if row.get("dropped_from") not in (None, RAW):  # the column is younger than the ledger
+            continue
         for topic_id, partitions in json.loads(row["offsets"]).items():
             for partition, (_, _, records) in partitions.items():
                 found[topic_id, int(partition)] += records
@@ -124,9 +128,14 @@ def _known(ledger: Table) -> set[int]:
 
 
 def _told(catalog: RestCatalog) -> Iterator[dict[str, Any]]:
-    """Read the drops out of the stamps of main's history, as far back as it is kept."""
+    """Read the drops out of the stamps of main's history of each table, as far back as it is kept."""
+    for name in (RAW, *CURATED):
+        yield from _told_by(catalog, name)
+
+
+def _told_by(catalog: RestCatalog, name: str) -> Iterator[dict[str, Any]]:
     try:
-        metadata = catalog.load_table(RAW).metadata
+        metadata = catalog.load_table(name).metadata
     except NoSuchTableError:
         return
     main = metadata.current_snapshot()
@@ -144,4 +153,5 @@ def _told(catalog: RestCatalog) -> Iterator[dict[str, Any]]:
                 "dropped_at": datetime.fromtimestamp(snapshot.timestamp_ms / 1000, UTC),
                 "snapshot_id": snapshot.snapshot_id,
                 "token": stamp.token,
+                "dropped_from": name,
             }

@@ -96,21 +96,31 @@ def raw_store(due: Mapping[str, Any], months: int) -> Store:
     )
 
 
-def curated_store(months: int | None, oldest: datetime | None, now: datetime) -> Store:
-    """Say what goes of the curated tables: nothing by itself, as raw may be unable to tell it again.
+def curated_store(months: int | None, due: Mapping[str, Any] | None) -> Store:
+    """Say what goes of the curated tables.
 
     Args:
-        oldest: event hour of the oldest payment; None where there is none.
+        due: `maintenance.curated_retention.CuratedDue.as_json()` of the days that are old enough; None where
+            they are kept for good.
     """
-    cut = None if months is None else latest_cut(now, months)
-    is_old = cut is not None and oldest is not None and oldest.astimezone(UTC).date() < cut
+    if months is None or due is None:
+        return Store(
+            "curated tables",
+            "for good (retention.curated_months is not set)",
+            "nothing",
+            "nothing may go by the settings",
+            (),
+            "snapshots beyond the newest go by `paywave maintain expire`; what tags and holds pin stays",
+        )
+    goes = [f"{name} {sum(day['records'] for day in days):,}" for name, days in due["tables"].items()]
     return Store(
         "curated tables",
-        "for good" if months is None else f"{months} months (retention.curated_months), event time",
-        f"events before {cut}, the oldest of {oldest:%Y-%m-%d}" if is_old and oldest else "nothing",
-        "it is older than the settings say" if is_old else "nothing may go by the settings",
-        ("no command drops curated rows: what raw lost stands only there (ADR 0031)",) if is_old else (),
-        "snapshots beyond the newest go by `paywave maintain expire`; what tags and holds pin stays",
+        f"{months} months (retention.curated_months), whole days of event time, from the front",
+        f"rows of before {due['before']}: {', '.join(goes)}" if goes else "nothing",
+        "it is older than the settings say, and raw has dropped it",
+        tuple(due["blocked"]),
+        "`paywave retention apply --store curated --before DAY --reason … --approver …`, then `paywave "
+        "maintain expire`",
     )
 
 

@@ -1,4 +1,4 @@
-"""What retention has dropped from raw: a time, and the offsets below which raw has nothing any more. Pure.
+"""What retention has dropped from a table: all of before a time that records below some offsets tell. Pure.
 
 Belongs here: that pair. Does not: dropping (`maintenance/retention.py`), where it is kept (`stamp.py`).
 """
@@ -13,7 +13,12 @@ from lakehouse.offsets import OffsetVector
 
 @dataclass(frozen=True)
 class Retired:
-    """All of Kafka time before `before` was dropped, which is every record below `below` and no other."""
+    """What a table has no more.
+
+    Raw, by Kafka time: every record before `before` was dropped, which is every record below `below` and no
+    other. Event_versions and payments, by event time: every row of before `before` was dropped that a record
+    below `below` tells. A record that came later and is of that time has its row: nothing else would say it.
+    """
 
     before: datetime | None = None
     below: OffsetVector = field(default_factory=OffsetVector)

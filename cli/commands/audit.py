@@ -21,6 +21,7 @@ from cli.context import catalog_of
 from cli.output import Output, told_of, with_output
 from cli.params import Head, Moment
 from cli.progress import progress
+from cli.scopes import check_partner
 from cli.telemetry import start_telemetry
 from cli.trail import recorded, who_runs
 from config.settings import Settings, load_settings
@@ -108,6 +109,8 @@ def export(
         request = Request(parse_scope(scope), reason, who, start, end, as_of, tag, csv, standing)
         request.check_new(datetime.now(UTC), name)
     catalog = catalog_of(settings)
+    with _usage():
+        check_partner(settings, catalog, request.scope)
     start_telemetry()
     if dry_run:
         pins, estimate = look(catalog, request)

@@ -1,7 +1,7 @@
-"""`paywave retention`: what goes of each store and why it may, dropping raw's old days, legal holds.
+"""`paywave retention`: what goes of each store and why it may, dropping old days, legal holds.
 
-Belongs here: options and how it looks. Does not: dropping (`lakehouse/maintenance/retention.py`), what a hold
-covers (`lakehouse/holds.py`), what the plan says (`cli/stores.py`).
+Belongs here: options and how it looks. Does not: dropping (`lakehouse/maintenance/retention.py`,
+`curated_retention.py`), what a hold covers (`lakehouse/holds.py`), what the plan says (`cli/stores.py`).
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from lakehouse.maintenance.due import KEPT_MONTHS
 from lakehouse.retention_plan import Store, cut_of
 
 if TYPE_CHECKING:
+    from lakehouse.maintenance.curated_retention import CuratedDue, CuratedRetention
     from lakehouse.maintenance.retention import Dropped, Due, Retention
 
 
@@ -65,13 +66,17 @@ def plan(before: date | None, keep_months: int | None, out: Output) -> None:
     settings, catalog = _begin()
     months = keep_months or settings.retention.raw_months
     due = _tell_usage(lambda: _keeper(settings, catalog, months).look(before)).as_json()
+    curated = None
+    if settings.retention.curated_months is not None:
+        curated = _curated_keeper(settings, catalog, settings.retention.curated_months).look().as_json()
     holds = HoldLog(catalog).standing()
-    stores = list(stores_of(settings, catalog, due, months))
+    stores = list(stores_of(settings, catalog, due, months, curated))
     value = {
         "stores": [store.as_json() for store in stores],
         "holds": [hold.as_json() for hold in holds],
         "raw": due,
         "raw_before": cut_of(before, due),
+        "curated": curated,
     }
 
     def show(console: Console) -> None:
@@ -86,7 +91,17 @@ def plan(before: date | None, keep_months: int | None, out: Output) -> None:
 
 @retention.command()
 @click.option(
-    "--before", type=Day(), required=True, help="Drop the days of raw (UTC, Kafka time) before this one."
+    "--before",
+    type=Day(),
+    required=True,
+    help="Drop the days (UTC) before this one: of raw by Kafka time, of the curated tables by event time.",
+)
+@click.option(
+    "--store",
+    type=click.Choice(["raw", "curated"]),
+    default="raw",
+    show_default=True,
+    help="What to drop from.",
 )
 @_with_reason
 @_with_months
@@ -97,21 +112,37 @@ def apply(
     reason: str | None,
     approver: str | None,
     keep_months: int | None,
+    store: str,
     dry_run: bool,
     out: Output,
 ) -> None:
-    """Drop whole old days from raw, the one store that needs a person for it.
+    """Drop whole old days from raw, or from the curated tables: the stores that need a person for it.
 
-    Nothing goes that a job has still to read, or that a legal hold covers. The files are freed when the
-    snapshots and tags expire that need them. It cannot be undone after that: nothing can be judged or folded
-    anew from what was dropped.
+    Nothing goes that a job has still to read, or that a legal hold covers, and of the curated tables nothing
+    that raw still has. The files are freed when the snapshots and tags expire that need them. It cannot be
+    undone after that: nothing can be judged or folded anew from what was dropped.
 
     \b
     paywave retention apply --before 2024-05-01 --dry-run
     paywave retention apply --before 2024-05-01 --reason "30 months are over" --approver "J. Doe"
+    paywave retention apply --store curated --before 2019-11-01 --reason "7 years are over" --approver Doe
     """
-    why = None if dry_run else _named("raw is dropped", reason, approver)
+    why = None if dry_run else _named(f"{store} is dropped", reason, approver)
     settings, catalog = _begin()
+    if store == "curated":
+        _apply_to_curated(settings, catalog, before, keep_months, why, out)
+    else:
+        _apply_to_raw(settings, catalog, before, keep_months, why, out)
+
+
+def _apply_to_raw(
+    settings: Settings,
+    catalog: RestCatalog,
+    before: date,
+    keep_months: int | None,
+    why: tuple[str, str] | None,
+    out: Output,
+) -> None:
     keeper = _keeper(settings, catalog, keep_months or settings.retention.raw_months)
     if why is None:
         due = _tell_usage(lambda: keeper.look(before))
@@ -124,6 +155,35 @@ def apply(
         out.result(
             {"dry_run": False, **done.as_json()}, lambda console: _print_dropped(console, done, before)
         )
+
+
+def _apply_to_curated(
+    settings: Settings,
+    catalog: RestCatalog,
+    before: date,
+    keep_months: int | None,
+    why: tuple[str, str] | None,
+    out: Output,
+) -> None:
+    set_to = settings.retention.curated_months
+    if set_to is None:
+        raise click.UsageError(
+            "the curated tables are kept for good, as PAYWAVE_RETENTION__CURATED_MONTHS is not set"
+        )
+    if keep_months is not None and keep_months < set_to:
+        raise click.UsageError(f"--keep-months {keep_months}: the settings say {set_to}, ask for no less")
+    keeper = _curated_keeper(settings, catalog, keep_months or set_to)
+    if why is None:
+        due = _tell_usage(lambda: keeper.look(before))
+        value: dict[str, object] = {"dry_run": True, **due.as_json()}
+        out.result(value, lambda console: _print_curated(console, due, "would go"))
+        return
+    asked = {"before": before, "reason": why[0], "approver": why[1]}
+    with recorded(settings, catalog, "retention apply", "curated", asked) as access:
+        done = _tell_usage(lambda: keeper.drop(before, *why, who_runs()))
+        access.result = f"{done.due.rows:,} rows dropped"
+    value = {"dry_run": False, **done.as_json()}
+    out.result(value, lambda console: _print_curated(console, done.due, "dropped"))
 
 
 @retention.command()
@@ -245,6 +305,14 @@ def _keeper(settings: Settings, catalog: RestCatalog, months: int) -> Retention:
     )
 
 
+def _curated_keeper(settings: Settings, catalog: RestCatalog, months: int) -> CuratedRetention:
+    from lakehouse.maintenance.curated_retention import CuratedRetention
+
+    return CuratedRetention(
+        catalog, lambda: spark_of(settings, "retention"), settings.catalog_properties(), months
+    )
+
+
 def _tell_usage(work: Callable[[], T]) -> T:
     """Turn a day that is too young into wrong usage."""
     from lakehouse.errors import TooYoung
@@ -290,6 +358,29 @@ def _print_due(console: Console, due: Due, done: str) -> None:
         console.print(f"  {day.day}: {day.records:,} records, {day.files:,} files, {day.bytes:,} bytes")
     for said in _said_of(due):
         _say(console, f"  {said}")
+
+
+def _print_curated(console: Console, due: CuratedDue, done: str) -> None:
+    if not due.rows:
+        console.print(f"curated tables: nothing before {due.before} is there to drop")
+        return
+    for name, days in due.tables.items():
+        rows, files, size = (
+            sum(of) for of in zip(*((d.records, d.files, d.bytes) for d in days), strict=True)
+        )
+        first_last = f"{days[0].day} to {days[-1].day}"
+        said = f"{len(days):,} days, {first_last}: {rows:,} rows, {files:,} files, {size:,} bytes"
+        _say(console, f"{name}, before {due.before}: {said} {done}")
+        for tag, kept in due.held.get(name, {}).items():
+            _say(console, f"  the tag {tag} keeps {kept:,} of these files until it goes")
+    if due.parted:
+        _say(
+            console,
+            f"  {due.parted:,} transactions go on in the month after it: only their later payments stay, and "
+            "curated.transactions sums up these alone",
+        )
+    for said in due.blocked:
+        _say(console, f"  not now: {said}")
 
 
 def _said_of(due: Due) -> Iterator[str]:

@@ -22,7 +22,7 @@ from lakehouse.exports.engine import Engine, engine
 from lakehouse.exports.journal import Part
 from lakehouse.exports.manifest import Tally
 from lakehouse.exports.parts import write_part
-from lakehouse.exports.pins import EXPORTED, Pins, contract_at, newest_stamp, rows_at, snapshot_in
+from lakehouse.exports.pins import EXPORTED, Pins, contract_at, rows_at, snapshot_in
 from lakehouse.exports.request import Request
 from lakehouse.exports.selection import (
     Planned,
@@ -39,7 +39,8 @@ from lakehouse.exports.selection import (
 from lakehouse.investigations.find import in_groups
 from lakehouse.investigations.lookup import Lookup
 from lakehouse.offsets import OffsetVector
-from lakehouse.refs import total_of
+from lakehouse.refs import newest_stamp, total_of
+from lakehouse.totals import told_by_no_row
 
 _tracer = trace.get_tracer(__name__)
 
@@ -171,7 +172,7 @@ class Derivation:
         """State the conservation of the whole lake at these snapshots, by stamps and metadata alone."""
         counted = {name: self._totals(name) for name in (VERSIONS, QUARANTINE)}
         versions, quarantined = (self._rows_at(name) for name in (VERSIONS, QUARANTINE))
-        redelivered = counted[VERSIONS].get("redelivered", 0) + counted[QUARANTINE].get("released", 0)
+        redelivered = told_by_no_row(counted[VERSIONS], counted[QUARANTINE])
         records = counted[VERSIONS].get("records", 0)
         total = redelivered + versions + quarantined
         return {

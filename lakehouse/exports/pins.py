@@ -6,7 +6,7 @@ Belongs here: choosing them, and again if they expired meanwhile. Does not: sett
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -21,8 +21,7 @@ from lakehouse.definitions import PAYMENTS, PUBLISH_LOG, QUARANTINE, RAW, VERSIO
 from lakehouse.errors import LostRace, UnknownMoment
 from lakehouse.moments import Moment, snapshot_at
 from lakehouse.offsets import OffsetVector
-from lakehouse.refs import LAST_PINNED, ancestry, stamp_of, total_of
-from lakehouse.stamp import Stamp
+from lakehouse.refs import LAST_PINNED, newest_stamp, total_of
 
 EXPORTED = (PAYMENTS, VERSIONS, QUARANTINE, RAW)
 _FOLDED = (VERSIONS, QUARANTINE)
@@ -129,13 +128,6 @@ def choose(
         f"no snapshots of {', '.join(_FOLDED)} are kept that go with {PAYMENTS} {_said(as_of, tag)}",
         _there_is(payments),
     )
-
-
-def newest_stamp(table: Table, snapshot_id: int, has: Callable[[Stamp], object]) -> Stamp | None:
-    """Find the newest stamp at or before a snapshot that has something, as far back as it is kept."""
-    snapshot = table.metadata.snapshot_by_id(snapshot_id)
-    stamps = (stamp_of(s) for s in ancestry(table.metadata, snapshot)) if snapshot else iter(())
-    return next((stamp for stamp in stamps if stamp is not None and has(stamp)), None)
 
 
 def contract_at(catalog: RestCatalog, table: Table, snapshot_id: int) -> int | None:

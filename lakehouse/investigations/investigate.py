@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from opentelemetry import trace
 from pyiceberg.catalog.rest import RestCatalog
 
-from lakehouse.definitions import PAYMENTS, RAW
+from lakehouse.definitions import PAYMENTS, RAW, VERSIONS
 from lakehouse.investigations.find import Finder, Span
 from lakehouse.investigations.lookup import Effort, OnFile
 from lakehouse.investigations.plot import tell
@@ -66,14 +66,16 @@ def investigate(catalog: RestCatalog, question: Question, on_file: OnFile | None
         evidence.publishes = readers.publishes()
         seen = readers.at(question.at)
         before = readers.at(question.before) if question.before is not None else None
-        retired = read_head(catalog, RAW).retired
-        story = tell(evidence, seen, before, _notes(question, seen, before, retired))
+        retired = read_head(catalog, RAW).retired, read_head(catalog, VERSIONS).retired
+        story = tell(evidence, seen, before, _notes(question, seen, before, *retired))
         if not story.entries and not story.missing:
             raise _nothing(question, finder.efforts)
         return Answer(story, tuple(e for e in (*finder.efforts, *readers.efforts) if e.files))
 
 
-def _notes(question: Question, seen: Seen, before: Seen | None, retired: Retired) -> Iterator[str]:
+def _notes(
+    question: Question, seen: Seen, before: Seen | None, retired: Retired, curated: Retired
+) -> Iterator[str]:
     if question.at is not None:
         yield "only what readers had then is told; leave the time out for what came since"
     for state in (before, seen):
@@ -84,6 +86,8 @@ def _notes(question: Question, seen: Seen, before: Seen | None, retired: Retired
             )
     if retired.before is not None:
         yield f"raw begins at {retired.before.isoformat()}: of older records only the versions are known"
+    if curated.before is not None:
+        yield f"versions and payments of events before {curated.before.isoformat()} went by retention"
 
 
 def _nothing(question: Question, efforts: Iterable[Effort]) -> NothingFound:

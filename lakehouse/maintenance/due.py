@@ -1,4 +1,4 @@
-"""Which days of raw retention may drop: whole days (UTC) of Kafka time, none of them too young. Pure.
+"""Which days retention may drop: whole days (UTC), none of them too young. Pure.
 
 Belongs here: the calendar. Does not: what the days hold, whether their readers are done (`retention.py`).
 """
@@ -38,14 +38,18 @@ def trusted_now(now: datetime, newest_hour: int | None) -> datetime:
     return min(now, start_of_day(_EPOCH) + timedelta(hours=newest_hour + 1))
 
 
-def check_age(before: date, now: datetime, kept_months: int) -> None:
-    """Check that every day before `before` is old enough. Raises `TooYoung`, saying how far one may go."""
+def check_age(before: date, now: datetime, kept_months: int, what: str = "raw") -> None:
+    """Check that every day before `before` is old enough. Raises `TooYoung`, saying how far one may go.
+
+    Args:
+        what: the store that is spoken of, for people.
+    """
     latest = latest_cut(now, kept_months)
     if before > latest:
         raise TooYoung(
             f"days before {before} are asked for, but {before - timedelta(days=1)} is younger than "
             f"{kept_months} months",
-            f"raw is kept for {kept_months} months: before {latest} is the most that can go today",
+            f"{what}: kept for {kept_months} months, so before {latest} is the most that can go today",
         )
 
 
@@ -57,11 +61,6 @@ def start_of_day(day: date) -> datetime:
 def first_hour_of(day: date) -> int:
     """Count the hours from 1970-01-01 UTC to the first one of a day: the partition of raw that it begins."""
     return (day - _EPOCH).days * 24
-
-
-def moment_of(hour: int) -> datetime:
-    """Return the moment at which an hour, counted from 1970-01-01 UTC, begins."""
-    return start_of_day(_EPOCH) + timedelta(hours=hour)
 
 
 def day_of(hour: int) -> date:

@@ -1,6 +1,7 @@
-"""Which of raw's old days have records that a legal hold covers.
+"""Which old days, of raw or of the curated tables, have records that a legal hold covers.
 
-Belongs here: asking the tables. Does not: what a hold is (`lakehouse/holds.py`), dropping (`retention.py`).
+Belongs here: asking the tables. Does not: what a hold is (`lakehouse/holds.py`), dropping (`retention.py`,
+`curated_retention.py`).
 
 A record whose bytes name an account anywhere counts as the account's, whatever its key is: it may have
 broken the contract, or come again under another key, and what may be covered is kept. It also counts by the
@@ -15,7 +16,7 @@ from typing import Any
 
 from pyiceberg.catalog.rest import RestCatalog
 
-from lakehouse.definitions import RAW, VERSIONS
+from lakehouse.definitions import QUARANTINE, RAW, VERSIONS
 from lakehouse.holds import HeldDays, Hold, Scope
 from lakehouse.moments import NOW, Moment
 from lakehouse.query import run_query
@@ -29,6 +30,44 @@ _DAYS = """
     WHERE kafka_ts >= getvariable('since') AND kafka_ts < getvariable('cut') AND {condition}
     HAVING count(*) > 0
 """
+
+# Payments are folded from versions, in the same groups: what is held of the one is held of the other.
+_EVENT_DAYS = f"""
+    SELECT min(event_ts)::DATE, max(event_ts)::DATE, count(*) FROM {VERSIONS}
+    WHERE event_ts < getvariable('cut') AND {{condition}}
+    HAVING count(*) > 0
+"""  # noqa: S608
+# No account is known of what broke the contract; the tag of a hold keeps what there was when it was placed.
+_BROKEN_DAYS = f"""
+    SELECT min(kafka_ts)::DATE, max(kafka_ts)::DATE, count(*) FROM {QUARANTINE}
+    WHERE kafka_ts < getvariable('cut') AND {{condition}}
+    HAVING count(*) > 0
+"""  # noqa: S608
+
+
+def held_event_days(
+    catalog: RestCatalog, properties: Mapping[str, str], cut: datetime, holds: Iterable[Hold]
+) -> tuple[HeldDays, ...]:
+    """Find what each hold keeps of the curated tables before an event time (of quarantine: a Kafka time).
+
+    Holds that keep nothing there are left out.
+    """
+    found = []
+    for hold in holds:
+        scope = hold.scope
+        questions = [(_EVENT_DAYS, f"{'true' if scope.account_id is None else _TOLD} AND {_in_time(scope)}")]
+        if scope.account_id is None:
+            questions.append((_BROKEN_DAYS, _between("kafka_ts", scope)))
+        days = [
+            row
+            for sql, condition in questions
+            for row in run_query(
+                catalog, properties, sql.format(condition=condition), variables=_variables(scope, cut)
+            ).rows
+        ]
+        if days:
+            found.append(_kept(hold, days))
+    return tuple(found)
 
 
 def held_days(
@@ -56,7 +95,7 @@ def held_days(
                 properties,
                 _DAYS.format(table=table, condition=condition),
                 moment,
-                variables=_variables(hold.scope, since or _BEGINNING, cut),
+                variables={"since": since or _BEGINNING} | _variables(hold.scope, cut),
             ).rows
         ]
         if days:
@@ -85,8 +124,8 @@ def _between(column: str, scope: Scope) -> str:
     return f"({' AND '.join(terms) or 'true'})"
 
 
-def _variables(scope: Scope, since: datetime, cut: datetime) -> dict[str, Any]:
-    given: dict[str, Any] = {"since": since, "cut": cut, "starts": scope.starts, "ends": scope.ends}
+def _variables(scope: Scope, cut: datetime) -> dict[str, Any]:
+    given: dict[str, Any] = {"cut": cut, "starts": scope.starts, "ends": scope.ends}
     if scope.account_id is not None:
         given |= {"account": scope.account_id, "key": scope.account_id.encode()}
     return {name: value for name, value in given.items() if value is not None}

@@ -80,12 +80,6 @@ def hours_of(manifest: ManifestFile) -> tuple[int | None, int | None]:
     return first, last
 
 
-def oldest_hour(table: Table, snapshot: Snapshot) -> int | None:
-    """Read from the manifests' summaries the oldest hour that a table has records of."""
-    found = (hours_of(manifest)[0] for manifest in snapshot.manifests(table.io))
-    return min((hour for hour in found if hour is not None), default=None)
-
-
 def figures_of(table: Table) -> Figures:
     """Take a table's figures as it was loaded."""
     snapshot = current(table)

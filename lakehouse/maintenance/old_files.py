@@ -1,10 +1,12 @@
-"""The files of raw's oldest hours: finding them by the metadata, dropping them whole, looking at what went.
+"""The files of a table's oldest hours: finding them by the metadata, dropping them whole, looking what went.
 
-Belongs here: files. Does not: which hours (`due.py`), whether anybody still needs them (`retention.py`).
+Belongs here: files. Does not: which hours (`due.py`), whether anybody still needs them (`retention.py`,
+`curated_retention.py`).
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -22,7 +24,7 @@ from lakehouse.publish import Stage
 
 
 class OldFile(NamedTuple):
-    """A live file of raw: its path, the hour of its partition, its size and rows; raw has no delete files."""
+    """A live file: its path, the hour of its partition, its size, and its rows, or those that it deletes."""
 
     path: str
     hour: int
@@ -55,26 +57,32 @@ def drop_files(stage: Stage, spark: SparkSession, column: str, before: str) -> N
 def check_dropped(
     table: Table, parent: Snapshot, staged: Snapshot, hour: int, old: Iterable[OldFile], records: int
 ) -> None:
-    """Check that just these files went, whole, and no other came or went. Raises `AuditFailed`."""
+    """Check that just these files went, whole, and no other came or went. Raises `AuditFailed`.
+
+    Args:
+        old: the files of the hours before `hour`; those that delete rows of the others go with them.
+        records: rows that readers saw in them.
+    """
     name = ".".join(table.name())
     before, after = ({m.manifest_path: m for m in s.manifests(table.io)} for s in (parent, staged))
-    had = set(_listed(table, (m for path, m in before.items() if path not in after)))
-    has = set(_listed(table, (m for path, m in after.items() if path not in before)))
-    gone, come, wanted = had - has, has - had, set(old)
+    # counted: one Puffin file may hold several deletion vectors, which nothing here tells apart
+    had = Counter(_listed(table, (m for path, m in before.items() if path not in after)))
+    has = Counter(_listed(table, (m for path, m in after.items() if path not in before)))
+    gone, come, wanted = had - has, has - had, Counter(old)
     if come or gone != wanted:
         raise AuditFailed(
-            f"table {name}: {len(wanted)} files of old days were to go; {len(gone - wanted)} others would "
-            f"go, {len(wanted - gone)} would stay and {len(come)} would come",
+            f"table {name}: {wanted.total()} files of old days were to go; {(gone - wanted).total()} others "
+            f"would go, {(wanted - gone).total()} would stay and {come.total()} would come",
             "nothing was published",
             table=name,
         )
-    if any(file.hour >= hour or not file.is_data for file in gone):
+    if any(file.hour >= hour for file in gone):
         raise AuditFailed(f"table {name}: a file of a day that stays would go", table=name)
-    in_files = sum(file.records for file in gone)
+    in_files = sum(file.records if file.is_data else -file.records for file in gone.elements())
     if in_files != records:
         raise AuditFailed(
             f"table {name}: the files of old days say {in_files} rows, {records} were read there",
-            "rows were deleted from raw by hand: `paywave reconcile` names them; nothing was published",
+            "rows were deleted by hand: `paywave reconcile` names them; nothing was published",
             table=name,
         )
 

@@ -22,7 +22,7 @@ from streaming.fold_groups import VERSION_KEY
 from streaming.frames import Frames, header_text, read_table
 from streaming.raw_reader import between
 from streaming.reconcile.files import FOLDED, NOWHERE, QUARANTINED, File, FileLine
-from streaming.replay.expected import COORDINATES, judged_rows
+from streaming.replay.expected import COORDINATES, is_retired, judged_rows
 from streaming.replay.pinned import Pinned, count_by_partition
 
 # The dropzone's clock and Kafka's may differ, and a record of a file is never looked for before it.
@@ -59,6 +59,8 @@ class FileRecords:
         )
         held = self._pinned.read(QUARANTINE).select(*COORDINATES, F.lit(1).alias("held"))
         stands = decoded.join(known, list(VERSION_KEY), "left").join(held, list(COORDINATES), "left")
+        if retired := self._pinned.retired[VERSIONS]:  # it was folded, and has gone since by retention
+            stands = stands.withColumn("known", F.when(is_retired(retired), 1).otherwise(F.col("known")))
         self._rows = self._keep(_by_row(stands.join(_narrow(tagged), list(COORDINATES))))
         return self
 

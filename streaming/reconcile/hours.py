@@ -24,6 +24,7 @@ from lakehouse.definitions import QUARANTINE, RAW, RECONCILIATION, VERSIONS
 from lakehouse.fold import Coordinates
 from lakehouse.offsets import OffsetVector
 from lakehouse.refs import Head, read_head
+from lakehouse.totals import RETIRED, told_by_no_row
 from quality.reconciliation import RAW as RAW_ADDS_UP
 from quality.reconciliation import RECORDS, Account
 from streaming.partitions import hour_of, hour_sql, start_of
@@ -156,9 +157,8 @@ def count_tables(catalog: RestCatalog, raw: Head, made_at: datetime) -> Iterator
     if versions.offsets != quarantine.offsets:
         return
     rows, records = Account(RAW_ADDS_UP), Account(RECORDS)
-    rows.add({}, OffsetVector().records_to(raw.offsets), raw.rows, raw.totals.get("retired", 0))
-    # A replay may judge anew: what left quarantine is a version then, or one more copy of one.
-    redelivered = versions.totals.get("redelivered", 0) + quarantine.totals.get("released", 0)
+    rows.add({}, OffsetVector().records_to(raw.offsets), raw.rows, raw.totals.get(RETIRED, 0))
+    redelivered = told_by_no_row(versions.totals, quarantine.totals)
     consumed = OffsetVector().records_to(versions.offsets)
     records.add({}, consumed, redelivered, versions.rows, quarantine.rows)
     snapshots = {head.name: head.snapshot.snapshot_id for head in (raw, versions, quarantine)}

@@ -23,7 +23,7 @@ from streaming.partitions import Partition, bucket_sql, hour_sql
 from streaming.reconcile.places import hour_text
 from streaming.replay.compare import collected, rows_that_differ
 from streaming.replay.conflicts import Conflict, Conflicts
-from streaming.replay.expected import payment_rows
+from streaming.replay.expected import payment_rows, without_retired
 from streaming.replay.pinned import Pinned
 from streaming.replay.report import Difference
 
@@ -74,7 +74,7 @@ class PaymentAccounts:
         tables = (self._pinned.read(table, unit) for table in (VERSIONS, PAYMENTS))
         versions, there = (self._conflicts.without(t) if self._conflicts else t for t in tables)
         with Frames() as keep:
-            wanted = keep(payment_rows(versions))
+            wanted = keep(payment_rows(without_retired(versions, self._pinned.retired[PAYMENTS])))
             told = versions.withColumn("event_ids", F.expr("CAST(NULL AS ARRAY<STRING>)"))
             sides = ((told, _TOLD), (wanted, _WANTED), (there, _THERE))
             labelled = [_labelled(rows, side, self._pinned.buckets) for rows, side in sides]

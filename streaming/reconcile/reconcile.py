@@ -107,7 +107,7 @@ class Reconciler:
         accounts.offsets.add_lost(consumed)
         if found.retired and scope.start is None:
             accounts.offsets.add_retired(found.retired.below, dropped_records(self._catalog))
-        self._remarks += found.remarks
+        self._remarks += [*found.remarks, *pinned.remarks]
         done, total = 0, whole.records
         for chunk in whole.chunks(self._settings.chunk_records):
             accounts.add(self._spark, self._catalog, pinned, chunk, (first, last))

@@ -15,9 +15,10 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from lakehouse.definitions import QUARANTINE, VERSIONS
+from lakehouse.retired import Retired
 from streaming.fold_groups import VERSION_KEY
 from streaming.partitions import Partition, hour_sql
-from streaming.replay.expected import COORDINATES
+from streaming.replay.expected import COORDINATES, is_retired
 from streaming.replay.pinned import Pinned
 from streaming.replay.ranges import RawRange
 
@@ -48,7 +49,7 @@ def standing(decoded: DataFrame, pinned: Pinned, chunk: RawRange, touched: Itera
         pinned.read(VERSIONS, touched).groupBy(*VERSION_KEY).agg(F.min(F.struct(*COORDINATES)).alias("known"))
     )
     records = decoded.join(known, list(VERSION_KEY), "left").select(
-        *_where("record"), _says().alias(_SAID), *_MONEY
+        *_where("record"), _says(pinned.retired[VERSIONS]).alias(_SAID), *_MONEY
     )
     told = chunk.narrow(pinned.read(VERSIONS)).select(*_where("told"), *_MONEY)
     held = chunk.narrow(pinned.read(QUARANTINE)).select(*_where("held"))
@@ -60,10 +61,13 @@ def _where(kind: str) -> list[Column]:
     return [*map(F.col, (*COORDINATES, "topic", "kafka_ts")), F.lit(kind).alias("kind")]
 
 
-def _says() -> Column:
+def _says(retired: Retired) -> Column:
     is_told_by_it = F.col("known") == F.struct(*COORDINATES)
+    # its version went by retention: like that of a redelivery, its own row is not to be there
+    is_to_be_told = ~is_retired(retired) if retired else F.lit(True)
     return (
         F.when(F.col("violations").isNotNull(), _BROKEN)
+        .when(F.col("known").isNull() & ~is_to_be_told, REDELIVERED)
         .when(F.col("known").isNull(), _MISSING)
         .when(is_told_by_it, VERSION)
         .otherwise(REDELIVERED)

@@ -37,7 +37,15 @@ from streaming.frames import Frames
 from streaming.partitions import Partition
 from streaming.replay.conflicts import Conflict, Conflicts
 from streaming.replay.copies import Copies
-from streaming.replay.expected import judged, payment_rows, require_told, untold, version_rows, with_retired
+from streaming.replay.expected import (
+    judged,
+    payment_rows,
+    require_told,
+    untold,
+    version_rows,
+    with_retired,
+    without_retired,
+)
 from streaming.replay.journal import Journal
 from streaming.replay.manner import Interrupted, Manner
 from streaming.replay.pinned import (
@@ -344,7 +352,8 @@ class Applier:
     def _versions(self, copies: Copies, source: RawRange, unit: list[Partition]) -> _Build:
         def find(head: Head, keep: Frames) -> Difference | None:
             have = read_at(self._spark, head, unit, self._settings.buckets)
-            told = with_retired(copies.below(unit, head.offsets, source), have, source.retired)
+            told = without_retired(copies.below(unit, head.offsets, source), head.retired)
+            told = with_retired(told, have, source.retired)
             return difference_of(VERSIONS, keep(version_rows(told)), have, keep)
 
         def is_same(before: Head, after: Head) -> bool:
@@ -367,7 +376,7 @@ class Applier:
                 if untold(have, versions, source.retired):
                     require_told(conflicts().without(have), versions, source.retired)
                 told = with_retired(told, versions, source.retired)
-            want = keep(payment_rows(keep(version_rows(told))))
+            want = keep(payment_rows(keep(version_rows(without_retired(told, head.retired)))))
             found = difference_of(PAYMENTS, want, have, keep)
             if found is None or not conflicts().found:
                 return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from pyiceberg.catalog.rest import RestCatalog
-from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse.definitions import BY_NAME, PAYMENTS, VERSIONS
@@ -60,6 +60,22 @@ def with_retired(copies: DataFrame, versions: DataFrame, retired: Retired) -> Da
         return copies
     dropped = versions.where(between(OffsetVector(), retired.below)).select(*VERSION_COLUMNS)
     return copies.unionByName(dropped)
+
+
+def without_retired(rows: DataFrame, retired: Retired) -> DataFrame:
+    """Leave out the copies or versions whose rows retention dropped from a curated table, or would have.
+
+    Args:
+        retired: of the table that is to be told: of its head, or of its snapshot.
+    """
+    if not retired:
+        return rows
+    return rows.where(~is_retired(retired))
+
+
+def is_retired(retired: Retired) -> Column:
+    """Build the condition that retention dropped from a curated table what a record tells."""
+    return (F.col("event_ts") < F.lit(retired.before)) & between(OffsetVector(), retired.below)
 
 
 def require_told(payments: DataFrame, versions: DataFrame, retired: Retired) -> None:

@@ -16,7 +16,8 @@ from pyspark.sql import functions as F
 
 from lakehouse.consistency import consistent
 from lakehouse.offsets import OffsetVector
-from lakehouse.refs import Head
+from lakehouse.refs import Head, retired_at
+from lakehouse.retired import Retired
 from streaming.curated_job import CURATED_TABLES
 from streaming.frames import read_table
 from streaming.partitions import Partition, bucket_sql, hour_sql, predicate
@@ -24,12 +25,19 @@ from streaming.partitions import Partition, bucket_sql, hour_sql, predicate
 
 @dataclass(frozen=True)
 class Pinned:
-    """Snapshots of the curated tables that tell of the same records."""
+    """Snapshots of the curated tables that tell of the same records, and what retention dropped of each."""
 
     spark: SparkSession
     buckets: int
     vector: OffsetVector
     snapshots: Mapping[str, int]
+    retired: Mapping[str, Retired]
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Say what nobody will find in the tables, for people."""
+        before = {retired.before for retired in self.retired.values() if retired.before is not None}
+        return tuple(f"curated rows of before {b:%Y-%m-%d} went by retention" for b in sorted(before)[-1:])
 
     def read(self, table: str, partitions: Iterable[Partition] | None = None) -> DataFrame:
         """Read a table, or some of its partitions."""
@@ -39,7 +47,19 @@ class Pinned:
 def pin(spark: SparkSession, catalog: RestCatalog, buckets: int) -> Pinned:
     """Pin the curated tables at the newest vector that they have in common."""
     found = consistent({name: catalog.load_table(name) for name in CURATED_TABLES})
-    return Pinned(spark, buckets, found.vector, found.snapshots)
+    return pinned_at(spark, catalog, buckets, found.vector, found.snapshots)
+
+
+def pinned_at(
+    spark: SparkSession,
+    catalog: RestCatalog,
+    buckets: int,
+    vector: OffsetVector,
+    snapshots: Mapping[str, int],
+) -> Pinned:
+    """Pin the curated tables at snapshots that tell of the records below a vector."""
+    retired = {name: retired_at(catalog.load_table(name), snapshot) for name, snapshot in snapshots.items()}
+    return Pinned(spark, buckets, vector, snapshots, retired)
 
 
 def read_partitions(

@@ -20,7 +20,7 @@ from lakehouse.refs import Head
 from lakehouse.turns import wait_for_turn
 from streaming.frames import Frames
 from streaming.replay.conflicts import Conflict, Conflicts
-from streaming.replay.pinned import Pinned, pin
+from streaming.replay.pinned import Pinned, pin, pinned_at
 from streaming.replay.replace import difference_of, replacement
 
 _log = structlog.get_logger(__name__)
@@ -59,4 +59,4 @@ def _at(spark: SparkSession, catalog: RestCatalog, buckets: int, head: Head) -> 
     stood = (snapshot_id for snapshot_id, vector in standings(versions) if vector == head.offsets)
     newest = versions.metadata.current_snapshot_id
     snapshots = {PAYMENTS: head.snapshot.snapshot_id, VERSIONS: next(stood, newest)}
-    return Pinned(spark, buckets, head.offsets, snapshots)
+    return pinned_at(spark, catalog, buckets, head.offsets, snapshots)

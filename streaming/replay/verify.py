@@ -9,7 +9,7 @@ later copy than the record; and each row must be just what the record at its own
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +36,10 @@ from streaming.replay.expected import (
     judged,
     payment_rows,
     valid,
+    without_retired,
 )
 from streaming.replay.journal import Journal
-from streaming.replay.pinned import Pinned, count_by_partition, pin, stored_sizes, units
+from streaming.replay.pinned import Pinned, count_by_partition, pin, pinned_at, stored_sizes, units
 from streaming.replay.quarantine import quarantine_differs, redrives_until
 from streaming.replay.ranges import RawRange, range_of
 from streaming.replay.report import Difference, Findings
@@ -119,7 +120,9 @@ class Verifier:
         state = None if restart else self._resume(scope, journal)
         state = state or self._begin(scope)
         with _tracer.start_as_current_span("replay.verify", attributes={"scope": str(scope)}):
-            pinned = Pinned(self._spark, self._settings.buckets, state.vector, state.snapshots)
+            buckets = self._settings.buckets
+            pinned = pinned_at(self._spark, self._catalog, buckets, state.vector, state.snapshots)
+            state.range = replace(state.range, remarks=(*state.range.remarks, *pinned.remarks))
             with Frames() as keep:  # raw is asked for redrives once, not for each chunk
                 redriven = keep(redrives_until(self._spark, state.vector))
                 self._check_records(state, pinned, journal, redriven)
@@ -139,7 +142,7 @@ class Verifier:
         for chunk in state.range.after(state.read_to).chunks(self._settings.chunk_records):
             with Frames() as keep:
                 decoded = keep(judged(self._spark, self._catalog, chunk))
-                copies = self._copies(decoded, state.scope)
+                copies = without_retired(self._copies(decoded, state.scope), pinned.retired[VERSIONS])
                 touched, broken = count_by_partition(decoded, self._settings.buckets)
                 if state.scope.partitions:
                     touched = {p: touched[p] for p in state.scope.partitions if p in touched}
@@ -167,7 +170,7 @@ class Verifier:
         conflicts = Conflicts.find(pinned) if state.scope.is_all else None
         for unit in units(left, self._settings.unit_rows):
             versions, have = pinned.read(VERSIONS, unit), pinned.read(PAYMENTS, unit)
-            want = payment_rows(versions)
+            want = payment_rows(without_retired(versions, pinned.retired[PAYMENTS]))
             wanted, found = (spark_sums(rows, BY_NAME[PAYMENTS], pinned.buckets) for rows in (want, have))
             if differing := _differing(wanted, found):
                 conflicts = conflicts or Conflicts.find(pinned)

@@ -80,7 +80,7 @@ class Lake:
         self.take_new()
         self.compact()
         self.pipeline.count()
-        retention = self.pipeline.retention()
+        retention = self.pipeline.retention(datetime.now(UTC))
         oldest = retention.look().days[0].day
         assert retention.drop(oldest + timedelta(days=1), "it is old", "J. Doe", "me").due.records > 0
         assert all(row["kafka_ts"].date() > oldest for row in self.pipeline.rows(RAW))

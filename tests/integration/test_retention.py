@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,81 +23,20 @@ from lakehouse.log_keeper import keep_log
 from lakehouse.maintenance.due import KEPT_MONTHS, latest_cut
 from lakehouse.maintenance.expire import Expirer, ExpireSettings
 from lakehouse.maintenance.old_files import drop_files
-from lakehouse.maintenance.retention import DRIFT, PARTNER_HOURS, Dropped, Retention
+from lakehouse.maintenance.retention import DRIFT, PARTNER_HOURS, Dropped
 from lakehouse.publish import Publisher
 from lakehouse.refs import MAIN, PROGRESS_TAG, ancestry, branch_to, read_head, snapshot_of, stamp_of
 from lakehouse.retention_log import dropped_records
 from lakehouse.tables import ensure_tables
 from streaming.errors import RawRetired
 from streaming.partitions import partition_of
-from streaming.reconcile.reconcile import Reconciler
-from streaming.reconcile.result import Reconciliation
-from streaming.replay.apply import Applier
-from streaming.replay.scope import ALL, Scope
-from streaming.replay.verify import ReplaySettings, Verifier
-from streaming.topic_state import inspect_topic
-from tests.aged import AgedPipeline, lines_of
+from streaming.replay.scope import Scope
+from tests.aged import AT, FIRST, NO_TIME, NOON, NOW, SECOND, THIRD, Aged, AgedPipeline, lines_of
 from tests.crashes import Crash, crash_once
 from tests.lake import once
 from tests.reference import contents, expected
 
 pytestmark = pytest.mark.integration
-NOON, NO_TIME = timedelta(hours=12), timedelta(0)
-FIRST, SECOND, THIRD = (datetime(2020, 1, day, tzinfo=UTC) for day in (10, 11, 14))
-NOW = datetime.now(UTC)
-AT = ("reason", "approver", "actor")
-
-
-class Aged:
-    """A pipeline of three old days; the third repeats and corrects some of the first."""
-
-    def __init__(self, pipeline: AgedPipeline, folder: Path) -> None:
-        self.pipeline, self.catalog, self.spark = pipeline, pipeline.catalog, pipeline.spark
-        self._replay = ReplaySettings(pipeline.settings.tables.buckets, folder)
-        self.first = lines_of(FIRST, 50, 1)
-        days = {FIRST: self.first, SECOND: lines_of(SECOND, 20, 2), THIRD: self.third()}
-        for moment, lines in days.items():
-            pipeline.send_at(moment + NOON, lines)
-            pipeline.run_raw()
-        pipeline.send_at(NOW, lines_of(NOW, 5, 6))
-        pipeline.run_raw()
-        pipeline.run_curated()
-
-    def third(self) -> list[bytes]:
-        """Records of the third day: of the first day's some again, some corrected, and new ones."""
-        again = self.first[:10]
-        return [*again, *filter(None, map(corrected, self.first[10:30])), *lines_of(THIRD, 20, 3)]
-
-    def count(self) -> None:
-        self.pipeline.count()
-
-    def retention(self, now: datetime = NOW) -> Retention:
-        return self.pipeline.retention(now)
-
-    def drop(self, before: date) -> Dropped:
-        return self.retention().drop(before, *AT)
-
-    def reconcile(self, scope: Scope = ALL) -> Reconciliation:
-        topic = inspect_topic(self.pipeline.settings.kafka_properties(), self.pipeline.topic)
-        return Reconciler(self.catalog, self.spark, self._replay, topic, lambda *_: None).run(scope)
-
-    def verify(self, scope: Scope = ALL) -> Any:
-        return Verifier(self.catalog, self.spark, self._replay, lambda *_: None).run(scope)
-
-    def apply(self, scope: Scope = ALL) -> Any:
-        return Applier(self.catalog, self.spark, self._replay, lambda *_: None).run(scope)
-
-    def stages(self) -> list[str]:
-        return [ref for ref in self.catalog.load_table(RAW).metadata.refs if ref.startswith("stage_")]
-
-
-def corrected(line: bytes) -> bytes | None:
-    """The same event with another amount, as a later revision; None where a line is broken."""
-    try:
-        event = json.loads(line)
-        return json.dumps({**event, "revision": 7, "attributes": {"corrected": "yes"}}).encode()
-    except (ValueError, TypeError):
-        return None
 
 
 @pytest.fixture(scope="module")

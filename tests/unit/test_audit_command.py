@@ -79,6 +79,10 @@ def test_from_a_look_to_a_proof(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     order = ("export", "--scope", "all", "--reason", "case 4711", "--name", "it")
     assert told(*order, "--dry-run")["rows"][PAYMENTS] > 0
     assert "nothing was pinned or written" in run(*order, "--dry-run")
+    wrong = CliRunner().invoke(paywave, [*EXPORT, "--scope", "partner:bnak"])
+    assert wrong.exit_code == 2
+    assert "no partner bnak is registered" in wrong.output and "partner:demo-bank (demo-bank)" in wrong.output
+    assert told("export", "--scope", "partner:bank", "--reason", "why", "--dry-run")["rows"][PAYMENTS] > 0
     assert not (tmp_path / "home" / "exports").exists()
     assert "number 1 of the chain: done" in run(*order, "--csv")
     done = told(*order, "--csv")

@@ -155,8 +155,14 @@ def test_a_hold_keeps_every_export_that_it_may_cover(
 
 
 def test_curated_rows_are_kept_for_good_unless_the_settings_say_else() -> None:
-    oldest = datetime(2022, 1, 1, tzinfo=UTC)
-    assert curated_store(None, oldest, NOW).goes == "nothing"
-    assert curated_store(36, None, NOW).goes == curated_store(60, oldest, NOW).goes == "nothing"
-    old = curated_store(36, oldest, NOW)
-    assert "2023-11-27" in old.goes and old.blocked
+    day = {"day": "2019-01-01", "records": 7, "files": 1, "bytes": 10}
+    due = {
+        "before": "2019-11-27",
+        "tables": {"curated.payments": [day, day]},
+        "blocked": ["raw still has it"],
+    }
+    assert curated_store(None, None).goes == "nothing"
+    assert curated_store(84, due | {"tables": {}, "blocked": []}).goes == "nothing"
+    old = curated_store(84, due)
+    assert old.goes == "rows of before 2019-11-27: curated.payments 14"
+    assert old.blocked == ("raw still has it",)

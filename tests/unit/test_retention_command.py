@@ -56,3 +56,19 @@ def test_without_a_mode_no_bucket_is_asked_for() -> None:
     done = CliRunner().invoke(paywave, ["integrity", "bucket", "check"])
     assert done.exit_code == 0
     assert "none" in done.output
+
+
+@pytest.mark.parametrize(
+    ("months", "arguments", "said"),
+    [(None, [], "kept for good"), ("84", ["--keep-months", "60"], "ask for no less")],
+)
+def test_curated_rows_go_by_the_settings_only(
+    months: str | None, arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if months is not None:
+        monkeypatch.setenv("PAYWAVE_RETENTION__CURATED_MONTHS", months)
+    monkeypatch.setattr("cli.commands.retention.catalog_of", lambda _: None)
+    command = ["retention", "apply", "--store", "curated", *DAY, "--dry-run", *arguments]
+    done = CliRunner().invoke(paywave, command)
+    assert done.exit_code == 2
+    assert said in done.output

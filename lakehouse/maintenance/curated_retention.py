@@ -1,0 +1,302 @@
+"""Retention of the curated tables: whole old days, by event time, after raw has dropped them.
+
+Belongs here: the order of the steps, what stands against it, and the audit. Does not: raw (`retention.py`),
+the calendar (`due.py`), files (`old_files.py`), the ledger (`lakehouse/retention_log.py`).
+
+A day goes of payments, of event_versions and (by Kafka time) of quarantine, in one publish each. The stamp of
+each says what is gone, so that whoever folds raw again leaves it out (docs/adr/0034-curated-retention.md).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import structlog
+from opentelemetry import metrics, trace
+from pyiceberg.catalog.rest import RestCatalog
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from lakehouse.catalog import CATALOG_NAME
+from lakehouse.definitions import BY_NAME, PAYMENTS, RAW
+from lakehouse.errors import RetentionRefused
+from lakehouse.hold_log import HoldLog
+from lakehouse.holds import HeldDays, first_held_day
+from lakehouse.maintenance.due import check_age, day_of, first_hour_of, latest_cut, start_of_day, trusted_now
+from lakehouse.maintenance.held_days import held_event_days
+from lakehouse.maintenance.old_files import (
+    OldFile,
+    check_dropped,
+    drop_files,
+    files_before,
+    held_by_tags,
+    newest_hour,
+)
+from lakehouse.patience import DEFAULT
+from lakehouse.publish import Plan, Publisher, Stage
+from lakehouse.query import run_query
+from lakehouse.refs import Head, read_head
+from lakehouse.retention_log import CURATED, NOTE, Day, Order, keep_retention_log, note_of
+from lakehouse.retired import Retired
+from lakehouse.totals import RETIRED
+from lakehouse.turns import drop_abandoned, wait_for_turn
+
+WRITER = "retention"
+WHAT = "the curated tables"
+# A late record between the publishes of two tables stays in the first alone: then both go once more.
+_ROUNDS = 3
+_ABANDONED_SECONDS = 3600.0
+_PATIENCE = replace(DEFAULT, attempts=20)
+_GOES_ON = timedelta(days=31)
+_PARTED = f"""
+    SELECT count(*) FROM (
+        SELECT account_id, transaction_ref, currency FROM {PAYMENTS}
+        WHERE event_ts < getvariable('cut') AND transaction_ref IS NOT NULL
+        INTERSECT
+        SELECT account_id, transaction_ref, currency FROM {PAYMENTS}
+        WHERE event_ts >= getvariable('cut') AND event_ts < getvariable('later')
+    )
+"""  # noqa: S608
+_log = structlog.get_logger(__name__)
+_tracer = trace.get_tracer(__name__)
+_dropped = metrics.get_meter(__name__).create_counter("paywave.retention.dropped", unit="{record}")
+
+
+@dataclass(frozen=True)
+class CuratedDue:
+    """What may go of each table, and what stands against it.
+
+    Args:
+        raw_before: raw has nothing from before this Kafka time; None: it still has everything.
+        parted: transactions that have payments before the cut and in the month after it: of these only the
+            later ones stay.
+        held: files of these days that tags keep, by table and tag.
+        holds: legal holds that cover rows of these days.
+    """
+
+    before: date
+    tables: Mapping[str, tuple[Day, ...]] = field(default_factory=dict)
+    raw_before: datetime | None = None
+    parted: int = 0
+    held: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    holds: tuple[HeldDays, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        return sum(day.records for days in self.tables.values() for day in days)
+
+    def check(self) -> None:
+        """Raise `RetentionRefused` if the days must stay for now."""
+        if self.holds:
+            raise RetentionRefused(
+                f"curated rows of before {self.before} are held: {'; '.join(map(str, self.holds))}",
+                f"days go from the front: before {first_held_day(self.holds)} is the most that can go until "
+                "`paywave retention release`; nothing was dropped",
+            )
+        if self._is_in_raw:
+            said = "everything" if self.raw_before is None else f"all since {self.raw_before:%Y-%m-%d}"
+            raise RetentionRefused(
+                f"raw still has {said}, so curated rows of before {self.before} must stay",
+                "drop these days from raw first: `paywave retention plan`, `paywave retention apply`",
+            )
+
+    @property
+    def _is_in_raw(self) -> bool:
+        return self.raw_before is None or self.raw_before < start_of_day(self.before)
+
+    @property
+    def blocked(self) -> tuple[str, ...]:
+        """Say what stands against it."""
+        if not self.rows:
+            return ()
+        return (
+            *map(str, self.holds),
+            *(["raw still has these days: they go there first"] if self._is_in_raw else []),
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Render for programs."""
+        return {
+            "before": self.before.isoformat(),
+            "rows": self.rows,
+            "tables": {name: [_brief(day) for day in days] for name, days in self.tables.items()},
+            "raw_before": self.raw_before and self.raw_before.isoformat(),
+            "transactions_parted": self.parted,
+            "held_by_tags": {name: dict(tags) for name, tags in self.held.items()},
+            "legal_holds": [held.as_json() for held in self.holds],
+            "blocked": list(self.blocked),
+        }
+
+
+@dataclass(frozen=True)
+class CuratedDropped:
+    """What a run dropped, and the snapshot of each table that no longer has it; none: nothing was left."""
+
+    due: CuratedDue
+    snapshots: Mapping[str, int]
+
+    def as_json(self) -> dict[str, Any]:
+        """Render for programs."""
+        return {**self.due.as_json(), "snapshots": {name: str(id_) for name, id_ in self.snapshots.items()}}
+
+
+class CuratedRetention:
+    """Drops old days of the curated tables, and says what that would mean."""
+
+    def __init__(
+        self,
+        catalog: RestCatalog,
+        spark: Callable[[], SparkSession],
+        properties: Mapping[str, str],
+        kept_months: int,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """Take the ways to the tables.
+
+        Args:
+            properties: pyiceberg's properties of the catalog, for asking what is held and what is parted.
+        """
+        self._catalog = catalog
+        self._spark = spark
+        self._properties = properties
+        self._months = kept_months
+        self._now = now
+
+    def look(self, before: date | None = None) -> CuratedDue:
+        """Say what could go: the days before `before`, or all that are old enough. Raises `TooYoung`."""
+        before = before or latest_cut(self._time(), self._months)
+        check_age(before, self._time(), self._months, WHAT)
+        return self._look(before)
+
+    def drop(self, before: date, reason: str, approver: str, actor: str) -> CuratedDropped:
+        """Drop the days before `before`, table by table, and record it.
+
+        Raises `TooYoung`, `RetentionRefused` where raw still has them or a hold covers them, `HoldRefused`
+        where the holds' ledger cannot be believed, or `PublishError`; to start again is safe, and goes on.
+        """
+        due = self.look(before)
+        due.check()
+        order = Order(reason, approver, actor, self._months)
+        found: dict[str, dict[date, Day]] = {name: {} for name in CURATED}
+        snapshots: dict[str, int] = {}
+        with _tracer.start_as_current_span("maintain.retention", attributes={"before": before.isoformat()}):
+            for _ in range(_ROUNDS):
+                went = [self._drop(name, before, order, found[name], snapshots) for name in CURATED]
+                if not any(went):
+                    break
+        keep_retention_log(self._catalog, self._spark())
+        tables = {name: tuple(days.values()) for name, days in found.items() if days}
+        done = CuratedDropped(replace(due, tables=tables), snapshots)
+        _log.warning(
+            "curated rows dropped", before=before.isoformat(), rows=done.due.rows, reason=reason,
+            approver=approver, snapshots=snapshots,
+        )  # fmt: skip
+        return done
+
+    def _drop(
+        self, name: str, before: date, order: Order, found: dict[date, Day], snapshots: dict[str, int]
+    ) -> bool:
+        """Drop the days of one table; says whether there was anything to drop."""
+        drop_abandoned(self._catalog, name, WRITER, _ABANDONED_SECONDS)
+        wait_for_turn(self._catalog, name)
+        days: list[Day] = []
+
+        def plan(head: Head) -> Plan | None:
+            old = files_before(head.table, head.snapshot, first_hour_of(before))
+            if not old:
+                return None
+            replace(self._empty(before), holds=self._holds(before)).check()
+            days[:] = self._days(head, before, old)
+            return self._plan(head, before, order, old, days)
+
+        published = Publisher(self._catalog, WRITER, _PATIENCE).publish(name, plan)
+        if published is None:
+            return False
+        for day in days:
+            known = found.get(day.day)
+            found[day.day] = day if known is None else _added(known, day)
+        snapshots[name] = published.snapshot_id
+        _dropped.add(sum(day.records for day in days), {"table": name})
+        return True
+
+    def _plan(self, head: Head, before: date, order: Order, old: list[OldFile], days: list[Day]) -> Plan:
+        cut, hour, rows = start_of_day(before), first_hour_of(before), sum(day.records for day in days)
+        column = _time_of(head.name)
+
+        def write(stage: Stage) -> None:
+            drop_files(stage, self._spark(), column, cut.isoformat())
+
+        gone = head.retired
+        return Plan(
+            write,
+            lambda table, staged: check_dropped(table, head.snapshot, staged, hour, old, rows),
+            totals={RETIRED: head.totals.get(RETIRED, 0) + rows},
+            retired=Retired(max(cut, gone.before or cut), gone.below.greatest(head.offsets)),
+            notes={NOTE: note_of(order, days)},
+        )
+
+    # -- measuring -------------------------------------------------------------------------------------------
+
+    def _time(self) -> datetime:
+        raw = read_head(self._catalog, RAW)
+        return trusted_now(self._now(), newest_hour(raw.table, raw.snapshot))
+
+    def _empty(self, before: date) -> CuratedDue:
+        return CuratedDue(before, raw_before=read_head(self._catalog, RAW).retired.before)
+
+    def _look(self, before: date) -> CuratedDue:
+        tables, held = {}, {}
+        for name in CURATED:
+            head = read_head(self._catalog, name)
+            if old := files_before(head.table, head.snapshot, first_hour_of(before)):
+                tables[name] = tuple(self._days(head, before, old))
+                held[name] = held_by_tags(head.table, old)
+        due = self._empty(before)
+        if not tables:
+            return due
+        holds, parted = self._holds(before), self._parted(before)
+        return replace(due, tables=tables, held=held, holds=holds, parted=parted)
+
+    def _holds(self, before: date) -> tuple[HeldDays, ...]:
+        holds = HoldLog(self._catalog).in_force()
+        return held_event_days(self._catalog, self._properties, start_of_day(before), holds)
+
+    def _parted(self, before: date) -> int:
+        cut = start_of_day(before)
+        variables = {"cut": cut, "later": cut + _GOES_ON}
+        found = run_query(self._catalog, self._properties, _PARTED, variables=variables)
+        return int(found.rows[0][0])
+
+    def _days(self, head: Head, before: date, old: list[OldFile]) -> list[Day]:
+        """Count the rows of each day by reading them, its files and bytes by the metadata."""
+        spark, column = self._spark(), _time_of(head.name)
+        rows = spark.read.option("versionAsOf", head.snapshot.snapshot_id).table(
+            f"{CATALOG_NAME}.{head.name}"
+        )
+        day = F.expr(f"{CATALOG_NAME}.system.days({column})").alias("day")
+        counted = rows.where(F.col(column) < F.lit(start_of_day(before))).groupBy(day).count().collect()
+        count = {row["day"]: row["count"] for row in counted}
+        files, size = Counter[date](), Counter[date]()
+        for file in old:
+            files[day_of(file.hour)] += 1
+            size[day_of(file.hour)] += file.bytes if file.is_data else 0
+        return [Day(day, count.get(day, 0), files[day], size[day], {}) for day in sorted(files)]
+
+
+def _time_of(table: str) -> str:
+    """Name the column that a table's hours are of."""
+    column = BY_NAME[table].hour_of
+    assert column is not None
+    return column
+
+
+def _added(a: Day, b: Day) -> Day:
+    return replace(a, records=a.records + b.records, files=a.files + b.files, bytes=a.bytes + b.bytes)
+
+
+def _brief(day: Day) -> dict[str, Any]:
+    return {"day": day.day.isoformat(), "records": day.records, "files": day.files, "bytes": day.bytes}
