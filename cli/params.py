@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import re
 from datetime import date, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from lakehouse.chain import Tail
 
 _SPAN = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 
@@ -58,3 +61,17 @@ class Moment(click.ParamType[datetime]):
         if moment.tzinfo is None:
             self.fail(f"{value!r} has no offset; write it like 2026-11-20T00:00:00Z", param, ctx)
         return moment
+
+
+class Head(click.ParamType["Tail"]):
+    """The end of a chain as it was noted: SEQ:SHA256."""
+
+    name = "head"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Tail:
+        from lakehouse.chain import Tail
+
+        try:
+            return value if isinstance(value, Tail) else Tail.parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)

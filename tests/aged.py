@@ -57,6 +57,17 @@ class AgedPipeline(Pipeline):
         assert producer.flush(60) == 0
         assert not failed, failed[:3]
 
+    def count(self) -> None:
+        """Run the jobs that count: retention drops nothing that they have still to read."""
+        for job in (DriftJob(self.catalog, self.spark, CountingSettings()),
+                    CountingJob(self.catalog, self.spark, TALLY, CountingSettings())):  # fmt: skip
+            job.run(once=True)
+
+    def retention(self, now: datetime) -> Retention:
+        """Retention of raw, as of a time."""
+        properties = self.settings.catalog_properties()
+        return Retention(self.catalog, lambda: self.spark, properties, RetentionSettings(), lambda: now)
+
 
 def lines_of(day: datetime, count: int, seed: int) -> list[bytes]:
     """Events with every kind of dirt, of the day before one, so that its noon may take them."""
@@ -91,13 +102,10 @@ class Aged:
         return [*again, *filter(None, map(corrected, self.first[10:30])), *lines_of(THIRD, 20, 3)]
 
     def count(self) -> None:
-        for job in (DriftJob(self.catalog, self.spark, CountingSettings()),
-                    CountingJob(self.catalog, self.spark, TALLY, CountingSettings())):  # fmt: skip
-            job.run(once=True)
+        self.pipeline.count()
 
     def retention(self, now: datetime = NOW) -> Retention:
-        properties = self.pipeline.settings.catalog_properties()
-        return Retention(self.catalog, lambda: self.spark, properties, RetentionSettings(), lambda: now)
+        return self.pipeline.retention(now)
 
     def drop(self, before: date) -> Dropped:
         return self.retention().drop(before, *AT)

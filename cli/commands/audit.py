@@ -19,14 +19,16 @@ from rich.table import Table
 from assets.export_store import export_store
 from cli.context import catalog_of
 from cli.output import Output, told_of, with_output
-from cli.params import Moment
+from cli.params import Head, Moment
 from cli.progress import progress
 from cli.scopes import check_partner
 from cli.telemetry import start_telemetry
 from cli.trail import recorded, who_runs
 from config.settings import Settings, load_settings
+from lakehouse.chain import Tail
 from lakehouse.errors import ExportError, SigningFailed
-from lakehouse.exports.ending import check_end, check_release, ends_in, named
+from lakehouse.exports.end_notes import EndNote, notes_in
+from lakehouse.exports.ending import check_end, check_release, ends_of, named
 from lakehouse.exports.ending import end as end_of
 from lakehouse.exports.export import Done, Exporter, look
 from lakehouse.exports.listing import DONE, UNREADABLE, Listed, listed_in
@@ -35,8 +37,14 @@ from lakehouse.exports.proof import prove as proof_of
 from lakehouse.exports.renewal import name_of, to_renew
 from lakehouse.exports.request import Request, parse_scope
 from lakehouse.exports.signing import KmsSigner, LocalSigner, Signer, made_signer, public_key_of
+from lakehouse.exports.store import FolderStore, S3Store
 from lakehouse.exports.verification import Verified, Verifier
 from lakehouse.hold_log import HoldLog
+
+_NO_END = (
+    "is not signed by the key that signs now, and ends nothing: end the export once more "
+    "(`paywave audit end`), or remove the file"
+)
 
 
 @click.group()
@@ -136,7 +144,8 @@ def renew(
     """Make standing exports again that tell of some event hours. The earlier ones stay, and stay true.
 
     Where one fails, the others are made; the same call goes on with it, and leaves those that it made.
-    Without an id, a call is the same for the same hours while payments are.
+    Without an id, a call is the same for the same hours while payments are. A note of an end that the signing
+    key did not sign ends nothing: it is named, and the command fails.
 
     \b
     paywave audit renew --hour 2026-11-20T12:00:00Z
@@ -144,15 +153,19 @@ def renew(
     settings = load_settings()
     store = export_store(settings, destination)
     exports = listed_in(store)
-    requests = to_renew(exports, hours, ends_in(store))
+    notes = _notes(settings, store)
+    requests = to_renew(exports, hours, ends_of(notes))
     start_telemetry()
     done: list[Done] = []
     # Which request it was of, nobody can tell: its export may stand, and is not made again.
-    failed = [(one.name, "it cannot be read") for one in exports if one.state == UNREADABLE]
+    failed = [
+        (one.name, "it cannot be read, and is not made again") for one in exports if one.state == UNREADABLE
+    ]
+    failed += [(note.file, _NO_END) for note in notes if note.state != "signed"]
     if requests and not dry_run:
         call = call or " ".join((newest_of(catalog_of(settings)), *(h.isoformat() for h in hours)))
         for request in requests:
-            if request not in to_renew(exports, hours, ends_in(store)):  # ended meanwhile
+            if request not in to_renew(exports, hours, ends_of(_notes(settings, store))):  # ended meanwhile
                 continue
             try:
                 done.append(_made(settings, request, out, destination, name_of(request, call), or_next=True))
@@ -188,7 +201,7 @@ def end(name: str, reason: str, destination: str | None, dry_run: bool, out: Out
     if not dry_run:
         asked = {"reason": reason, "destination": destination, "request": export.request}
         with recorded(settings, catalog_of(settings), "audit end", name, asked):
-            end_of(store, export, reason, who_runs(), datetime.now(UTC))
+            end_of(store, _signer(settings), export, reason, who_runs(), datetime.now(UTC))
     value = {"dry_run": dry_run, "name": name, "request": request.as_json()}
     said = f"{'would not be' if dry_run else 'is not'} made again: {request.scope}: {request.reason}"
     out.result(value, lambda console: console.print(said, markup=False, soft_wrap=True))
@@ -233,9 +246,25 @@ def release_pins(name: str, reason: str | None, destination: str | None, dry_run
     help="A public key of the signer (PEM), once for each; the one beside the manifest proves less.",
 )
 @click.option("--against-lakehouse", is_flag=True, help="Derive every file again from the pinned snapshots.")
+@click.option(
+    "--head",
+    "heads",
+    type=Head(),
+    metavar="SEQ:SHA256",
+    multiple=True,
+    help="A head of the chain that was noted elsewhere before: it must still be in it. May be given again.",
+)
 @with_output
-def verify(place: str | None, public_keys: tuple[Path, ...], against_lakehouse: bool, out: Output) -> None:
+def verify(
+    place: str | None,
+    public_keys: tuple[Path, ...],
+    against_lakehouse: bool,
+    heads: tuple[Tail, ...],
+    out: Output,
+) -> None:
     """Verify an export, or all exports and their chain: name what was altered, is missing or was added.
+
+    Note the head of the chain somewhere else: only with it is seen that the last exports were removed.
 
     Needs the export and the public key only. Each export has a verifier of its own too: python verify.py.
     """
@@ -245,7 +274,7 @@ def verify(place: str | None, public_keys: tuple[Path, ...], against_lakehouse: 
     start_telemetry()
     with progress(out, "files", 1.0) as meter:
         report = lambda done, total, note: meter(done / max(1.0, total), note)  # noqa: E731
-        found = Verifier(export_store(settings, place), keys, lake, report).run()
+        found = Verifier(export_store(settings, place), keys, lake, report, heads).run()
     out.result(found.as_json(), lambda console: _print_verified(console, found))
     if not found.whole:
         raise SystemExit(1)
@@ -309,7 +338,7 @@ def _print_renewed(
     for one in done:
         _print_done(console, one)
     for what, said in failed:
-        console.print(f"not made again: {what}: {said}", markup=False, soft_wrap=True)
+        console.print(f"failed: {what}: {said}", markup=False, soft_wrap=True)
 
 
 def _made(
@@ -353,6 +382,12 @@ def _signer(settings: Settings) -> Signer:
             "exports are signed, and there is no key to sign with", "set audit.kms_key or audit.signing_key"
         )
     return made_signer(settings.dev_keys / "audit-signing.pem")
+
+
+def _notes(settings: Settings, store: FolderStore | S3Store) -> list[EndNote]:
+    """Read the notes of ends, held against the key that signs now, which is asked for if there are any."""
+    is_any = next(notes_in(store, ()), None) is not None
+    return list(notes_in(store, [_signer(settings).public_key])) if is_any else []
 
 
 @contextmanager
@@ -404,6 +439,8 @@ def _print_verified(console: Console, found: Verified) -> None:
         console.print(f"note: {remark}", markup=False, soft_wrap=True)
     said = f"{len(found.exports):,} exports, {found.files:,} files, {found.rows:,} rows"
     console.print(f"{said}: {'whole' if found.whole else f'{len(found.findings):,} findings'}")
+    if found.head is not None:
+        console.print(f"head of the chain: {found.head}", soft_wrap=True)
 
 
 def _print_list(console: Console, found: list[Listed]) -> None:

@@ -6,7 +6,7 @@ must be (`lakehouse/immutability/`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from rich.console import Console
 
 from cli.context import catalog_of
 from cli.output import Output, with_output
-from cli.params import Span
+from cli.params import Head, Span
 from cli.progress import progress
 from cli.telemetry import start_telemetry
 from cli.trail import recorded
@@ -39,6 +39,7 @@ def _with_heads(function: Callable[..., None]) -> Callable[..., None]:
     return click.option(
         "--head",
         "heads",
+        type=Head(),
         metavar="SEQ:LINK",
         multiple=True,
         help="A head of the ledger's chain that was noted elsewhere before: it must still be in it. May be "
@@ -49,7 +50,7 @@ def _with_heads(function: Callable[..., None]) -> Callable[..., None]:
 @integrity.command()
 @_with_heads
 @with_output
-def record(heads: tuple[str, ...], out: Output) -> None:
+def record(heads: tuple[Tail, ...], out: Output) -> None:
     """Record the digests of raw's files that have none yet, each read once. It goes on where it was.
 
     A file whose size is not what the metadata says is named, and not recorded (exit 1). Nothing is recorded
@@ -57,11 +58,10 @@ def record(heads: tuple[str, ...], out: Output) -> None:
     """
     from lakehouse.integrity.keeper import DigestKeeper
 
-    noted = _tails(heads)
     catalog = catalog_of(load_settings())
     start_telemetry()
     with progress(out, "digests", 1.0) as meter:
-        done = DigestKeeper(catalog, lambda n, of, said: meter(n / max(1, of), said)).run(noted)
+        done = DigestKeeper(catalog, lambda n, of, said: meter(n / max(1, of), said)).run(heads)
     out.result(done.as_json(), lambda console: _show_recorded(console, done))
     if not done.is_whole:
         raise SystemExit(1)
@@ -86,7 +86,7 @@ def record(heads: tuple[str, ...], out: Output) -> None:
 @_with_heads
 @with_output
 def check(
-    sample: int | None, one_in: int, recorded_within: timedelta, heads: tuple[str, ...], out: Output
+    sample: int | None, one_in: int, recorded_within: timedelta, heads: tuple[Tail, ...], out: Output
 ) -> None:
     """Hold every file of every retained snapshot of raw to its digest, and the ledger to its chain.
 
@@ -97,7 +97,7 @@ def check(
     from lakehouse.integrity.check import Selection
     from lakehouse.integrity.check import check as audit
 
-    selection = Selection(one_in, sample, _tails(heads), recorded_within)
+    selection = Selection(one_in, sample, heads, recorded_within)
     catalog = catalog_of(load_settings())
     start_telemetry()
     with progress(out, "integrity", 1.0) as meter:
@@ -203,15 +203,6 @@ def _bucket(settings: Settings) -> Bucket:
         "aws_secret_access_key": s3.secret_key and s3.secret_key.get_secret_value(),
     }
     return Bucket(connect({key: value for key, value in options.items() if value}), protection)
-
-
-def _tails(texts: Iterable[str]) -> tuple[Tail, ...]:
-    from lakehouse.chain import Tail
-
-    try:
-        return tuple(map(Tail.parse, texts))
-    except ValueError as error:
-        raise click.UsageError(f"--head: {error}") from None
 
 
 def _show_recorded(console: Console, done: Recorded) -> None:

@@ -8,9 +8,10 @@ number: of two exports at once each gets its own, and one that dies right after 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from lakehouse.chain import Tail
 from lakehouse.errors import ExportError
 from lakehouse.exports.manifest import Manifest
 from lakehouse.exports.store import Store
@@ -86,6 +87,25 @@ def wrong_in_chain(links: Mapping[int, Manifest]) -> Iterator[tuple[str, str]]:
             yield link_of(number), f"does not follow {link_of(number - 1)}: one of the two was altered"
         elif number == 1 and link.previous is not None:
             yield link_of(1), "says that there was one before it"
+
+
+def wrong_by_heads(links: Mapping[int, Manifest], heads: Iterable[Tail]) -> Iterator[tuple[str, str]]:
+    """Name what a chain has not any more, of ends of it that were noted elsewhere when they were its last."""
+    for head in heads:
+        link = links.get(head.seq)
+        if link is None:
+            yield (
+                link_of(head.seq),
+                "missing: a head was noted of this number, so the chain's end was cut off",
+            )
+        elif link.sha256 != head.link:
+            yield link_of(head.seq), "is not the manifest that was noted as the head: it was written anew"
+
+
+def head_of(links: Mapping[int, Manifest]) -> Tail | None:
+    """Tell a chain's last number and the digest of its manifest; None where there is no link."""
+    last = max(links, default=None)
+    return None if last is None else Tail(last, links[last].sha256)
 
 
 def _twice(links: Mapping[int, Manifest]) -> Iterator[tuple[str, str]]:

@@ -23,7 +23,7 @@ from lakehouse.exports.engine import Engine, engine
 from lakehouse.exports.journal import Part
 from lakehouse.exports.manifest import Tally
 from lakehouse.exports.parts import write_part
-from lakehouse.exports.pins import EXPORTED, Pins, rows_at, snapshot_in
+from lakehouse.exports.pins import EXPORTED, Pins, contract_at, rows_at, snapshot_in
 from lakehouse.exports.request import Request
 from lakehouse.exports.selection import (
     Planned,
@@ -68,6 +68,7 @@ class Derivation:
     def __init__(
         self, catalog: RestCatalog, pins: Pins, request: Request, folder: Path, memory_mb: int, as_csv: bool
     ) -> None:
+        self._catalog = catalog
         self._request, self._folder, self._memory_mb, self._as_csv = request, folder, memory_mb, as_csv
         tables = {name: catalog.load_table(name) for name in EXPORTED}
         self._snapshots = dict(pins.snapshots)
@@ -193,11 +194,7 @@ class Derivation:
 
     def contract_version(self) -> int | None:
         """The contract version of the newest record that the snapshots tell of; None for none."""
-        source = self._sources[VERSIONS]
-        stamp = newest_stamp(
-            source.table, self._snapshots[VERSIONS], lambda s: s.contract_version is not None
-        )
-        return None if stamp is None else stamp.contract_version
+        return contract_at(self._catalog, self._sources[VERSIONS].table, self._snapshots[VERSIONS])
 
     def _curated(self, at_work: Engine, hour: int, planned: Planned, name: str) -> Part:
         """Export the payments of an event hour, and the versions of their events."""

@@ -1,6 +1,7 @@
 """What a person ends: a standing export, which is not made again then, and the pins of an export.
 
-Belongs here: what may be ended, and where that is noted. Does not: renewing (`renewal.py`), tags (`pins.py`).
+Belongs here: what may be ended, and what has ended. Does not: the bytes of a note that says so
+(`end_notes.py`), renewing (`renewal.py`), tags (`pins.py`).
 
 An end is a file beside the chain, as manifests are under lock: what they say can only be added to. It ends
 the request of an export, for all that were begun before; made once more by a person, it stands again.
@@ -8,21 +9,19 @@ the request of an export, for all that were begun before; made once more by a pe
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any
 
 from lakehouse.errors import ExportError
+from lakehouse.exports.end_notes import EndNote, file_of, note_of
 from lakehouse.exports.listing import UNREADABLE, Listed
 from lakehouse.exports.request import Request, time_text
+from lakehouse.exports.signing import Signer
 from lakehouse.exports.store import Store
 from lakehouse.holds import Hold, held_export
 from lakehouse.maintenance.due import latest_cut
 from lakehouse.retention_plan import MONTHS_A_YEAR
 from quality.cards import holds_card_number
-
-ENDED = ".ended-"
 
 
 def named(exports: Iterable[Listed], name: str) -> Listed:
@@ -33,11 +32,14 @@ def named(exports: Iterable[Listed], name: str) -> Listed:
     return found[-1]
 
 
-def end(store: Store, export: Listed, reason: str, who: str, now: datetime) -> None:
-    """Note that a standing export is not to be made again. Raises `ExportError` as `check_end` does."""
+def end(store: Store, signer: Signer, export: Listed, reason: str, who: str, now: datetime) -> None:
+    """Note, and sign, that a standing export is not to be made again.
+
+    Raises `ExportError` as `check_end` does, `SigningFailed`.
+    """
     request = check_end(export, reason)
-    value = {"request": export.request, "ended": time_text(now), "ended_by": who, "reason": reason}
-    store.put(f"{ENDED}{request.default_name}.json", (json.dumps(value, indent=1) + "\n").encode())
+    value = {"request": dict(export.request), "ended": time_text(now), "ended_by": who, "reason": reason}
+    store.put(file_of(request), note_of(value, signer.sign))
 
 
 def check_end(export: Listed, reason: str) -> Request:
@@ -50,12 +52,12 @@ def check_end(export: Listed, reason: str) -> Request:
     return request
 
 
-def ends_in(store: Store) -> dict[str, datetime]:
-    """Tell which requests were ended, by their default name, and when last."""
-    names = [name for name in store.names() if name.startswith(ENDED) and "/" not in name]
-    return {
-        name.removeprefix(ENDED).removesuffix(".json"): _ended(json.loads(store.read(name))) for name in names
-    }
+def ends_of(notes: Iterable[EndNote]) -> dict[str, datetime]:
+    """Tell which requests were ended, by their default name, and when last: by signed notes alone.
+
+    What anybody can have written ends nothing. One export too many harms less than one that is missing.
+    """
+    return {note.request: note.ended for note in notes if note.state == "signed" and note.ended is not None}
 
 
 def check_release(
@@ -85,10 +87,6 @@ def check_release(
             "its pins nobody can derive it from the lake again",
             "give --reason where they must go nevertheless; its files, signature and chain stay as they are",
         )
-
-
-def _ended(value: Mapping[str, Any]) -> datetime:
-    return datetime.fromisoformat(value["ended"])
 
 
 def _check_readable(export: Listed) -> None:

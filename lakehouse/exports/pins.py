@@ -130,6 +130,27 @@ def choose(
     )
 
 
+def contract_at(catalog: RestCatalog, table: Table, snapshot_id: int) -> int | None:
+    """Tell by which contract the newest record of a snapshot was judged; None where none was.
+
+    What rewrites files judges nothing, and the stamps before it may have expired: the publish log kept them.
+    """
+    stamp = newest_stamp(table, snapshot_id, lambda s: s.contract_version is not None)
+    if stamp is not None:
+        return stamp.contract_version
+    until = _published(table).get(snapshot_id)
+    if until is None:
+        return None
+    log = catalog.load_table(PUBLISH_LOG)
+    judged = f"contract_version IS NOT NULL AND published_at <= '{until.isoformat()}'"
+    rows = log.scan(
+        row_filter=f"table_name = '{'.'.join(table.name())}' AND {judged}",
+        selected_fields=("published_at", "contract_version"),
+    )
+    last = max(rows.to_arrow().to_pylist(), key=lambda row: row["published_at"], default=None)
+    return None if last is None else int(last["contract_version"])
+
+
 def rows_at(table: Table, snapshot_id: int) -> int:
     """Count the rows of a snapshot by its metadata."""
     snapshot = snapshot_in(table, snapshot_id)

@@ -15,9 +15,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from opentelemetry import trace
 from pyiceberg.catalog.rest import RestCatalog
 
+from lakehouse.chain import Tail
 from lakehouse.errors import ExportError, LakehouseError
-from lakehouse.exports.chain import FOLDER, link_of, links_in, wrong_in_chain
-from lakehouse.exports.ending import ENDED
+from lakehouse.exports.chain import FOLDER, head_of, link_of, links_in, wrong_by_heads, wrong_in_chain
+from lakehouse.exports.end_notes import notes_in
 from lakehouse.exports.file_checks import UNREADABLE, wrong_in_file, wrong_sums
 from lakehouse.exports.manifest import MANIFEST, PUBLIC_KEY, SIGNATURE, Manifest, Tally, statement_of
 from lakehouse.exports.rederivation import wrong_by_lake
@@ -27,6 +28,13 @@ from lakehouse.exports.store import Store
 Report = Callable[[float, float, str], None]
 # What a process that is killed leaves of a file in the chain that it is writing (`lakehouse/whole_file.py`).
 _DRAFT = re.compile(rf"{FOLDER}/\.[0-9]+\.json(\.sig)?\.[0-9a-f]{{8}}")
+_ENDS = {
+    "signed": "a standing export was ended, as is signed",
+    "unknown": "says that a standing export was ended; there is no key to hold its signature against",
+    "unsigned": "says that a standing export was ended, and is not signed: an earlier release wrote it, or "
+    "anybody else; it ends nothing, `paywave audit end` once more does",
+}
+_WRONG_END = "wrong signature: this note of an end was altered or forged, or another key signed"
 _tracer = trace.get_tracer(__name__)
 
 
@@ -43,13 +51,17 @@ class Finding:
 
 @dataclass
 class Verified:
-    """The outcome: findings, and remarks that are none. `exports` are the names of those looked at."""
+    """The outcome: findings, and remarks that are none. `exports` are the names of those looked at.
+
+    `head` is the last link of the chain: noted elsewhere, it tells later whether the end was cut off.
+    """
 
     exports: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     files: int = 0
     rows: int = 0
+    head: Tail | None = None
 
     @property
     def whole(self) -> bool:
@@ -64,6 +76,7 @@ class Verified:
             "rows": self.rows,
             "findings": [{"where": f.where, "what": f.what} for f in self.findings],
             "remarks": self.remarks,
+            "chain_head": None if self.head is None else str(self.head),
         }
 
 
@@ -74,6 +87,7 @@ class Verifier:
         keys: the signer's public keys, of which any may have signed: exports outlive a key. Without one, the
             key beside each manifest is taken, and that is remarked.
         lake: catalog and folder for scratch, to derive every file again; None: the export alone is looked at.
+        heads: ends of the chain that were noted elsewhere before; each must still be in it.
     """
 
     def __init__(
@@ -82,8 +96,10 @@ class Verifier:
         keys: Sequence[Ed25519PublicKey] = (),
         lake: tuple[RestCatalog, int] | None = None,
         report: Report = lambda _done, _total, _note: None,
+        heads: Sequence[Tail] = (),
     ) -> None:
         self._store, self._keys, self._lake, self._report = store, keys, lake, report
+        self._heads = heads
 
     def run(self) -> Verified:
         """Look at everything there is. Raises `ExportError` where there is no export at all."""
@@ -91,6 +107,11 @@ class Verifier:
             names, found = self._store.names(), Verified()
             if any(name.startswith(f"{FOLDER}/") for name in names):
                 self._folder(names, found)
+            elif self._heads:
+                raise ExportError(
+                    f"there is no chain in {self._store} that a head could be in",
+                    "give the folder of all exports, which has the folder chain",
+                )
             elif {MANIFEST, SIGNATURE} & names:
                 self._export(self._store, "", names, found)
             else:
@@ -103,9 +124,10 @@ class Verifier:
     def _folder(self, names: set[str], found: Verified) -> None:
         """Verify a chain, and each export of it."""
         links = self._links(names, found)
-        ends = sorted(name for name in names if name.startswith(ENDED))
-        found.remarks += [f"{name}: a standing export was ended; it is not signed" for name in ends]
-        found.findings += [Finding(*wrong) for wrong in wrong_in_chain(links)]
+        self._ends(links, names, found)
+        found.head = head_of(links)
+        wrong = (*wrong_in_chain(links), *wrong_by_heads(links, self._heads))
+        found.findings += [Finding(*one) for one in wrong]
         there = {name.split("/")[0] for name in names if "/" in name} - {FOLDER}
         linked = {link.name for link in links.values()}
         swapped = set()
@@ -152,6 +174,15 @@ class Verifier:
                 what = f"wrong: {name} or its signature was altered, or another key signed"
                 found.findings.append(Finding(f"{name}.sig", what))
         return links
+
+    def _ends(self, links: Mapping[int, Manifest], names: set[str], found: Verified) -> None:
+        """Tell the notes that a standing export was ended from what only looks like one."""
+        keys = self._keys or [key for link in links.values() for key in self._beside(link, names)]
+        for note in notes_in(self._store, keys):
+            if note.state == "wrong":
+                found.findings.append(Finding(note.file, _WRONG_END))
+            else:
+                found.remarks.append(f"{note.file}: {_ENDS[note.state]}")
 
     def _beside(self, link: Manifest, names: set[str]) -> Sequence[Ed25519PublicKey]:
         """Read the key in a link's export; none where that is gone or altered, which is named there."""

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pyiceberg.catalog.rest import RestCatalog
@@ -17,12 +14,7 @@ from config.settings import Settings
 from lakehouse.catalog import CATALOG_NAME
 from lakehouse.definitions import PAYMENTS, QUARANTINE, RAW, VERSIONS
 from lakehouse.errors import UnknownMoment
-from lakehouse.exports.export import Done, Exporter
 from lakehouse.exports.pins import EXPORTED, tag_of
-from lakehouse.exports.request import Request, parse_scope
-from lakehouse.exports.signing import made_signer, pem_of
-from lakehouse.exports.store import FolderStore
-from lakehouse.exports.verification import Verifier
 from lakehouse.log_keeper import keep_log
 from lakehouse.maintenance.compact import Compactor, CompactSettings
 from lakehouse.maintenance.expire import Expirer, ExpireSettings
@@ -31,6 +23,7 @@ from streaming.replay.apply import Applier
 from streaming.replay.scope import ALL
 from streaming.replay.verify import ReplaySettings
 from tests.commands import Running, paywave
+from tests.offices import Desk, files_of
 from tests.pipeline import Pipeline, dirty
 
 pytestmark = pytest.mark.integration
@@ -52,45 +45,12 @@ def filled(stack: Settings, catalog: RestCatalog, spark: SparkSession) -> Pipeli
     return pipeline
 
 
-class Office:
-    """Exports of a pipeline's tables into a folder."""
-
-    def __init__(self, pipeline: Pipeline, folder: Path) -> None:
-        self._catalog = pipeline.catalog
-        self.store = FolderStore(folder / "exports")
-        self.signer = made_signer(folder / "key.pem")
-        self._folder = folder
-
-    def export(self, name: str, scope: str = "all", **options: Any) -> Done:
-        exporter = Exporter(self._catalog, self.store, self._folder, self.signer, 256)
-        return exporter.run(Request(parse_scope(scope), REASON, "auditor", **options), name)
-
-    def findings(self, *, against_lake: bool = False) -> list[str]:
-        lake = (self._catalog, 256) if against_lake else None
-        return [str(f) for f in Verifier(self.store, [self.signer.public_key], lake).run().findings]
-
-    def independent(self, done: Done) -> subprocess.CompletedProcess[str]:
-        key = self._folder / "public.pem"
-        key.write_bytes(pem_of(self.signer.public_key))
-        script = str(Path(done.place) / "verify.py")
-        return subprocess.run(
-            [sys.executable, "-I", script, done.place, str(key)],
-            cwd="/", env={}, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-
-
-def files_of(done: Done) -> dict[str, bytes]:
-    """The files that follow from the rows."""
-    names = [name for name, entry in done.manifest.files.items() if entry.kind != "other"]
-    return {name: (Path(done.place) / name).read_bytes() for name in names}
-
-
 # Beside `test_new_data_other_files_and_expiry_change_no_byte` on a small lake, and the one below on this.
 @pytest.mark.slow
 def test_compaction_replay_new_data_and_expiry_change_no_byte(filled: Pipeline, tmp_path: Path) -> None:
     catalog, spark = filled.catalog, filled.spark.newSession()
-    office = Office(filled, tmp_path)
-    first = office.export("first")
+    office = Desk(filled.catalog, tmp_path)
+    first = office.export(name="first")
     exported = first.manifest.value["reconciliation"]
     assert exported["exported"]["breaks"] == exported["lake"]["breaks"] == []
     stock = filled.stock()
@@ -103,31 +63,31 @@ def test_compaction_replay_new_data_and_expiry_change_no_byte(filled: Pipeline, 
     account, *_ = filled.query(
         f"SELECT account_id FROM {PAYMENTS} GROUP BY 1 ORDER BY count(*) DESC LIMIT 1"
     )[0]
-    of_account = office.export("of-account", f"account:{account}")
+    of_account = office.export(f"account:{account}", "of-account")
     moment = datetime.now(UTC)
 
     properties = filled.settings.catalog_properties()
     for table in (VERSIONS, PAYMENTS):
         assert Compactor(catalog, lambda: spark, properties, ANY_HOUR).run(table).done > 0
-    assert files_of(office.export("compacted")) == files_of(first)
+    assert files_of(office.export(name="compacted")) == files_of(first)
     spark.sql(f"DELETE FROM {CATALOG_NAME}.{PAYMENTS} WHERE account_id = '{account}'")
     replay = ReplaySettings(filled.settings.tables.buckets, tmp_path / "replay", 250, 200)
     assert Applier(catalog, spark, replay, lambda *_: None).run(ALL).changed
-    assert files_of(office.export("replayed")) == files_of(first)
+    assert files_of(office.export(name="replayed")) == files_of(first)
     filled.send_lines(LINES[240:])
     filled.run()
-    assert files_of(office.export("later")) != files_of(first)
-    assert files_of(office.export("as-of", as_of=moment)) == files_of(first)
+    assert files_of(office.export(name="later")) != files_of(first)
+    assert files_of(office.export(name="as-of", as_of=moment)) == files_of(first)
 
     expirer = Expirer(catalog, lambda: keep_log(catalog, spark), ExpireSettings(1, timedelta(0)))
     assert any(found.snapshots for found in expirer.run(EXPORTED, False))
     by_tag = {"tag": tag_of(first.manifest.id)}
-    assert files_of(office.export("by-tag", **by_tag)) == files_of(first)
-    assert files_of(office.export("account-by-tag", f"account:{account}", **by_tag)) == files_of(of_account)
+    assert files_of(office.export(name="by-tag", **by_tag)) == files_of(first)
+    assert files_of(office.export(f"account:{account}", "account-by-tag", **by_tag)) == files_of(of_account)
     with pytest.raises(UnknownMoment) as unknown:
-        office.export("too-old", as_of=moment - timedelta(days=2))
+        office.export(name="too-old", as_of=moment - timedelta(days=2))
     assert "oldest moment" in unknown.value.hint
-    assert office.findings(against_lake=True) == []
+    assert office.against_lake() == []
     done = office.independent(first)
     assert (done.returncode, done.stderr) == (0, "")
 

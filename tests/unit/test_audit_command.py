@@ -96,6 +96,11 @@ def test_from_a_look_to_a_proof(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     key = tmp_path / "public.pem"
     key.write_bytes(pem_of(_signer(load_settings()).public_key))
     assert told("verify", "--public-key", str(key), "--against-lakehouse")["whole"]
+    whole = ("verify", str(place.parent), "--public-key", str(key))
+    head = told(*whole)["chain_head"]
+    assert f"head of the chain: {head}" in run(*whole, "--head", head)
+    assert "cut off" in run(*whole, "--head", head.replace("1:", "2:", 1), code=1)
+    run(*whole, "--head", "12", code=2)
     lines = next((place / PAYMENTS).glob("*.csv")).read_text().splitlines()
     business_key = next(iter(csv.DictReader(lines)))["business_key"]
     proof = told("prove", "it", "--table", PAYMENTS, "--key", business_key)

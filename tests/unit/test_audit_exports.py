@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -22,6 +23,7 @@ import pyarrow.parquet as pq
 import pytest
 from moto import mock_aws
 
+from lakehouse.chain import Tail
 from lakehouse.definitions import PAYMENTS, QUARANTINE, RAW, VERSIONS
 from lakehouse.errors import ExportError, UnknownMoment, WrongScope
 from lakehouse.exports import statement, verifier
@@ -588,6 +590,26 @@ def test_a_missing_export_and_a_missing_or_altered_link_are_named(office: Office
     link.write_bytes(data)
     (office.folder / "two").rename(root / "two")
     assert office.verify().whole
+
+
+def test_a_chain_whose_end_was_cut_off_is_told_by_a_head_that_was_noted(office: Office) -> None:
+    for name in ("one", "two"):
+        office.export("account:nobody", name=name)
+    head = office.verify().head
+    assert head == Tail(2, office.export("account:nobody", name="three").manifest.previous or "")
+    assert office.verify(heads=[head]).whole, "a head that is not the last one any more is still in it"
+    for name, number in (("three", 3), ("two", 2)):
+        shutil.rmtree(office.store.root / name)
+        for end in ("", ".sig"):
+            (office.store.root / f"{link_of(number)}{end}").unlink()
+    assert office.verify().whole, "the folder alone tells it: then no head is needed"
+    (said,) = found(office.verify(heads=[head]))
+    assert said.startswith(f"{link_of(2)}: missing: ")
+    office.export("account:somebody", name="two")
+    (said,) = found(office.verify(heads=[head]))
+    assert said.startswith(f"{link_of(2)}: is not the manifest that was noted")
+    with pytest.raises(ExportError, match="no chain"):
+        office.verify("one", heads=[head])
 
 
 def test_the_lake_tells_what_an_export_that_was_signed_anew_should_say(office: Office) -> None:

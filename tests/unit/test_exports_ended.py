@@ -11,6 +11,7 @@ from unittest.mock import patch
 
 import pytest
 from click.testing import CliRunner
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,17 +20,20 @@ from cli.main import paywave
 from lakehouse.access_log import AccessLog
 from lakehouse.definitions import PAYMENTS
 from lakehouse.errors import ExportError
-from lakehouse.exports.ending import check_release
+from lakehouse.exports.end_notes import ENDED, file_of, note_of, notes_in, read_note
+from lakehouse.exports.ending import check_release, end, ends_of, named
 from lakehouse.exports.export import Exporter
-from lakehouse.exports.listing import Listed
+from lakehouse.exports.listing import Listed, listed_in
 from lakehouse.exports.pins import EXPORTED
 from lakehouse.exports.renewal import name_of, to_renew
 from lakehouse.exports.request import Request, Scope
+from lakehouse.exports.signing import made_signer
+from lakehouse.exports.verification import Verifier
 from lakehouse.hold_log import HoldLog
 from lakehouse.holds import Hold
 from lakehouse.holds import Scope as HoldScope
 from lakehouse.refs import LAST_PINNED
-from tests.offices import LINES, Killed
+from tests.offices import LINES, Desk, Killed, found, request
 from tests.small_lake import SmallLake
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -158,7 +162,7 @@ def test_a_standing_export_is_ended_and_stands_again_when_it_is_made_again(lake:
     assert len(run(*call)["standing"]) == 1
     run("end", name, "--reason", "done with")
     assert run(*call)["standing"] == []
-    assert any("a standing export was ended" in said for said in run("verify")["remarks"])
+    assert any("a standing export was ended, as is signed" in said for said in run("verify")["remarks"])
     assert actions(lake).count("audit end") == 2
     assert run("verify")["whole"]
     run(*order)
@@ -166,6 +170,104 @@ def test_a_standing_export_is_ended_and_stands_again_when_it_is_made_again(lake:
     once = run("export", "--scope", "all", "--reason", "once")["name"]
     assert "does not stand" in run("end", once, "--reason", "x", code=2)
     assert "no export" in run("end", "nothing", "--reason", "x", code=2)
+
+
+# -- what only looks like an end -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def desk(lake: SmallLake, tmp_path: Path) -> Desk:
+    """A desk with one standing export, which was ended."""
+    desk = Desk(lake.catalog, tmp_path)
+    done = desk.export("account:a", standing=True)
+    end(desk.store, desk.signer, named(listed_in(desk.store), done.manifest.name), "done with", "me", NOON)
+    return desk
+
+
+def note(desk: Desk) -> Path:
+    (path,) = desk.store.root.glob(f"{ENDED}*.json")
+    return path
+
+
+def ends(desk: Desk) -> dict[str, datetime]:
+    return ends_of(notes_in(desk.store, [desk.signer.public_key]))
+
+
+def test_a_note_of_an_end_is_signed_and_counts(desk: Desk) -> None:
+    assert ends(desk) == {request("account:a", standing=True).default_name: NOON}
+    verified = desk.verify()
+    assert verified.whole
+    assert f"{note(desk).name}: a standing export was ended, as is signed" in verified.remarks
+    assert Verifier(desk.store).run().whole, "held against the keys beside the exports, it is wrong"
+
+
+def test_one_flipped_byte_of_a_note_is_told_every_time(desk: Desk) -> None:
+    path = note(desk)
+    data, keys = path.read_bytes(), [desk.signer.public_key]
+    assert read_note(path.name, data, keys).state == "signed"
+    for position in range(len(data)):
+        flipped = bytearray(data)
+        flipped[position] ^= 1 << position % 8
+        assert read_note(path.name, bytes(flipped), keys).state == "wrong", position
+    for cut in range(len(data)):
+        assert read_note(path.name, data[:cut], keys).state == "wrong", cut
+    path.write_bytes(data.replace(b"done with", b"done witH"))
+    said = "wrong signature: this note of an end was altered or forged, or another key signed"
+    assert found(desk.verify()) == [f"{path.name}: {said}"]
+    assert found(Verifier(desk.store).run()) == [f"{path.name}: {said}"]
+    assert ends(desk) == {}
+
+
+def test_a_forged_a_moved_and_a_stranger_s_note_are_wrong(desk: Desk, tmp_path: Path) -> None:
+    path = note(desk)
+    stranger = made_signer(tmp_path / "stranger.pem")
+    value = {k: v for k, v in json.loads(path.read_bytes()).items() if k != "signature"}
+    path.write_bytes(note_of(value, stranger.sign))
+    (desk.store.root / f"{ENDED}all-0123456789ab.json").write_bytes(note_of(value, desk.signer.sign))
+    (desk.store.root / f"{ENDED}junk").write_bytes(b"[" * 9)
+    assert sorted(f.where for f in desk.verify().findings) == sorted(
+        [path.name, f"{ENDED}all-0123456789ab.json", f"{ENDED}junk"]
+    )
+    assert ends(desk) == {}
+
+
+def test_a_note_without_a_signature_is_said_and_ends_nothing(desk: Desk) -> None:
+    path = note(desk)
+    value = {k: v for k, v in json.loads(path.read_bytes()).items() if k != "signature"}
+    path.write_text(json.dumps(value, indent=1) + "\n")
+    verified = desk.verify()
+    assert verified.whole
+    assert any(r.startswith(f"{path.name}: ") and "is not signed" in r for r in verified.remarks)
+    assert ends(desk) == {}
+
+
+@given(st.dictionaries(st.text(), st.text()), st.binary(max_size=200))
+def test_a_note_says_what_it_was_made_of_and_other_bytes_say_nothing(
+    more: dict[str, str], data: bytes
+) -> None:
+    value = {**more, "request": STANDING.as_json(), "ended": NOON.isoformat()}
+    value.pop("signature", None)
+    key = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
+    file, made = file_of(STANDING), note_of(value, key.sign)
+    assert read_note(file, made, [key.public_key()]) == (file, "signed", NOON)
+    assert read_note(file, made, []).state == "unknown"
+    assert read_note(file, data, [key.public_key()]).state != "signed"
+
+
+def test_a_planted_note_keeps_no_export_from_being_made_again(lake: SmallLake, run: Run) -> None:
+    name = run("export", "--scope", "account:a", "--reason", "daily", "--standing")["name"]
+    request = run("list")["exports"][0]["request"]
+    value = {"request": request, "ended": "2999-01-01T00:00:00Z", "ended_by": "x", "reason": "y"}
+    planted = Path("home/exports") / f"{ENDED}{name}.json"
+    planted.write_text(json.dumps(value, indent=1) + "\n")
+    call = ("renew", "--hour", "2026-11-20T12:00Z")
+    said = run(*call, code=1)
+    assert planted.name in said
+    assert "audit end" in said
+    assert len(run("list")["exports"]) == 2, "it was not made again"
+    run("end", name, "--reason", "done with")
+    assert run(*call)["standing"] == []
+    assert run("verify")["whole"]
 
 
 def test_pins_of_an_export_are_released_and_nothing_else(lake: SmallLake, run: Run) -> None:

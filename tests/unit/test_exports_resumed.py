@@ -14,7 +14,7 @@ import pytest
 from moto import mock_aws
 
 from lakehouse import pins as tags
-from lakehouse.definitions import PAYMENTS
+from lakehouse.definitions import PAYMENTS, VERSIONS
 from lakehouse.errors import ExportError, NameTaken, SigningFailed, UnknownMoment
 from lakehouse.exports import pins, verifier
 from lakehouse.exports.export import Exporter
@@ -291,6 +291,19 @@ def test_a_snapshot_that_expired_before_its_tag_was_there_is_chosen_anew(office:
         done = office.export(name="it")
     assert len(times) == 16
     assert all(tag_of(done.manifest.id) in office.lake.load(t).metadata.refs for t in EXPORTED)
+
+
+def test_the_contract_version_is_known_beyond_the_history_that_expired(office: Office) -> None:
+    manifest = office.export(name="it").manifest
+    known, pinned, table = (
+        manifest.value["contract_version"],
+        manifest.snapshots[VERSIONS],
+        office.lake.load(VERSIONS),
+    )
+    with patch.object(pins, "newest_stamp", return_value=None):  # as of what only rewrites files
+        assert pins.contract_at(office.lake.catalog, table, pinned) is None, "nothing was logged"
+        office.lake.expire(VERSIONS)
+        assert pins.contract_at(office.lake.catalog, office.lake.load(VERSIONS), pinned) == known == 1
 
 
 def lose_pin(office: Office) -> None:
