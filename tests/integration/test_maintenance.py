@@ -250,6 +250,7 @@ def test_manifests_are_merged_and_the_same_files_and_rows_stay(pipeline: Pipelin
 
 
 @pytest.mark.usefixtures("clean")
+@pytest.mark.slow  # beside test_exports_beside_maintenance.py, where snapshots that nothing keeps expire too
 def test_expiry_keeps_what_tags_stages_and_jobs_need_and_writes_down_what_goes(
     pipeline: Pipeline, upkeep: Upkeep, monkeypatch: pytest.MonkeyPatch
 ) -> None:

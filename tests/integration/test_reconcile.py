@@ -198,6 +198,7 @@ def of_transaction(row: Row) -> str:
     return f"account_id = '{row['account_id']}' AND transaction_ref = '{row['transaction_ref']}'"
 
 
+@pytest.mark.slow  # beside the rows above
 def test_a_version_that_is_removed_is_named_by_its_record(books: Books) -> None:
     row = in_order(books, VERSIONS)[0]
     with books.damaged(VERSIONS, f"DELETE FROM {{table}} WHERE {at(row)}"):
@@ -238,6 +239,7 @@ def test_amounts_that_are_changed_are_named(books: Books) -> None:
     assert named.items() >= coordinates(told).items()
 
 
+@pytest.mark.slow  # beside the rows above
 def test_rows_that_stand_twice_or_where_they_do_not_belong_are_named(books: Books) -> None:
     twice, moved = in_order(books, QUARANTINE)[:2]
     good = in_order(books, VERSIONS)[-1]

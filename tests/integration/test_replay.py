@@ -198,6 +198,7 @@ def test_a_scope_covers_what_it_says(pipeline: Pipeline, replay: Replay) -> None
     assert_the_law(pipeline)
 
 
+@pytest.mark.slow  # beside the range above
 def test_curated_tables_are_rebuilt_from_nothing_without_raws_snapshots(
     pipeline: Pipeline, replay: Replay
 ) -> None:
