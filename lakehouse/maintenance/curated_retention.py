@@ -221,8 +221,6 @@ class CuratedRetention:
         """Drop the days of one table; says whether there was anything to drop."""
         drop_abandoned(self._catalog, name, WRITER, _ABANDONED_SECONDS)
         wait_for_turn(self._catalog, name)
-        if name == VERSIONS:
-            self._wait_for_payments()
         days: list[Day] = []
 
         def plan(head: Head) -> Plan | None:
@@ -231,7 +229,7 @@ class CuratedRetention:
                 return None
             replace(self._empty(before), holds=self._holds(before)).check()
             if name == VERSIONS:
-                self._check_payments(head)
+                self._wait_for_payments(head)
             days[:] = _days(old)
             return self._plan(head, before, order, old, days)
 
@@ -260,21 +258,19 @@ class CuratedRetention:
             notes={NOTE: note_of(order, days)},
         )
 
-    def _wait_for_payments(self) -> None:
-        """Wait until payments have what versions have; else a later batch would fold what is to go."""
+    def _wait_for_payments(self, versions: Head) -> None:
+        """Wait until payments have what versions have: else that batch would fold late records without them.
+
+        Raises `RetentionRefused` where they do not come.
+        """
         deadline = time.monotonic() + _IN_STEP_SECONDS
-        while not self._in_step(read_head(self._catalog, VERSIONS)) and time.monotonic() < deadline:
+        while not read_head(self._catalog, PAYMENTS).offsets.covers(versions.offsets):
+            if time.monotonic() > deadline:
+                raise RetentionRefused(
+                    f"{PAYMENTS} are behind {VERSIONS}: a batch is half folded",
+                    "let the curated job catch up (`paywave stream curated --once`), then start again",
+                )
             time.sleep(0.5)
-
-    def _in_step(self, versions: Head) -> bool:
-        return read_head(self._catalog, PAYMENTS).offsets.covers(versions.offsets)
-
-    def _check_payments(self, versions: Head) -> None:
-        if not self._in_step(versions):
-            raise RetentionRefused(
-                f"{PAYMENTS} are behind {VERSIONS}: a batch is half folded",
-                "let the curated job catch up (`paywave stream curated --once`), then start again",
-            )
 
     # -- measuring -------------------------------------------------------------------------------------------
 
