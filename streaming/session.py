@@ -33,9 +33,7 @@ def start_spark(app: str, conf: Mapping[str, str], log: Path) -> SparkSession:
     if conf.get("spark.driver.bindAddress") == "127.0.0.1":
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     settings = SparkConf(loadDefaults=False).setAppName(app).setAll(list(conf.items()))
-    if conf.get("spark.master", "").startswith(
-        "local"
-    ):  # elsewhere workers start where we may not be installed
+    if conf.get("spark.master", "").startswith("local"):  # elsewhere we may not be installed
         settings.setIfMissing("spark.python.daemon.module", _DAEMON)
     if SparkContext._active_spark_context is None:
         SparkContext(conf=settings, gateway=SparkContext._gateway or _launch(conf, log))
