@@ -424,6 +424,7 @@ def test_while_kafka_hangs_the_file_is_kept_and_each_row_is_there_once(
     assert len(renewals) > 1
 
 
+@pytest.mark.slow  # beside the kills in the middle
 def test_told_to_end_while_kafka_hangs_the_claim_stays_until_all_can_be_read(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -170,10 +170,8 @@ def check(lake: Lake, desk: Desk, done: Done, alone: Done, beside: Beside) -> No
     assert lake.gone(needed), "the pins kept nothing that would not have stayed without them"
 
 
-# The second takes longer: the export that died, below, goes through the same in `make test`.
-@pytest.mark.parametrize(
-    "work", [Lake.rewrite_and_expire, pytest.param(Lake.drop_and_clean, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow  # beside the export that died, below, which goes through both
+@pytest.mark.parametrize("work", [Lake.rewrite_and_expire, Lake.drop_and_clean])
 def test_maintenance_between_two_parts_changes_no_byte(
     lake: Lake, tmp_path: Path, work: Callable[[Lake], None]
 ) -> None:

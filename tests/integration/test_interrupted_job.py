@@ -144,7 +144,7 @@ def test_a_raw_table_ahead_of_its_topic_halts_the_raw_job(pipeline: Pipeline) ->
     assert heads(pipeline) == before
 
 
-@pytest.mark.parametrize("name", ["raw", "curated"])
+@pytest.mark.parametrize("name", ["raw", pytest.param("curated", marks=pytest.mark.slow)])
 def test_of_two_jobs_on_one_table_one_stops_and_nothing_is_twice(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

@@ -86,7 +86,8 @@ def test_one_that_lost_to_others_partitions_names_its_files_again(
         assert first == second and first
 
 
-@pytest.mark.parametrize("touched", [pytest.param(VERSIONS, marks=pytest.mark.slow), PAYMENTS])
+@pytest.mark.slow  # beside the one above
+@pytest.mark.parametrize("touched", [VERSIONS, PAYMENTS])
 def test_one_whose_partitions_were_touched_is_decided_and_written_anew(
     due: Pipeline, monkeypatch: pytest.MonkeyPatch, touched: str
 ) -> None:

@@ -78,6 +78,7 @@ def test_nothing_goes_that_is_young_or_that_a_job_has_still_to_read(aged: Aged) 
     assert read_head(aged.catalog, RAW).snapshot == main and not aged.pipeline.rows(RETENTION_LOG)
 
 
+@pytest.mark.slow  # beside test_curated_retention.py, where a day of raw goes first
 def test_a_day_goes_whole_and_all_that_stands_on_raw_says_the_truth_after(aged: Aged) -> None:
     aged.count()
     pipeline, before = aged.pipeline, aged.pipeline.rows(RAW)

@@ -278,6 +278,7 @@ def test_what_changes_payments_without_consuming_anything_is_seen(payments: Paym
     assert payments.transact() == {}
 
 
+@pytest.mark.slow  # folding everything is what a first run does
 def test_where_the_snapshot_it_read_has_expired_it_folds_everything_anew(payments: Payments) -> None:
     payments.publish(*random_rows(3, "expired"))
     payments.transact()
