@@ -60,8 +60,7 @@ class Head:
 
     @property
     def _newest(self) -> Stamp:
-        stamps = (stamp_of(s) for s in ancestry(self.table.metadata, self.snapshot))
-        return next((s for s in stamps if s is not None), self.progress)
+        return newest_stamp(self.table, self.snapshot.snapshot_id, lambda _: True) or self.progress
 
 
 def decided_before(versions: Head, raw: Head) -> OffsetVector:

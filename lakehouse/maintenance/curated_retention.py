@@ -17,41 +17,34 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import structlog
-from opentelemetry import metrics, trace
+from opentelemetry import trace
 from pyiceberg.catalog.rest import RestCatalog
 from pyspark.sql import SparkSession
 
-from lakehouse.definitions import BY_NAME, PAYMENTS, QUARANTINE, RAW, VERSIONS
+from lakehouse.definitions import PAYMENTS, QUARANTINE, RAW, VERSIONS
 from lakehouse.errors import RetentionRefused
 from lakehouse.hold_log import HoldLog
 from lakehouse.holds import HeldDays, Hold, first_held_day
+from lakehouse.maintenance.dropping import ABANDONED_SECONDS, PATIENCE, WRITER, dropped, plan_to_drop
 from lakehouse.maintenance.due import check_age, day_of, first_hour_of, latest_cut, start_of_day, trusted_now
 from lakehouse.maintenance.held_days import held_event_days
 from lakehouse.maintenance.old_files import (
     OldFile,
-    check_dropped,
-    drop_files,
     files_before,
     held_by_tags,
     newest_hour,
 )
-from lakehouse.patience import DEFAULT
-from lakehouse.publish import Plan, Publisher, Stage
+from lakehouse.publish import Plan, Publisher
 from lakehouse.query import run_query
 from lakehouse.refs import Head, read_head
-from lakehouse.retention_log import CURATED, NOTE, Day, Order, keep_retention_log, note_of
-from lakehouse.retired import Retired
-from lakehouse.totals import RETIRED
+from lakehouse.retention_log import CURATED, Day, Order, keep_retention_log
 from lakehouse.turns import drop_abandoned, wait_for_turn
 
-WRITER = "retention"
 WHAT = "the curated tables"
 # A late record between the publishes of two tables stays in the first alone: then both go once more.
 _ROUNDS = 3
 # The curated job publishes versions, then payments, seconds apart.
 _IN_STEP_SECONDS = 120.0
-_ABANDONED_SECONDS = 3600.0
-_PATIENCE = replace(DEFAULT, attempts=20)
 _GOES_ON = timedelta(days=31)
 _PARTED = f"""
     SELECT count(*) FROM (
@@ -64,7 +57,6 @@ _PARTED = f"""
 """  # noqa: S608
 _log = structlog.get_logger(__name__)
 _tracer = trace.get_tracer(__name__)
-_dropped = metrics.get_meter(__name__).create_counter("paywave.retention.dropped", unit="{record}")
 
 
 @dataclass(frozen=True)
@@ -181,8 +173,9 @@ class CuratedRetention:
 
     def look(self, before: date | None = None) -> CuratedDue:
         """Say what could go: the days before `before`, or all that are old enough. Raises `TooYoung`."""
-        before = before or latest_cut(self._time(), self._months)
-        check_age(before, self._time(), self._months, WHAT)
+        now = self._time()
+        before = before or latest_cut(now, self._months)
+        check_age(before, now, self._months, WHAT)
         return self._look(before)
 
     def drop(self, before: date, reason: str, approver: str, actor: str) -> CuratedDropped:
@@ -219,7 +212,7 @@ class CuratedRetention:
         self, name: str, before: date, order: Order, found: dict[date, Day], snapshots: dict[str, int]
     ) -> bool:
         """Drop the days of one table; says whether there was anything to drop."""
-        drop_abandoned(self._catalog, name, WRITER, _ABANDONED_SECONDS)
+        drop_abandoned(self._catalog, name, WRITER, ABANDONED_SECONDS)
         wait_for_turn(self._catalog, name)
         days: list[Day] = []
 
@@ -231,32 +224,17 @@ class CuratedRetention:
             if name == VERSIONS:
                 self._wait_for_payments(head)
             days[:] = _days(old)
-            return self._plan(head, before, order, old, days)
+            return plan_to_drop(head, self._spark, before, old, days, head.offsets, order)
 
-        published = Publisher(self._catalog, WRITER, _PATIENCE, takes_turns=True).publish(name, plan)
+        published = Publisher(self._catalog, WRITER, PATIENCE, takes_turns=True).publish(name, plan)
         if published is None:
             return False
         for day in days:
             known = found.get(day.day)
             found[day.day] = day if known is None else _added(known, day)
         snapshots[name] = published.snapshot_id
-        _dropped.add(sum(day.records for day in days), {"table": name})
+        dropped.add(sum(day.records for day in days), {"table": name})
         return True
-
-    def _plan(self, head: Head, before: date, order: Order, old: list[OldFile], days: list[Day]) -> Plan:
-        cut, hour, rows = start_of_day(before), first_hour_of(before), sum(day.records for day in days)
-        column = _time_of(head.name)
-
-        def write(stage: Stage) -> None:
-            drop_files(stage, self._spark(), column, cut.isoformat())
-
-        return Plan(
-            write,
-            lambda table, staged: check_dropped(table, head.snapshot, staged, hour, old, rows),
-            totals={RETIRED: head.totals.get(RETIRED, 0) + rows},
-            retired=Retired(cut, head.retired.below.greatest(head.offsets)),  # never before an earlier cut
-            notes={NOTE: note_of(order, days)},
-        )
 
     def _wait_for_payments(self, versions: Head) -> None:
         """Wait until payments have what versions have: else that batch would fold late records without them.
@@ -332,13 +310,6 @@ def _days(old: Iterable[OldFile]) -> list[Day]:
         files[day] += file.is_data
         size[day] += file.bytes if file.is_data else 0
     return [Day(day, rows[day], files[day], size[day], {}) for day in sorted(files)]
-
-
-def _time_of(table: str) -> str:
-    """Name the column that a table's hours are of."""
-    column = BY_NAME[table].hour_of
-    assert column is not None
-    return column
 
 
 def _added(a: Day, b: Day) -> Day:

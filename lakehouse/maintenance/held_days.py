@@ -10,7 +10,7 @@ time at which its version says it happened: raw knows that only of records whose
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -26,48 +26,11 @@ _OF_ACCOUNT = """("key" = getvariable('key') OR contains(hex("value"), hex(getva
 # By the days of records whose content names the account, whatever their key says.
 _TOLD = "account_id = getvariable('account')"
 _DAYS = """
-    SELECT min(kafka_ts)::DATE, max(kafka_ts)::DATE, count(*) FROM {table}
-    WHERE kafka_ts >= getvariable('since') AND kafka_ts < getvariable('cut') AND {condition}
+    SELECT min({time})::DATE, max({time})::DATE, count(*) FROM {table}
+    WHERE {time} < getvariable('cut') AND {condition}
     HAVING count(*) > 0
 """
-
-# Payments are folded from versions, in the same groups: what is held of the one is held of the other.
-_EVENT_DAYS = f"""
-    SELECT min(event_ts)::DATE, max(event_ts)::DATE, count(*) FROM {VERSIONS}
-    WHERE event_ts < getvariable('cut') AND {{condition}}
-    HAVING count(*) > 0
-"""  # noqa: S608
-# No account is known of what broke the contract; the tag of a hold keeps what there was when it was placed.
-_BROKEN_DAYS = f"""
-    SELECT min(kafka_ts)::DATE, max(kafka_ts)::DATE, count(*) FROM {QUARANTINE}
-    WHERE kafka_ts < getvariable('cut') AND {{condition}}
-    HAVING count(*) > 0
-"""  # noqa: S608
-
-
-def held_event_days(
-    catalog: RestCatalog, properties: Mapping[str, str], cut: datetime, holds: Iterable[Hold]
-) -> tuple[HeldDays, ...]:
-    """Find what each hold keeps of the curated tables before an event time (of quarantine: a Kafka time).
-
-    Holds that keep nothing there are left out.
-    """
-    found = []
-    for hold in holds:
-        scope = hold.scope
-        questions = [(_EVENT_DAYS, f"{'true' if scope.account_id is None else _TOLD} AND {_in_time(scope)}")]
-        if scope.account_id is None:
-            questions.append((_BROKEN_DAYS, _between("kafka_ts", scope)))
-        days = [
-            row
-            for sql, condition in questions
-            for row in run_query(
-                catalog, properties, sql.format(condition=condition), variables=_variables(scope, cut)
-            ).rows
-        ]
-        if days:
-            found.append(_kept(hold, days))
-    return tuple(found)
+_Question = tuple[str, Moment]  # a statement, and as of when it is asked
 
 
 def held_days(
@@ -85,31 +48,62 @@ def held_days(
         since: raw has nothing from before this Kafka time, by earlier drops.
         properties: pyiceberg's properties of the catalog, for DuckDB's own connection.
     """
+    given = {"since": since or _BEGINNING, "cut": cut}
+    return _kept_by(catalog, properties, holds, given, lambda scope: _of_raw(catalog, scope, snapshot_id))
+
+
+def held_event_days(
+    catalog: RestCatalog, properties: Mapping[str, str], cut: datetime, holds: Iterable[Hold]
+) -> tuple[HeldDays, ...]:
+    """Find what each hold keeps of the curated tables before an event time (of quarantine: a Kafka time).
+
+    Holds that keep nothing there are left out.
+    """
+    return _kept_by(catalog, properties, holds, {"cut": cut}, _of_curated)
+
+
+def _kept_by(
+    catalog: RestCatalog,
+    properties: Mapping[str, str],
+    holds: Iterable[Hold],
+    given: Mapping[str, Any],
+    questions: Callable[[Scope], Iterator[_Question]],
+) -> tuple[HeldDays, ...]:
+    """Ask the questions about each hold's scope, and put together what they say."""
     found = []
     for hold in holds:
+        variables = {**given, **_variables(hold.scope)}
         days = [
             row
-            for table, condition, moment in _questions(catalog, hold.scope, snapshot_id)
-            for row in run_query(
-                catalog,
-                properties,
-                _DAYS.format(table=table, condition=condition),
-                moment,
-                variables={"since": since or _BEGINNING} | _variables(hold.scope, cut),
-            ).rows
+            for sql, moment in questions(hold.scope)
+            for row in run_query(catalog, properties, sql, moment, variables=variables).rows
         ]
         if days:
             found.append(_kept(hold, days))
     return tuple(found)
 
 
-def _questions(catalog: RestCatalog, scope: Scope, snapshot_id: int) -> Iterator[tuple[str, str, Moment]]:
-    """Say which table to ask, for which rows, as of when."""
-    at, in_time = Moment(snapshots={RAW: snapshot_id}), _in_time(scope)
+def _of_raw(catalog: RestCatalog, scope: Scope, snapshot_id: int) -> Iterator[_Question]:
+    """Ask raw, as of a snapshot, and what versions know of its records."""
+    at = Moment(snapshots={RAW: snapshot_id})
+    here = f"kafka_ts >= getvariable('since') AND {_in_time(scope)}"
     of_raw, of_versions = ("true", "true") if scope.account_id is None else (_OF_ACCOUNT, _TOLD)
-    yield RAW, f"{of_raw} AND {in_time}", at
+    yield _DAYS.format(time="kafka_ts", table=RAW, condition=f"{of_raw} AND {here}"), at
     if catalog.table_exists(VERSIONS):
-        yield VERSIONS, f"{of_versions} AND {in_time}", NOW
+        yield _DAYS.format(time="kafka_ts", table=VERSIONS, condition=f"{of_versions} AND {here}"), NOW
+
+
+def _of_curated(scope: Scope) -> Iterator[_Question]:
+    """Ask versions: payments are folded from them, in the same groups. Then quarantine, but not by account.
+
+    No account is known of what broke the contract; the tag of a hold keeps what there was when it was placed.
+    """
+    of_versions = "true" if scope.account_id is None else _TOLD
+    condition = f"{of_versions} AND {_in_time(scope)}"
+    yield _DAYS.format(time="event_ts", table=VERSIONS, condition=condition), NOW
+    if scope.account_id is None:
+        broken = _between("kafka_ts", scope)
+        yield _DAYS.format(time="kafka_ts", table=QUARANTINE, condition=broken), NOW
 
 
 def _in_time(scope: Scope) -> str:
@@ -124,8 +118,8 @@ def _between(column: str, scope: Scope) -> str:
     return f"({' AND '.join(terms) or 'true'})"
 
 
-def _variables(scope: Scope, cut: datetime) -> dict[str, Any]:
-    given: dict[str, Any] = {"cut": cut, "starts": scope.starts, "ends": scope.ends}
+def _variables(scope: Scope) -> dict[str, Any]:
+    given: dict[str, Any] = {"starts": scope.starts, "ends": scope.ends}
     if scope.account_id is not None:
         given |= {"account": scope.account_id, "key": scope.account_id.encode()}
     return {name: value for name, value in given.items() if value is not None}

@@ -16,7 +16,7 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 import structlog
-from opentelemetry import metrics, trace
+from opentelemetry import trace
 from pyiceberg.catalog.rest import RestCatalog
 from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.expressions import EqualTo
@@ -36,6 +36,7 @@ from lakehouse.definitions import (
 from lakehouse.errors import RetentionRefused
 from lakehouse.hold_log import HoldLog
 from lakehouse.holds import HeldDays, Hold, first_held_day
+from lakehouse.maintenance.dropping import ABANDONED_SECONDS, PATIENCE, WRITER, dropped, plan_to_drop
 from lakehouse.maintenance.due import (
     KEPT_MONTHS,
     check_age,
@@ -48,31 +49,21 @@ from lakehouse.maintenance.due import (
 from lakehouse.maintenance.held_days import held_days
 from lakehouse.maintenance.old_files import (
     OldFile,
-    check_dropped,
-    drop_files,
     files_before,
     held_by_tags,
     newest_hour,
 )
 from lakehouse.maintenance.retention_loss import Loss, loss_of
 from lakehouse.offsets import OffsetVector, Range
-from lakehouse.patience import DEFAULT
-from lakehouse.publish import Plan, Publisher, Stage
+from lakehouse.publish import Plan, Publisher
 from lakehouse.refs import Head, read_head
-from lakehouse.retention_log import NOTE, Day, Order, Span, keep_retention_log, note_of
-from lakehouse.retired import Retired
+from lakehouse.retention_log import Day, Order, Span, keep_retention_log
 from lakehouse.turns import drop_abandoned, wait_for_turn
 
-WRITER = "retention"
-TOTAL = "retired"
 # The tables that the jobs fill from raw, each with its own progress.
 READERS = (VERSIONS, PAYMENTS, QUARANTINE, DRIFT, PARTNER_HOURS)
-_ABANDONED_SECONDS = 3600.0
-# The raw job publishes every few seconds; measuring is not done again for it, staging is.
-_PATIENCE = replace(DEFAULT, attempts=20)
 _log = structlog.get_logger(__name__)
 _tracer = trace.get_tracer(__name__)
-_dropped = metrics.get_meter(__name__).create_counter("paywave.retention.dropped", unit="{record}")
 # pyiceberg's plugin for mypy knows no positional arguments
 _equal: Any = EqualTo
 
@@ -221,19 +212,19 @@ class Retention:
         head = read_head(self._catalog, RAW)
         check_age(before, self._time(head), self._settings.kept_months)
         order = Order(reason, approver, actor, self._settings.kept_months)
-        drop_abandoned(self._catalog, RAW, WRITER, _ABANDONED_SECONDS)
+        drop_abandoned(self._catalog, RAW, WRITER, ABANDONED_SECONDS)
         keep_retention_log(self._catalog, self._spark())  # of a run that died before it could
         due = self._look(head, before)
         due.check()
         wait_for_turn(self._catalog, RAW)
         with _tracer.start_as_current_span("maintain.retention", attributes={"before": before.isoformat()}):
-            publisher = Publisher(self._catalog, WRITER, _PATIENCE)
+            publisher = Publisher(self._catalog, WRITER, PATIENCE)
             published = publisher.publish(RAW, lambda head: self._plan(head, before, order))
         if published is None or self._measured is None:
             return Dropped(Due(before), None)
         due = self._measured.due  # of the head that was published from
         keep_retention_log(self._catalog, self._spark())
-        _dropped.add(due.records)
+        dropped.add(due.records)
         _log.warning(
             "raw dropped", before=before.isoformat(), records=due.records, files=due.files,
             reason=reason, approver=approver, snapshot_id=published.snapshot_id,
@@ -248,18 +239,8 @@ class Retention:
         if not due.days or self._measured is None:
             return None
         due.check()
-        cut, hour, old = start_of_day(before), first_hour_of(before), self._measured.files
-
-        def write(stage: Stage) -> None:
-            drop_files(stage, self._spark(), "kafka_ts", cut.isoformat())
-
-        return Plan(
-            write,
-            lambda table, staged: check_dropped(table, head.snapshot, staged, hour, old, due.records),
-            totals={TOTAL: head.totals.get(TOTAL, 0) + due.records},
-            retired=Retired(cut, head.retired.below.greatest(due.below)),
-            notes={NOTE: note_of(order, list(due.days))},
-        )
+        old, days = self._measured.files, list(due.days)
+        return plan_to_drop(head, self._spark, before, old, days, due.below, order, due.records)
 
     # -- measuring -------------------------------------------------------------------------------------------
 

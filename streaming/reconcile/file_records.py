@@ -59,8 +59,8 @@ class FileRecords:
         )
         held = self._pinned.read(QUARANTINE).select(*COORDINATES, F.lit(1).alias("held"))
         stands = decoded.join(known, list(VERSION_KEY), "left").join(held, list(COORDINATES), "left")
-        if retired := self._pinned.retired[VERSIONS]:  # it was folded, and has gone since by retention
-            stands = stands.withColumn("known", F.when(is_retired(retired), 1).otherwise(F.col("known")))
+        gone = is_retired(self._pinned.retired[VERSIONS])  # it was folded, and went since by retention
+        stands = stands.withColumn("known", F.when(gone, 1).otherwise(F.col("known")))
         self._rows = self._keep(_by_row(stands.join(_narrow(tagged), list(COORDINATES))))
         return self
 

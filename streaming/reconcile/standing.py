@@ -63,11 +63,10 @@ def _where(kind: str) -> list[Column]:
 
 def _says(retired: Retired) -> Column:
     is_told_by_it = F.col("known") == F.struct(*COORDINATES)
-    # its version went by retention: like that of a redelivery, its own row is not to be there
-    is_to_be_told = ~is_retired(retired) if retired else F.lit(True)
     return (
         F.when(F.col("violations").isNotNull(), _BROKEN)
-        .when(F.col("known").isNull() & ~is_to_be_told, REDELIVERED)
+        # its version went by retention: like that of a redelivery, its own row is not to be there
+        .when(F.col("known").isNull() & is_retired(retired), REDELIVERED)
         .when(F.col("known").isNull(), _MISSING)
         .when(is_told_by_it, VERSION)
         .otherwise(REDELIVERED)

@@ -68,13 +68,13 @@ def without_retired(rows: DataFrame, retired: Retired) -> DataFrame:
     Args:
         retired: of the table that is to be told: of its head, or of its snapshot.
     """
-    if not retired:
-        return rows
     return rows.where(~is_retired(retired))
 
 
 def is_retired(retired: Retired) -> Column:
     """Build the condition that retention dropped from a curated table what a record tells."""
+    if not retired:
+        return F.lit(False)
     return (F.col("event_ts") < F.lit(retired.before)) & between(OffsetVector(), retired.below)
 
 

@@ -36,8 +36,8 @@ class Pinned:
     @property
     def remarks(self) -> tuple[str, ...]:
         """Say what nobody will find in the tables, for people."""
-        before = {retired.before for retired in self.retired.values() if retired.before is not None}
-        return tuple(f"curated rows of before {b:%Y-%m-%d} went by retention" for b in sorted(before)[-1:])
+        gone = max((r.before for r in self.retired.values() if r.before is not None), default=None)
+        return () if gone is None else (f"curated rows of before {gone:%Y-%m-%d} went by retention",)
 
     def read(self, table: str, partitions: Iterable[Partition] | None = None) -> DataFrame:
         """Read a table, or some of its partitions."""
@@ -46,19 +46,20 @@ class Pinned:
 
 def pin(spark: SparkSession, catalog: RestCatalog, buckets: int) -> Pinned:
     """Pin the curated tables at the newest vector that they have in common."""
-    found = consistent({name: catalog.load_table(name) for name in CURATED_TABLES})
-    return pinned_at(spark, catalog, buckets, found.vector, found.snapshots)
+    tables = {name: catalog.load_table(name) for name in CURATED_TABLES}
+    found = consistent(tables)
+    return pinned_at(spark, tables, buckets, found.vector, found.snapshots)
 
 
 def pinned_at(
     spark: SparkSession,
-    catalog: RestCatalog,
+    tables: Mapping[str, Table],
     buckets: int,
     vector: OffsetVector,
     snapshots: Mapping[str, int],
 ) -> Pinned:
-    """Pin the curated tables at snapshots that tell of the records below a vector."""
-    retired = {name: retired_at(catalog.load_table(name), snapshot) for name, snapshot in snapshots.items()}
+    """Pin curated tables at snapshots that tell of the records below a vector."""
+    retired = {name: retired_at(tables[name], snapshot) for name, snapshot in snapshots.items()}
     return Pinned(spark, buckets, vector, snapshots, retired)
 
 

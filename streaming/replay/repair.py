@@ -59,4 +59,5 @@ def _at(spark: SparkSession, catalog: RestCatalog, buckets: int, head: Head) -> 
     stood = (snapshot_id for snapshot_id, vector in standings(versions) if vector == head.offsets)
     newest = versions.metadata.current_snapshot_id
     snapshots = {PAYMENTS: head.snapshot.snapshot_id, VERSIONS: next(stood, newest)}
-    return pinned_at(spark, catalog, buckets, head.offsets, snapshots)
+    tables = {PAYMENTS: head.table, VERSIONS: versions}
+    return pinned_at(spark, tables, buckets, head.offsets, snapshots)

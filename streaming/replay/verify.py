@@ -121,7 +121,8 @@ class Verifier:
         state = state or self._begin(scope)
         with _tracer.start_as_current_span("replay.verify", attributes={"scope": str(scope)}):
             buckets = self._settings.buckets
-            pinned = pinned_at(self._spark, self._catalog, buckets, state.vector, state.snapshots)
+            tables = {name: self._catalog.load_table(name) for name in state.snapshots}
+            pinned = pinned_at(self._spark, tables, buckets, state.vector, state.snapshots)
             state.range = replace(state.range, remarks=(*state.range.remarks, *pinned.remarks))
             with Frames() as keep:  # raw is asked for redrives once, not for each chunk
                 redriven = keep(redrives_until(self._spark, state.vector))

@@ -197,7 +197,7 @@ def test_races_and_kills_leave_raw_whole_and_are_made_good(
         drop_files(*arguments[:-1], (THIRD + 2 * NOON).isoformat())
 
     with monkeypatch.context() as damage:
-        damage.setattr("lakehouse.maintenance.retention.drop_files", too_much)
+        damage.setattr("lakehouse.maintenance.dropping.drop_files", too_much)
         with pytest.raises(AuditFailed, match="others would go"):
             aged.drop(day(SECOND) + timedelta(days=1))
     assert read_head(aged.catalog, RAW).snapshot == start
