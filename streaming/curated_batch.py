@@ -32,6 +32,7 @@ from lakehouse.refs import Head, ancestry, read_head, stamp_of
 from lakehouse.restaging import Attempts
 from lakehouse.staged_rows import check_added
 from lakehouse.staging import append, append_nothing, delete
+from lakehouse.totals import REDELIVERED
 from quality.policy import OFFSET_GAP
 from quality.surge import Source, Tally
 from streaming.decisions import COPY, DELETE, INSERT, LOWER, RECORD, REPLACE, decide
@@ -142,7 +143,7 @@ class CuratedBatch:
             audit.check_deleted(head.snapshot, staged, lowered.num_rows, VERSIONS)
 
         records = head.offsets.records_to(self._batch.end)
-        plan = self._plan(head, write, check, {"records": records, "redelivered": redelivered})
+        plan = self._plan(head, write, check, {"records": records, REDELIVERED: redelivered})
         plan = decided.attempts[VERSIONS].plan(plan, head)
 
         def write_known(stage: Stage) -> None:

@@ -12,8 +12,12 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 from confluent_kafka import Producer
+from pyiceberg.catalog.rest import RestCatalog
+from pyspark.sql import SparkSession
 
+from config.settings import Settings
 from lakehouse.definitions import RAW
 from lakehouse.maintenance.retention import Dropped, Retention, RetentionSettings
 from streaming.counting_job import CountingJob, CountingSettings
@@ -131,3 +135,11 @@ def corrected(line: bytes) -> bytes | None:
         return json.dumps({**event, "revision": 7, "attributes": {"corrected": "yes"}}).encode()
     except (ValueError, TypeError):
         return None
+
+
+@pytest.fixture(scope="module")
+def aged(
+    stack: Settings, catalog: RestCatalog, spark: SparkSession, tmp_path_factory: pytest.TempPathFactory
+) -> Aged:
+    """The pipeline of three old days that retention is shown on, for each module anew."""
+    return Aged(AgedPipeline(stack, catalog, spark), tmp_path_factory.mktemp("aged"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from pyiceberg.catalog.rest import RestCatalog
@@ -28,7 +28,7 @@ from lakehouse.maintenance.due import KEPT_MONTHS
 from lakehouse.retention_plan import Store, cut_of
 
 if TYPE_CHECKING:
-    from lakehouse.maintenance.curated_retention import CuratedDue, CuratedRetention
+    from lakehouse.maintenance.curated_retention import CuratedDropped, CuratedDue, CuratedRetention
     from lakehouse.maintenance.retention import Dropped, Due, Retention
 
 
@@ -129,42 +129,28 @@ def apply(
     """
     why = None if dry_run else _named(f"{store} is dropped", reason, approver)
     settings, catalog = _begin()
+    keeper: Any  # the two answer alike, each in its own figures
+    show_due: Callable[[Console, Any], None]
+    show_done: Callable[[Console, Any], None]
     if store == "curated":
-        _apply_to_curated(settings, catalog, before, keep_months, why, out)
+        what, keeper = store, _curated_keeper(settings, catalog, _curated_months(settings, keep_months))
+        show_due, show_done = _print_curated_due, _print_curated_dropped
     else:
-        _apply_to_raw(settings, catalog, before, keep_months, why, out)
-
-
-def _apply_to_raw(
-    settings: Settings,
-    catalog: RestCatalog,
-    before: date,
-    keep_months: int | None,
-    why: tuple[str, str] | None,
-    out: Output,
-) -> None:
-    keeper = _keeper(settings, catalog, keep_months or settings.retention.raw_months)
+        what, keeper = RAW, _keeper(settings, catalog, keep_months or settings.retention.raw_months)
+        show_due, show_done = _print_raw_due, _print_dropped
     if why is None:
         due = _tell_usage(lambda: keeper.look(before))
-        out.result({"dry_run": True, **due.as_json()}, lambda console: _print_due(console, due, "would go"))
-    else:
-        asked = {"before": before, "reason": why[0], "approver": why[1]}
-        with recorded(settings, catalog, "retention apply", RAW, asked) as access:
-            done = _tell_usage(lambda: keeper.drop(before, *why, who_runs()))
-            access.result = f"{done.due.records:,} records dropped"
-        out.result(
-            {"dry_run": False, **done.as_json()}, lambda console: _print_dropped(console, done, before)
-        )
+        out.result({"dry_run": True, **due.as_json()}, lambda console: show_due(console, due))
+        return
+    asked = {"before": before, "reason": why[0], "approver": why[1]}
+    with recorded(settings, catalog, "retention apply", what, asked) as access:
+        done = _tell_usage(lambda: keeper.drop(before, *why, who_runs()))
+        access.result = str(done)
+    out.result({"dry_run": False, **done.as_json()}, lambda console: show_done(console, done))
 
 
-def _apply_to_curated(
-    settings: Settings,
-    catalog: RestCatalog,
-    before: date,
-    keep_months: int | None,
-    why: tuple[str, str] | None,
-    out: Output,
-) -> None:
+def _curated_months(settings: Settings, keep_months: int | None) -> int:
+    """Tell how many months the curated tables are kept: as the settings say, or longer."""
     set_to = settings.retention.curated_months
     if set_to is None:
         raise click.UsageError(
@@ -172,18 +158,7 @@ def _apply_to_curated(
         )
     if keep_months is not None and keep_months < set_to:
         raise click.UsageError(f"--keep-months {keep_months}: the settings say {set_to}, ask for no less")
-    keeper = _curated_keeper(settings, catalog, keep_months or set_to)
-    if why is None:
-        due = _tell_usage(lambda: keeper.look(before))
-        value: dict[str, object] = {"dry_run": True, **due.as_json()}
-        out.result(value, lambda console: _print_curated(console, due, "would go"))
-        return
-    asked = {"before": before, "reason": why[0], "approver": why[1]}
-    with recorded(settings, catalog, "retention apply", "curated", asked) as access:
-        done = _tell_usage(lambda: keeper.drop(before, *why, who_runs()))
-        access.result = f"{done.due.rows:,} rows dropped"
-    value = {"dry_run": False, **done.as_json()}
-    out.result(value, lambda console: _print_curated(console, done.due, "dropped"))
+    return keep_months or set_to
 
 
 @retention.command()
@@ -343,9 +318,13 @@ def _print_holds(console: Console, holds: tuple[Hold, ...]) -> None:
         _say(console, f"{said}, approved by {one.approver}, placed by {one.actor}")
 
 
-def _print_dropped(console: Console, done: Dropped, before: date) -> None:
+def _print_raw_due(console: Console, due: Due) -> None:
+    _print_due(console, due, "would go")
+
+
+def _print_dropped(console: Console, done: Dropped) -> None:
     if done.snapshot_id is None:
-        console.print(f"{RAW}: nothing before {before} is left to drop")
+        console.print(f"{RAW}: nothing before {done.due.before} is left to drop")
         return
     _print_due(console, done.due, "dropped")
     console.print(f"recorded in raw.retention_log, snapshot {done.snapshot_id}")
@@ -358,6 +337,14 @@ def _print_due(console: Console, due: Due, done: str) -> None:
         console.print(f"  {day.day}: {day.records:,} records, {day.files:,} files, {day.bytes:,} bytes")
     for said in _said_of(due):
         _say(console, f"  {said}")
+
+
+def _print_curated_due(console: Console, due: CuratedDue) -> None:
+    _print_curated(console, due, "would go")
+
+
+def _print_curated_dropped(console: Console, done: CuratedDropped) -> None:
+    _print_curated(console, done.due, "dropped")
 
 
 def _print_curated(console: Console, due: CuratedDue, done: str) -> None:

@@ -143,6 +143,9 @@ class CuratedDropped:
     due: CuratedDue
     snapshots: Mapping[str, int]
 
+    def __str__(self) -> str:
+        return f"{self.due.rows:,} rows dropped"
+
     def as_json(self) -> dict[str, Any]:
         """Render for programs."""
         return {**self.due.as_json(), "snapshots": {name: str(id_) for name, id_ in self.snapshots.items()}}

@@ -159,6 +159,9 @@ class Dropped:
     due: Due
     snapshot_id: int | None
 
+    def __str__(self) -> str:
+        return f"{self.due.records:,} records dropped"
+
     def as_json(self) -> dict[str, Any]:
         """Render for programs."""
         return {**self.due.as_json(), "snapshot_id": self.snapshot_id and str(self.snapshot_id)}

@@ -17,6 +17,7 @@ from lakehouse.publish import Plan, Stage
 from lakehouse.refs import Head
 from lakehouse.staged_rows import check_added
 from lakehouse.staging import append, delete
+from lakehouse.totals import RELEASED
 from streaming.frames import Frames, read_table
 from streaming.raw_reader import between
 from streaming.redrive.state import in_hours_of, redrives, with_state
@@ -77,6 +78,6 @@ def replace_quarantined(head: Head, chunk: RawRange, decoded: DataFrame, keep: F
         check_added(table, staged, head, added)
         audit.check_deleted(head.snapshot, staged, removed, QUARANTINE)
 
-    totals = corrected(head, "released", added - removed)
+    totals = corrected(head, RELEASED, added - removed)
     plan = Plan(write, check, contract_version=head.progress.contract_version, totals=totals)
     return Replacement(plan, added, removed)

@@ -15,12 +15,13 @@ from lakehouse.definitions import QUARANTINE, VERSIONS
 from lakehouse.publish import Plan, Publisher
 from lakehouse.refs import Head, ancestry, stamp_of
 from lakehouse.staging import append_nothing
+from lakehouse.totals import REDELIVERED, RELEASED
 from streaming.replay.pinned import read_at
 
 
 def redelivered(head: Head, more: int) -> dict[str, int]:
     """A record that is a version now is a redelivery no longer, and the other way round."""
-    return corrected(head, "redelivered", more)
+    return corrected(head, REDELIVERED, more)
 
 
 def corrected(head: Head, name: str, more: int) -> dict[str, int]:
@@ -36,10 +37,10 @@ def count_anew(spark: SparkSession, publisher: Publisher, valid_records: Callabl
 
     def of_versions(head: Head) -> Plan | None:
         rows = read_at(spark, head).count()
-        return _recounted(spark, head, {"redelivered": valid_records(head) - rows})
+        return _recounted(spark, head, {REDELIVERED: valid_records(head) - rows})
 
     publisher.publish(VERSIONS, of_versions)
-    publisher.publish(QUARANTINE, lambda head: _recounted(spark, head, {"released": 0}))
+    publisher.publish(QUARANTINE, lambda head: _recounted(spark, head, {RELEASED: 0}))
 
 
 def _recounted(spark: SparkSession, head: Head, totals: dict[str, int]) -> Plan | None:

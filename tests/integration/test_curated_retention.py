@@ -6,10 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
-from pyiceberg.catalog.rest import RestCatalog
-from pyspark.sql import SparkSession
 
-from config.settings import Settings
 from lakehouse.catalog import CATALOG_NAME
 from lakehouse.definitions import PAYMENTS, QUARANTINE, RETENTION_LOG, VERSIONS
 from lakehouse.errors import RetentionRefused, TooYoung
@@ -23,19 +20,12 @@ from streaming.curated_batch import CuratedBatch
 from streaming.message import ARCHIVE
 from streaming.replay.scope import Scope
 from streaming.replay.transactions import check_transactions
-from tests.aged import AT, NO_TIME, NOON, NOW, SECOND, THIRD, Aged, AgedPipeline, lines_of
+from tests.aged import AT, NO_TIME, NOON, NOW, SECOND, THIRD, Aged, lines_of
 from tests.crashes import Crash, crash_once
 from tests.reference import contents
 
 pytestmark = pytest.mark.integration
 CUT = SECOND.date()  # of event time: the first two days' events lie before it
-
-
-@pytest.fixture(scope="module")
-def aged(
-    stack: Settings, catalog: RestCatalog, spark: SparkSession, tmp_path_factory: pytest.TempPathFactory
-) -> Aged:
-    return Aged(AgedPipeline(stack, catalog, spark), tmp_path_factory.mktemp("curated-retention"))
 
 
 def retention(aged: Aged) -> CuratedRetention:

@@ -11,11 +11,8 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from pyiceberg.catalog.rest import RestCatalog
-from pyspark.sql import SparkSession
 
 from cli.main import paywave
-from config.settings import Settings
 from lakehouse.catalog import CATALOG_NAME
 from lakehouse.definitions import LEGAL_HOLDS, PAYMENTS, QUARANTINE, RAW, RETENTION_LOG, VERSIONS
 from lakehouse.errors import AuditFailed, HoldRefused, RetentionRefused, TooYoung
@@ -31,19 +28,12 @@ from lakehouse.tables import ensure_tables
 from streaming.errors import RawRetired
 from streaming.partitions import partition_of
 from streaming.replay.scope import Scope
-from tests.aged import AT, FIRST, NO_TIME, NOON, NOW, SECOND, THIRD, Aged, AgedPipeline, lines_of
+from tests.aged import AT, FIRST, NO_TIME, NOON, NOW, SECOND, THIRD, Aged, lines_of
 from tests.crashes import Crash, crash_once
 from tests.lake import once
 from tests.reference import contents, expected
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="module")
-def aged(
-    stack: Settings, catalog: RestCatalog, spark: SparkSession, tmp_path_factory: pytest.TempPathFactory
-) -> Aged:
-    return Aged(AgedPipeline(stack, catalog, spark), tmp_path_factory.mktemp("retention"))
 
 
 def day(of: datetime) -> date:
