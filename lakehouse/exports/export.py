@@ -5,7 +5,6 @@ Belongs here: that order, and what makes it safe to run again. Does not: what th
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from itertools import count
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from opentelemetry import trace
@@ -45,6 +45,7 @@ from lakehouse.exports.store import (
     remove_folder,
 )
 from lakehouse.whole_file import replace_file, sync_folder
+from quality.cards import holds_card_number
 
 Report = Callable[[float, float, str], None]
 """Told rows looked at, rows to look at in all and what was just done."""
@@ -161,7 +162,7 @@ class Exporter:
     def _begun(self, request: Request, name: str) -> dict[str, Any]:
         links = links_in(self._store.under(FOLDER).names())
         return {
-            "id": uuid.uuid4().hex[:16],
+            "id": _new_id(),
             "name": name,
             "request": request.as_json(),
             "destination": destination_of(self._store),
@@ -308,6 +309,12 @@ def look(catalog: RestCatalog, request: Request) -> tuple[Pins, Estimate]:
     tables = {name: catalog.load_table(name) for name in EXPORTED}
     pins = choose(catalog, tables, request.as_of, request.tag)
     return pins, Derivation(catalog, pins, request, Path(), 0, request.csv).estimate()
+
+
+def _new_id() -> str:
+    """Return 16 hexadecimal digits that hold no card number by chance, or no request could name their tag."""
+    drawn = (token_hex(8) for _ in count())
+    return next(id_ for id_ in drawn if not holds_card_number(id_))
 
 
 def _numbered(name: str) -> Iterator[str]:

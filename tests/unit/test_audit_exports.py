@@ -200,6 +200,14 @@ def test_an_unknown_tag_is_said_with_those_there_are(office: Office) -> None:
     assert not list(office.store.root.glob(".partial-*"))
 
 
+def test_no_tag_of_an_export_reads_like_a_card_number(office: Office) -> None:
+    like_a_card, other = "d4274284302046bc", "d" * 16
+    with patch("lakehouse.exports.export.token_hex", side_effect=[like_a_card, other]):
+        first = office.export(name="first")
+    assert first.manifest.id == other
+    assert files_of(office.export(name="by-tag", tag=tag_of(first.manifest.id))) == files_of(first)
+
+
 def test_what_is_read_follows_the_export_and_not_the_tables(office: Office) -> None:
     times = [p["event_ts"] for p in office.lake.load(PAYMENTS).scan().to_arrow().to_pylist()]
     day = {"start": min(times), "end": max(times) + timedelta(seconds=1)}
