@@ -19,6 +19,8 @@ from pyspark.sql import SparkSession
 from config.settings import Settings
 from lakehouse.conservation import Stock, take_stock
 from lakehouse.definitions import TABLES
+from lakehouse.maintenance.compact import CompactSettings
+from lakehouse.maintenance.need import Limits
 from lakehouse.query import run_query
 from lakehouse.tables import ensure_tables
 from streaming.curated_job import CuratedJob, CuratedSettings
@@ -44,6 +46,10 @@ DIRTY = Mix(
 )
 # A batch costs by the partitions that it touches, and few events cover an hour as well as a day.
 SPAN = timedelta(hours=1)
+# Everything is closed, and quiet at once: the tests' events are of the last hours.
+ANY_HOUR = CompactSettings(
+    Limits(least_saved=1), closed_after=timedelta(hours=-3), quiet=timedelta(seconds=-60)
+)
 
 
 def dirty(count: int, seed: int, span: timedelta = SPAN) -> Simulation:

@@ -16,23 +16,18 @@ from lakehouse.definitions import PAYMENTS, QUARANTINE, RAW, VERSIONS
 from lakehouse.errors import UnknownMoment
 from lakehouse.exports.pins import EXPORTED, tag_of
 from lakehouse.log_keeper import keep_log
-from lakehouse.maintenance.compact import Compactor, CompactSettings
+from lakehouse.maintenance.compact import Compactor
 from lakehouse.maintenance.expire import Expirer, ExpireSettings
-from lakehouse.maintenance.need import Limits
 from streaming.replay.apply import Applier
 from streaming.replay.scope import ALL
 from streaming.replay.verify import ReplaySettings
 from tests.commands import Running, paywave
 from tests.offices import Desk, files_of
-from tests.pipeline import Pipeline, dirty
+from tests.pipeline import ANY_HOUR, Pipeline, dirty
 
 pytestmark = pytest.mark.integration
 LINES = list(dirty(360, 21, timedelta(hours=6)).lines())
 REASON = "case 4711"
-# Everything is closed, and quiet at once: the tests' events are of the last hours.
-ANY_HOUR = CompactSettings(
-    Limits(least_saved=1), closed_after=timedelta(hours=-3), quiet=timedelta(seconds=-60)
-)
 
 
 @pytest.fixture(scope="module")

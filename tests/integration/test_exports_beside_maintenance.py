@@ -16,23 +16,20 @@ from lakehouse.definitions import PAYMENTS, RAW, VERSIONS
 from lakehouse.exports.export import Done
 from lakehouse.exports.pins import EXPORTED, release, tag_of
 from lakehouse.log_keeper import keep_log
-from lakehouse.maintenance.compact import Compactor, CompactSettings
+from lakehouse.maintenance.compact import Compactor
 from lakehouse.maintenance.expire import Expirer, ExpireSettings
-from lakehouse.maintenance.need import Limits
 from lakehouse.maintenance.orphans import remove_orphans
 from lakehouse.maintenance.reachable import files_of as rows_of
 from lakehouse.maintenance.reachable import known_files, lists_of, manifests_of, plain
 from tests.aged import AgedPipeline, lines_of
 from tests.offices import Desk, Killed, files_of, request
+from tests.pipeline import ANY_HOUR
 from tests.stacks import object_store
 
 pytestmark = pytest.mark.integration
 DAYS = tuple(datetime(2020, 1, day, 12, tzinfo=UTC) for day in (10, 11))
 NEW = datetime.now(UTC)
 NO_TIME = timedelta(0)
-ANY_HOUR = CompactSettings(
-    Limits(least_saved=1), closed_after=timedelta(hours=-3), quiet=timedelta(seconds=-60)
-)
 Work = Callable[[], None]
 
 

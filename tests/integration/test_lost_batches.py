@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,20 +10,15 @@ from pyiceberg.table.snapshots import Snapshot
 
 from lakehouse.audit import added_files
 from lakehouse.definitions import PAYMENTS, VERSIONS
-from lakehouse.maintenance.compact import Compactor, CompactSettings
-from lakehouse.maintenance.need import Limits
+from lakehouse.maintenance.compact import Compactor
 from lakehouse.publish import Outcome, Plan, Publisher, Stage
 from lakehouse.staging import append_nothing
 from streaming.curated_job import WRITER
 from streaming.decisions import decide
-from tests.pipeline import Pipeline, dirty
+from tests.pipeline import ANY_HOUR, Pipeline, dirty
 from tests.reference import assert_the_law
 
 pytestmark = pytest.mark.integration
-# Every hour may be compacted, and at once.
-_ANY_HOUR = CompactSettings(
-    Limits(least_saved=1), closed_after=timedelta(hours=-3), quiet=timedelta(seconds=-60)
-)
 
 
 class Races:
@@ -93,7 +87,7 @@ def test_one_whose_partitions_were_touched_is_decided_and_written_anew(
 ) -> None:
     session = due.spark.newSession()
     properties = due.settings.catalog_properties()
-    compactor = Compactor(due.catalog, lambda: session, properties, _ANY_HOUR)
+    compactor = Compactor(due.catalog, lambda: session, properties, ANY_HOUR)
     races = Races(due, monkeypatch, (touched,), compactor.run)
     due.run_curated()
     assert races.decided == 2

@@ -24,7 +24,6 @@ from lakehouse.maintenance.compact import Compacted, Compactor, CompactSettings
 from lakehouse.maintenance.expire import Expired, Expirer, ExpireSettings
 from lakehouse.maintenance.manifests import ManifestMerger
 from lakehouse.maintenance.measure import figures_of
-from lakehouse.maintenance.need import Limits
 from lakehouse.maintenance.orphans import remove_orphans
 from lakehouse.maintenance.reachable import known_files, plain
 from lakehouse.publish import Plan, Publisher, Stage
@@ -33,17 +32,13 @@ from lakehouse.staging import append
 from streaming.raw_reader import next_batch
 from tests.crashes import Crash, crash_once
 from tests.lake import once
-from tests.pipeline import Pipeline, dirty
+from tests.pipeline import ANY_HOUR, Pipeline, dirty
 from tests.reference import assert_the_law, contents, expected, keyed
 from tests.stacks import object_store
 
 pytestmark = pytest.mark.integration
 CURATED = (VERSIONS, PAYMENTS)
 NOW = timedelta(0)
-# Everything is closed, and quiet at once: the tests' events are of the last hours.
-ANY_HOUR = CompactSettings(
-    Limits(least_saved=1), closed_after=timedelta(hours=-3), quiet=timedelta(seconds=-60)
-)
 
 
 @dataclass
