@@ -91,6 +91,7 @@ class EventProducer:
         }
         self._producer = Producer(producer_config(_DEFAULTS, kafka, own), logger=LIBRDKAFKA_LOG)
         self._attributes = {"messaging.system": "kafka", "messaging.destination.name": topic}
+        self._longest_s = delivery_seconds + _PROBE_S  # by then each was acknowledged, or given up
         self._intake = Intake(IngestClock(), (), key_of)
         self._fatal: str | None = None
         self._lock = threading.Lock()  # nothing is handed over once `close` has begun to wait
@@ -123,11 +124,14 @@ class EventProducer:
         return verdict.event_id
 
     def flush(self, seconds: float | None = None) -> int:
-        """Wait until nothing is on its way any more, `seconds` at most; returns how many still are."""
-        return int(self._producer.flush(-1 if seconds is None else seconds))
+        """Wait until nothing is on its way any more; returns how many still are.
+
+        Waits `seconds` at most; without them as long as an event may take, and a little longer.
+        """
+        return int(self._producer.flush(self._longest_s if seconds is None else seconds))
 
     def close(self, seconds: float | None = None) -> None:
-        """Flush; hand what is still not acknowledged after `seconds` to `on_failure`. Can be called twice."""
+        """Flush, and hand what is still not acknowledged then to `on_failure`. Can be called twice."""
         with self._lock:
             if self._closed.is_set():
                 return

@@ -17,8 +17,8 @@ from config.settings import Settings
 from local.stack import find
 
 TOPIC = "survivors"
-# Short jobs on few records: the time goes into starting, and into compiling what then runs once. With the quick
-# compiler alone Java keeps 48 MB of code, and a session that lives for all tests swept and compiled it anew.
+# Short jobs on few records: the time goes into starting, and into compiling what then runs once. With the
+# quick compiler alone Java keeps 48 MB of code, and a session that lives for all tests swept it all the time.
 _QUICK = """
 [streaming]
 trigger_s = 1

@@ -14,6 +14,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from confluent_kafka import Producer
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
@@ -126,6 +127,25 @@ def test_closing_does_not_wait_longer_than_it_is_told(kafka: MockKafka) -> None:
     assert [failure.event_id for failure in failures] == [event_id]
     with pytest.raises(SendError, match="closed"):
         events.send(fields())
+
+
+def test_closing_ends_though_librdkafka_gives_nothing_back(
+    kafka: MockKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+
+    class Stuck(Producer):
+        def flush(self, timeout: float) -> int:
+            waits.append(timeout)
+            return super().flush(0)
+
+    monkeypatch.setattr(client_module, "Producer", Stuck)
+    failures: list[Failure] = []
+    with producer(kafka, failures, delivery_seconds=60) as events:
+        kafka.stop()
+        event_id = events.send(fields())
+    assert [failure.event_id for failure in failures] == [event_id]
+    assert waits[0] > 60 and all(wait >= 0 for wait in waits), "below zero is for ever"
 
 
 def test_a_full_buffer_raises_if_told_so(kafka: MockKafka) -> None:
