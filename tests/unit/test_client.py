@@ -137,7 +137,7 @@ def test_closing_ends_though_librdkafka_gives_nothing_back(
     class Stuck(Producer):
         def flush(self, timeout: float) -> int:
             waits.append(timeout)
-            return super().flush(0)
+            return super().flush(0 if len(waits) == 1 else timeout)  # what was purged does come back
 
     monkeypatch.setattr(client_module, "Producer", Stuck)
     failures: list[Failure] = []
