@@ -20,7 +20,7 @@ PINNED: Mapping[str, str] = {
     # The topic's own (docs/topics.md): batches of any other codec would be compressed anew by the broker.
     "compression.type": "zstd",
     # When all brokers are gone, librdkafka (2.11 and later) forgets them and begins anew. What is on its way
-    # may be left with no broker then, neither sent nor timed out: one time in a hundred (docs/adr/0015).
+    # may be left with no broker then, neither sent nor timed out: how often is measured in docs/adr/0015.
     "metadata.recovery.strategy": "none",
 }
 LIBRDKAFKA_LOG = logging.getLogger("paywave.librdkafka")
