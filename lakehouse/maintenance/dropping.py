@@ -39,14 +39,12 @@ def plan_to_drop(
     days: list[Day],
     below: OffsetVector,
     order: Order,
-    records_read: int | None = None,
 ) -> Plan:
     """Plan to drop the days of a table before one.
 
     Args:
         old: the files of these days; `days` says what is in them.
         below: records below it are those whose rows go; the stamp says so, with those of earlier drops.
-        records_read: as in `check_dropped`.
     """
     cut, column = start_of_day(before), BY_NAME[head.name].hour_of
     assert column is not None
@@ -56,9 +54,7 @@ def plan_to_drop(
 
     return Plan(
         write,
-        lambda table, staged: check_dropped(
-            table, head.snapshot, staged, first_hour_of(before), old, records_read
-        ),
+        lambda table, staged: check_dropped(table, head.snapshot, staged, first_hour_of(before), old),
         totals={RETIRED: head.totals.get(RETIRED, 0) + sum(day.records for day in days)},
         retired=Retired(cut, head.retired.below.greatest(below)),
         notes={NOTE: note_of(order, days)},

@@ -55,13 +55,12 @@ def drop_files(stage: Stage, spark: SparkSession, column: str, before: str) -> N
 
 
 def check_dropped(
-    table: Table, parent: Snapshot, staged: Snapshot, hour: int, old: Iterable[OldFile], records: int | None
+    table: Table, parent: Snapshot, staged: Snapshot, hour: int, old: Iterable[OldFile]
 ) -> None:
     """Check that just these files went, whole, and no other came or went. Raises `AuditFailed`.
 
     Args:
         old: the files of the hours before `hour`; those that delete rows of the others go with them.
-        records: rows that were read in them, of a table that never deletes a row; None: of one that does.
     """
     name = ".".join(table.name())
     before, after = ({m.manifest_path: m for m in s.manifests(table.io)} for s in (parent, staged))
@@ -76,13 +75,19 @@ def check_dropped(
             "nothing was published",
             table=name,
         )
-    if any(file.hour >= hour or (records is not None and not file.is_data) for file in gone):
+    if any(file.hour >= hour for file in gone):
         raise AuditFailed(f"table {name}: a file of a day that stays would go", table=name)
-    in_files = sum(file.records for file in gone)
-    if records is not None and in_files != records:
+
+
+def check_counted(name: str, old: Iterable[OldFile], records: int) -> None:
+    """Check that files of a table that never deletes hold the rows that were read. Raises `AuditFailed`."""
+    files = list(old)
+    deletes, in_files = sum(not file.is_data for file in files), sum(file.records for file in files)
+    if deletes or in_files != records:
         raise AuditFailed(
-            f"table {name}: the files of old days say {in_files} rows, {records} were read there",
-            "rows were deleted from raw by hand: `paywave reconcile` names them; nothing was published",
+            f"table {name}: the files of old days say {in_files} rows, {records} were read there, "
+            f"and {deletes} of them delete rows",
+            "rows were deleted by hand: `paywave reconcile` names them; nothing was published",
             table=name,
         )
 

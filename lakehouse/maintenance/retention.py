@@ -49,6 +49,7 @@ from lakehouse.maintenance.due import (
 from lakehouse.maintenance.held_days import held_days
 from lakehouse.maintenance.old_files import (
     OldFile,
+    check_counted,
     files_before,
     held_by_tags,
     newest_hour,
@@ -243,7 +244,8 @@ class Retention:
             return None
         due.check()
         old, days = self._measured.files, list(due.days)
-        return plan_to_drop(head, self._spark, before, old, days, due.below, order, due.records)
+        check_counted(head.name, old, due.records)
+        return plan_to_drop(head, self._spark, before, old, days, due.below, order)
 
     # -- measuring -------------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from lakehouse.errors import AuditFailed, HoldRefused, RetentionRefused, TooYoun
 from lakehouse.log_keeper import keep_log
 from lakehouse.maintenance.due import KEPT_MONTHS, latest_cut
 from lakehouse.maintenance.expire import Expirer, ExpireSettings
-from lakehouse.maintenance.old_files import drop_files
+from lakehouse.maintenance.old_files import OldFile, drop_files, files_before
 from lakehouse.maintenance.retention import DRIFT, PARTNER_HOURS, Dropped
 from lakehouse.publish import Publisher
 from lakehouse.refs import MAIN, PROGRESS_TAG, ancestry, branch_to, read_head, snapshot_of, stamp_of
@@ -69,9 +69,22 @@ def test_nothing_goes_that_is_young_or_that_a_job_has_still_to_read(aged: Aged) 
 
 
 @pytest.mark.slow  # beside test_curated_retention.py, where a day of raw goes first
-def test_a_day_goes_whole_and_all_that_stands_on_raw_says_the_truth_after(aged: Aged) -> None:
+def test_a_day_goes_whole_and_all_that_stands_on_raw_says_the_truth_after(
+    aged: Aged, monkeypatch: pytest.MonkeyPatch
+) -> None:
     aged.count()
     pipeline, before = aged.pipeline, aged.pipeline.rows(RAW)
+
+    # nothing is dropped whose files say other rows than are read in them
+    def one_more(*arguments: Any) -> list[OldFile]:
+        return [file._replace(records=file.records + 1) for file in files_before(*arguments)]
+
+    with monkeypatch.context() as damage:
+        damage.setattr("lakehouse.maintenance.retention.files_before", one_more)
+        with pytest.raises(AuditFailed, match="were read there"):
+            aged.drop(day(SECOND))
+    assert pipeline.rows(RAW) == before
+
     rows, progress = contents(pipeline), read_head(aged.catalog, RAW).progress
     gone = [row for row in before if row["kafka_ts"] < SECOND]
     done = aged.drop(day(SECOND))

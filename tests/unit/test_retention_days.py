@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakehouse.errors import TooYoung
+from lakehouse.errors import AuditFailed, TooYoung
 from lakehouse.maintenance.due import (
     KEPT_MONTHS,
     check_age,
@@ -19,6 +19,7 @@ from lakehouse.maintenance.due import (
     start_of_day,
     trusted_now,
 )
+from lakehouse.maintenance.old_files import OldFile, check_counted
 from lakehouse.maintenance.retention import RetentionSettings
 from lakehouse.offsets import OffsetVector
 from lakehouse.retired import NOTHING, Retired
@@ -106,3 +107,12 @@ def test_what_is_retired_says_how_far_it_reaches() -> None:
     assert retired and not NOTHING
     assert retired.reaches(None) and retired.reaches(cut - DAY)
     assert not retired.reaches(cut) and not NOTHING.reaches(None)
+
+
+def test_old_files_hold_just_the_rows_that_were_read_in_them() -> None:
+    files = [OldFile(path, 7, 1000, records, True) for path, records in (("a", 3), ("b", 4))]
+    check_counted("raw.t", iter(files), 7)
+    with pytest.raises(AuditFailed, match="say 8 rows, 7 were read there, and 0 of them delete rows"):
+        check_counted("raw.t", [files[0], files[1]._replace(records=5)], 7)
+    with pytest.raises(AuditFailed, match="say 7 rows, 7 were read there, and 1 of them delete rows"):
+        check_counted("raw.t", [files[0], files[1]._replace(is_data=False)], 7)
