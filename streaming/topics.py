@@ -23,7 +23,17 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its names a
 
 from streaming.errors import StreamingError, WeakTopic
 from streaming.kafka_client import LIBRDKAFKA_LOG, connection
-from streaming.topic_plan import CREATE, DAY_MS, GROW, IMPOSSIBLE, Change, Topic, durability_problems, plan
+from streaming.topic_plan import (
+    CONFIGURE,
+    CREATE,
+    DAY_MS,
+    GROW,
+    IMPOSSIBLE,
+    Change,
+    Topic,
+    durability_problems,
+    plan,
+)
 
 _TIMEOUT_S = 30.0
 _POLL_S = 0.05
@@ -155,6 +165,13 @@ def apply(client: AdminClient, change: Change) -> None:
                 raise _unanswered(f"{change.action} of topic {topic.name} failed", error) from error
     if change.action in (CREATE, GROW):
         settled(lambda: partitions_of(client, topic.name) >= topic.partitions, _TIMEOUT_S)
+    else:
+        settled(lambda: not _drifts(client, topic), _TIMEOUT_S)
+
+
+def _drifts(client: AdminClient, topic: Topic) -> bool:
+    """Whether a setting of a topic is another one as a broker tells it."""
+    return any(change.action == CONFIGURE for change in plan(topic, describe(client, topic.name)))
 
 
 def partitions_of(client: AdminClient | Producer, name: str, timeout_s: float = _TIMEOUT_S) -> int:

@@ -29,10 +29,11 @@ from streaming.replay.apply import Applier
 from streaming.replay.scope import ALL, Scope
 from streaming.replay.verify import ReplaySettings, Verifier
 from streaming.schemas.drift_job import DriftJob
-from streaming.simulate import Plan, Simulation
+from streaming.simulate import Plan
 from streaming.topic_state import inspect_topic
 from streaming.topics import ensure_topics, payments_topic
-from tests.pipeline import DIRTY, PARTITIONS, SPAN, Pipeline
+from tests.pipeline import PARTITIONS, Pipeline
+from tests.streams import DIRTY, SPAN, steady
 
 
 class AgedPipeline(Pipeline):
@@ -76,7 +77,7 @@ class AgedPipeline(Pipeline):
 def lines_of(day: datetime, count: int, seed: int) -> list[bytes]:
     """Events with every kind of dirt, of the day before one, so that its noon may take them."""
     start = day.astimezone(UTC) - timedelta(days=1)
-    return list(Simulation(Plan(count, seed, start, SPAN, DIRTY)).lines())
+    return list(steady(Plan(count, seed, start, SPAN, DIRTY)).lines())
 
 
 NOON, NO_TIME = timedelta(hours=12), timedelta(0)

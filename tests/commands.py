@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -126,7 +127,8 @@ class Running:
     def end(self) -> None:
         """Leave nothing behind, however the test went."""
         for pid in self._session():
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it ended with one that was killed before
+                os.kill(pid, signal.SIGKILL)
         self._process.wait()
 
     def _await_end(self, seconds: float = 30) -> None:

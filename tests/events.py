@@ -14,6 +14,8 @@ from quality.judge import judge
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 KAFKA_TS = NOON + timedelta(hours=1)
+# The same in one run: an event's time never changes.
+AN_HOUR_AGO = datetime.now(UTC) - timedelta(hours=1)
 TOPIC_ID = "topic-1"
 _offsets = count()
 
@@ -42,6 +44,15 @@ def wire(name: str = "e1", *, minute: int = 0, **changes: Any) -> bytes:
     if "original" in changes:
         changes["original_event_id"] = event_id(changes.pop("original"))
     return json.dumps({k: v for k, v in (fields | changes).items() if v is not ...}).encode()
+
+
+def wire_now(name: str = "e1", *, minute: int = 0, **changes: Any) -> bytes:
+    """An event's JSON for a real Kafka, whose time it is held against: as `wire`, but an hour old."""
+    times = {
+        "event_ts": AN_HOUR_AGO.isoformat(),
+        "ingest_ts": (AN_HOUR_AGO + timedelta(minutes=minute)).isoformat(),
+    }
+    return wire(name, **(times | changes))
 
 
 def valid(data: bytes) -> Event:

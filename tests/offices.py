@@ -21,8 +21,8 @@ from lakehouse.exports.request import Request, parse_scope
 from lakehouse.exports.signing import made_signer, pem_of
 from lakehouse.exports.store import FolderStore
 from lakehouse.exports.verification import Verified, Verifier
-from tests.pipeline import dirty
 from tests.small_lake import SmallLake
+from tests.streams import dirty
 
 LINES = list(dirty(240, 9, timedelta(hours=3)).lines())
 

@@ -27,34 +27,15 @@ from streaming.curated_job import CuratedJob, CuratedSettings
 from streaming.message import Message, message_of
 from streaming.producer import send
 from streaming.raw_job import RawJob, RawSettings
-from streaming.simulate import Mix, Plan, Simulation
 from streaming.topics import ensure_topics, payments_topic
 from streaming.transactions_job import TransactionsJob, TransactionsSettings
 
 PARTITIONS = 4
 EVERYTHING = 200_000
-# Every kind of dirt there is, far more of it than in life.
-DIRTY = Mix(
-    duplicates=0.08,
-    business_duplicates=0.05,
-    late=0.1,
-    out_of_order=0.1,
-    reversals=0.06,
-    corrections=0.06,
-    unknown_fields=0.05,
-    malformed=0.06,
-)
-# A batch costs by the partitions that it touches, and few events cover an hour as well as a day.
-SPAN = timedelta(hours=1)
 # Everything is closed, and quiet at once: the tests' events are of the last hours.
 ANY_HOUR = CompactSettings(
     Limits(least_saved=1), closed_after=timedelta(hours=-3), quiet=timedelta(seconds=-60)
 )
-
-
-def dirty(count: int, seed: int, span: timedelta = SPAN) -> Simulation:
-    """A stream with every kind of dirt."""
-    return Simulation(Plan.recent(count, seed, DIRTY, span))
 
 
 @dataclass

@@ -60,15 +60,20 @@ class Plan:
 
 
 class Simulation:
-    """One stream. Iterate `lines()` once; `outcome` is complete when it is exhausted."""
+    """One stream. Iterate `lines()` once; `outcome` is complete when it is exhausted.
 
-    def __init__(self, plan: Plan) -> None:
+    Args:
+        rng: what to draw from instead, where streams of different days are to differ in their times only.
+    """
+
+    def __init__(self, plan: Plan, rng: Random | None = None) -> None:
         self.plan = plan
         self.outcome = Outcome()
         start_us, span_us = to_micros(plan.start), plan.span // timedelta(microseconds=1)
         # The whole plan is the seed: from the number alone, another day or count would give the same event
         # ids other times, and an event's time never changes. Reproducible on purpose, protects nothing.
-        self._rng = rng = Random(f"{plan.seed}/{plan.count}/{start_us}/{span_us}/{plan.mix}")  # noqa: S311
+        whole = f"{plan.seed}/{plan.count}/{start_us}/{span_us}/{plan.mix}"
+        self._rng = rng = rng or Random(whole)  # noqa: S311
         self._last_us = start_us + span_us + LATE_TAIL
         self._rhythm = Rhythm(start_us, span_us)
         self._journeys = Journeys(rng, World(rng, plan.count), start_us + span_us, plan.mix.late)

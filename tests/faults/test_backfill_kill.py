@@ -21,8 +21,9 @@ from lakehouse.definitions import PAYMENTS, VERSIONS
 from streaming.backfill.state import Status
 from streaming.backfill.store import Store
 from tests.commands import Done, Running
-from tests.pipeline import Pipeline, dirty
+from tests.pipeline import Pipeline
 from tests.reference import assert_the_law, contents
+from tests.streams import dirty
 
 pytestmark = [
     pytest.mark.integration,

@@ -17,9 +17,10 @@ import pytest
 from config.settings import Settings
 from lakehouse.definitions import PAYMENTS, QUARANTINE, RAW, VERSIONS
 from lakehouse.refs import read_head
-from tests.pipeline import Pipeline, dirty
+from tests.pipeline import Pipeline
 from tests.reference import assert_raw_is_the_topic, assert_the_law
 from tests.services import Services, consumed, trickle
+from tests.streams import dirty
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults]
 

@@ -24,8 +24,9 @@ from lakehouse.stored_hash import PartitionKey, buckets_of, stored_sums
 from lakehouse.table_hash import of_arrow, shape_of
 from streaming.table_sums import spark_sums
 from tests.commands import paywave
-from tests.pipeline import Pipeline, dirty
+from tests.pipeline import Pipeline
 from tests.reference import Row, expected
+from tests.streams import dirty
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.long]
 

@@ -19,8 +19,9 @@ from lakehouse.publish import STAGE_PREFIX
 from lakehouse.refs import read_head
 from lakehouse.turns import drop_abandoned
 from tests.commands import Done, Running
-from tests.pipeline import Pipeline, dirty
+from tests.pipeline import Pipeline
 from tests.reference import assert_the_law, contents
+from tests.streams import dirty
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults]
 COMPACT = ("maintain", "compact", "--closed-after", "0s", "--quiet", "0s", "--least-saved", "1")

@@ -17,9 +17,10 @@ from lakehouse.definitions import PAYMENTS, QUARANTINE, VERSIONS
 from streaming.replay.scope import ALL
 from streaming.replay.verify import ReplaySettings, Verifier
 from tests.commands import Running
-from tests.pipeline import Pipeline, dirty
+from tests.pipeline import Pipeline
 from tests.reference import assert_raw_is_the_topic, assert_the_law
 from tests.services import Services, consumed, trickle
+from tests.streams import dirty
 
 pytestmark = [
     pytest.mark.integration,

@@ -28,8 +28,9 @@ from lakehouse.catalog import CATALOG_NAME
 from lakehouse.definitions import BY_NAME, PAYMENTS, QUARANTINE, RAW, RECONCILIATION, VERSIONS
 from lakehouse.log_keeper import keep_log
 from lakehouse.refs import read_head
-from tests.events import event_id, wire
-from tests.pipeline import Pipeline, dirty
+from tests.events import event_id, wire, wire_now
+from tests.pipeline import Pipeline
+from tests.streams import dirty
 
 pytestmark = pytest.mark.integration
 # Older than what `dirty` simulates (the last hours of two days ago), whenever the tests run.
@@ -129,7 +130,7 @@ def test_the_graph_shows_what_the_streaming_jobs_publish(
         assert f"--snapshot {name}={head.snapshot.snapshot_id}" in told["time_travel"]
     assert not conductor.tick(observe.new_snapshots).asset_events
     monkeypatch.setattr(observe, "EVERY", timedelta(0))
-    conductor.pipeline.send_lines([wire("one more")])
+    conductor.pipeline.send_lines([wire_now("one more")])
     (of_topic,) = conductor.tick(observe.new_snapshots).asset_events
     assert of_topic.asset_key == TOPIC
     assert of_topic.metadata["records_not_yet_in_raw"].value == 1

@@ -23,7 +23,8 @@ from streaming.replay.scope import ALL
 from streaming.replay.verify import ReplaySettings
 from tests.commands import Running, paywave
 from tests.offices import Desk, files_of
-from tests.pipeline import ANY_HOUR, Pipeline, dirty
+from tests.pipeline import ANY_HOUR, Pipeline
+from tests.streams import dirty
 
 pytestmark = pytest.mark.integration
 LINES = list(dirty(360, 21, timedelta(hours=6)).lines())

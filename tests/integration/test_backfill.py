@@ -25,8 +25,9 @@ from streaming.backfill.state import Status
 from streaming.backfill.store import Store
 from streaming.replay import apply
 from tests.crashes import crash_once
-from tests.pipeline import Pipeline, dirty
+from tests.pipeline import Pipeline
 from tests.reference import assert_the_law, contents
+from tests.streams import dirty
 
 pytestmark = pytest.mark.integration
 SPAN = timedelta(hours=4)

@@ -13,14 +13,17 @@ from typing import Any
 
 import pytest
 
+from cli.context import topic_of
 from config.settings import Settings, load_settings
 from local.stack import down, up
 from streaming.errors import SendError
 from streaming.message import message_of
 from streaming.producer import send
+from streaming.topics import ensure_topics
 from tests.commands import Done, paywave
-from tests.pipeline import Pipeline, dirty
+from tests.pipeline import Pipeline
 from tests.stacks import kill, quick_home
+from tests.streams import dirty
 
 pytestmark = pytest.mark.integration
 
@@ -222,4 +225,6 @@ def test_without_kafka_commands_end_and_say_so(home: Path, tmp_path: Path) -> No
 
 def _started(home: Path) -> Settings:
     up(load_settings(home=home))
-    return load_settings(home=home)
+    settings = load_settings(home=home)
+    ensure_topics(settings.kafka_properties(), topic_of(settings))
+    return settings

@@ -11,7 +11,7 @@ from lakehouse.offsets import OffsetVector
 from lakehouse.refs import read_head
 from streaming.completeness import CLOCKS, complete_to
 from streaming.topic_state import first_offsets_after, inspect_topic
-from tests.events import wire
+from tests.events import wire_now
 from tests.pipeline import Pipeline
 
 pytestmark = pytest.mark.integration
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.integration
 
 def test_the_ladder_on_a_real_topic(pipeline: Pipeline) -> None:
     kafka = pipeline.settings.kafka_properties()
-    pipeline.send_lines(wire(f"e{n}", account_id=f"a{n}") for n in range(40))
+    pipeline.send_lines(wire_now(f"e{n}", account_id=f"a{n}") for n in range(40))
     pipeline.run_raw()
     times = {(r["partition"], r["offset"]): r["kafka_ts"] for r in pipeline.rows(RAW)}
     state = inspect_topic(kafka, pipeline.topic)
@@ -37,7 +37,7 @@ def test_the_ladder_on_a_real_topic(pipeline: Pipeline) -> None:
 def test_raw_stamps_a_time_that_holds_and_never_goes_back(pipeline: Pipeline) -> None:
     kafka, stamped = pipeline.settings.kafka_properties(), []
     for batch in range(2):
-        pipeline.send_lines(wire(f"e{batch}-{n}", account_id=f"a{n}") for n in range(40))
+        pipeline.send_lines(wire_now(f"e{batch}-{n}", account_id=f"a{n}") for n in range(40))
         pipeline.run_raw()
         stamp = read_head(pipeline.catalog, RAW).progress
         assert stamp.progress is not None

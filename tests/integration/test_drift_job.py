@@ -17,14 +17,15 @@ from streaming.counting_job import CountingSettings
 from streaming.message import message_of
 from streaming.schemas.drift_job import DriftJob
 from streaming.schemas.drift_report import report_drift
-from streaming.simulate import Mix, Plan, Simulation
+from streaming.simulate import Mix, Plan
 from tests.pipeline import Pipeline
+from tests.streams import steady
 
 pytestmark = pytest.mark.integration
 
 
 def lines(seed: int, count: int = 60) -> list[bytes]:
-    return list(Simulation(Plan.recent(count, seed, Mix(), timedelta(hours=1))).lines())
+    return list(steady(Plan.recent(count, seed, Mix(), timedelta(hours=1))).lines())
 
 
 def edited(line: bytes, **changes: Any) -> bytes:

@@ -19,9 +19,11 @@ from lakehouse.refs import read_head
 from lakehouse.staging import append_nothing
 from streaming.curated_batch import CuratedBatch
 from streaming.topic_state import TopicGone, inspect_topic
+from streaming.topics import partitions_of, settled
 from tests.crashes import Crash, crash_once
-from tests.pipeline import Pipeline, dirty
+from tests.pipeline import Pipeline
 from tests.reference import assert_raw_is_the_topic, assert_the_law
+from tests.streams import dirty
 
 pytestmark = pytest.mark.integration
 
@@ -106,6 +108,9 @@ def test_a_topic_created_again_halts_the_raw_job(pipeline: Pipeline) -> None:
     before, old = heads(pipeline), inspect_topic(kafka, pipeline.topic).topic_id
     admin = AdminClient(kafka)
     admin.delete_topics([pipeline.topic])[pipeline.topic].result(30)
+    assert settled(
+        lambda: partitions_of(admin, pipeline.topic) == 0, 30
+    )  # a broker learns of it a moment later
     pipeline.create_topic()
     pipeline.send_lines(lines_of(50, 15))
     new = inspect_topic(kafka, pipeline.topic).topic_id

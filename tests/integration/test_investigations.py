@@ -26,7 +26,8 @@ from lakehouse.moments import Moment
 from lakehouse.publish import CODE_VERSION
 from tests.commands import Done, paywave
 from tests.events import event_id, wire
-from tests.pipeline import Pipeline, dirty
+from tests.pipeline import Pipeline
+from tests.streams import dirty
 
 pytestmark = pytest.mark.integration
 

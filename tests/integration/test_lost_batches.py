@@ -15,8 +15,9 @@ from lakehouse.publish import Outcome, Plan, Publisher, Stage
 from lakehouse.staging import append_nothing
 from streaming.curated_job import WRITER
 from streaming.decisions import decide
-from tests.pipeline import ANY_HOUR, Pipeline, dirty
+from tests.pipeline import ANY_HOUR, Pipeline
 from tests.reference import assert_the_law
+from tests.streams import dirty
 
 pytestmark = pytest.mark.integration
 

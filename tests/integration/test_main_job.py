@@ -24,8 +24,9 @@ from streaming.message import Message, message_of
 from streaming.simulate import Outcome
 from tests.cases import CASES
 from tests.events import event_id, wire
-from tests.pipeline import SPAN, Pipeline, dirty
+from tests.pipeline import Pipeline
 from tests.reference import assert_raw_is_the_topic, assert_readers_agree, assert_the_law, contents
+from tests.streams import SPAN, dirty
 
 pytestmark = pytest.mark.integration
 

@@ -32,9 +32,10 @@ from lakehouse.staging import append
 from streaming.raw_reader import next_batch
 from tests.crashes import Crash, crash_once
 from tests.lake import once
-from tests.pipeline import ANY_HOUR, Pipeline, dirty
+from tests.pipeline import ANY_HOUR, Pipeline
 from tests.reference import assert_the_law, contents, expected, keyed
 from tests.stacks import object_store
+from tests.streams import dirty
 
 pytestmark = pytest.mark.integration
 CURATED = (VERSIONS, PAYMENTS)

@@ -22,7 +22,8 @@ from streaming.message import message_of
 from streaming.profile.anomalies import find_anomalies
 from streaming.profile.count import TALLY
 from tests.partner_hours import plant
-from tests.pipeline import Pipeline, dirty
+from tests.pipeline import Pipeline
+from tests.streams import dirty
 
 pytestmark = pytest.mark.integration
 Key = tuple[datetime, str, str, str]

@@ -19,7 +19,8 @@ from streaming.quality_page.model import page_of
 from streaming.quality_page.read import read_material
 from streaming.schemas.drift_job import DriftJob
 from tests.pages import HOSTILE
-from tests.pipeline import Pipeline, dirty
+from tests.pipeline import Pipeline
+from tests.streams import dirty
 
 pytestmark = pytest.mark.integration
 

@@ -27,7 +27,7 @@ from lakehouse.integrity.verdict import ALTERED, GROWN, MISSING, TRUNCATED, UNRE
 from lakehouse.maintenance.expire import Expirer, ExpireSettings
 from lakehouse.maintenance.reachable import plain
 from lakehouse.tables import ensure_tables
-from tests.events import wire
+from tests.events import wire_now
 from tests.pipeline import Pipeline
 
 pytestmark = pytest.mark.integration
@@ -40,7 +40,7 @@ class Kept:
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline, self.catalog = pipeline, pipeline.catalog
         for batch in range(3):
-            pipeline.send_lines([wire(f"{batch}-{n}") for n in range(5)])
+            pipeline.send_lines([wire_now(f"{batch}-{n}") for n in range(5)])
             pipeline.run_raw()
 
     def files(self, kind: str) -> list[Wanted]:
@@ -91,7 +91,7 @@ def test_what_was_recorded_is_found_again_and_nothing_is_recorded_twice(kept: Ke
 
 def test_files_that_came_since_are_named_apart(kept: Kept) -> None:
     DigestKeeper(kept.catalog).run()
-    kept.pipeline.send_lines([wire("new")])
+    kept.pipeline.send_lines([wire_now("new")])
     kept.pipeline.run_raw()
     found = kept.look()
     assert found.is_whole and found.unrecorded >= 3
@@ -139,7 +139,7 @@ def test_whatever_is_done_to_a_file_is_named(
 
 
 def test_a_file_that_never_was_what_the_metadata_says_is_not_recorded(kept: Kept, tmp_path: Path) -> None:
-    kept.pipeline.send_lines([wire("cut off before it was seen")])
+    kept.pipeline.send_lines([wire_now("cut off before it was seen")])
     kept.pipeline.run_raw()
     recorded = {row["path"] for row in kept.pipeline.rows(FILE_DIGESTS)}
     path = next(file.path for file in kept.files("data") if file.path not in recorded)

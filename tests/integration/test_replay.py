@@ -21,8 +21,9 @@ from streaming.replay.scope import ALL, Scope
 from streaming.replay.verify import ReplaySettings, Verification, Verifier
 from tests.crashes import Crash, crash_once
 from tests.events import wire
-from tests.pipeline import Pipeline, dirty
+from tests.pipeline import Pipeline
 from tests.reference import assert_the_law, assert_transactions, contents
+from tests.streams import dirty
 
 pytestmark = pytest.mark.integration
 CURATED = (VERSIONS, PAYMENTS, QUARANTINE)

@@ -12,8 +12,9 @@ from lakehouse.catalog import CATALOG_NAME
 from lakehouse.definitions import PAYMENTS, VERSIONS
 from lakehouse.refs import read_head
 from streaming.partitions import Partition
-from streaming.simulate import Mix, Plan, Simulation, default_start
-from tests.pipeline import SPAN, Pipeline
+from streaming.simulate import Mix, Plan, default_start
+from tests.pipeline import Pipeline
+from tests.streams import SPAN, steady
 
 pytestmark = pytest.mark.integration
 SOILED = Mix(duplicates=0.1, business_duplicates=0.1, reversals=0.1, corrections=0.1)
@@ -38,7 +39,7 @@ def test_a_batch_reads_no_file_of_a_partition_that_it_does_not_touch(pipeline: P
 
 
 def run(pipeline: Pipeline, plan: Plan) -> None:
-    pipeline.send_lines(Simulation(plan).lines())
+    pipeline.send_lines(steady(plan).lines())
     pipeline.run()
 
 

@@ -15,9 +15,10 @@ from streaming.client import EventProducer, Failure
 from streaming.errors import SendError
 from streaming.message import message_of
 from streaming.producer import send
-from streaming.simulate import Mix, Plan, Simulation
+from streaming.simulate import Mix, Plan
 from streaming.topics import ensure_topics, payments_topic
 from tests.events import wire
+from tests.streams import steady
 
 pytestmark = pytest.mark.integration
 
@@ -48,7 +49,7 @@ def consume(stack: Settings, topic: str, count: int) -> list[Message]:
 
 
 def test_what_is_sent_comes_back_byte_by_byte(stack: Settings, topic: str) -> None:
-    lines = list(Simulation(Plan.recent(3000, 17, DIRTY)).lines())
+    lines = list(steady(Plan.recent(3000, 17, DIRTY)).lines())
     lines += [b"", b"\x00\xff", b" \r", b"x" * 200_000]
     report = send((message_of(line, "bank") for line in lines), topic, stack.kafka_properties())
     assert (report.acknowledged, report.failed) == (len(lines), 0)
@@ -61,7 +62,7 @@ def test_what_is_sent_comes_back_byte_by_byte(stack: Settings, topic: str) -> No
 
 
 def test_an_accounts_events_keep_their_order_in_one_partition(stack: Settings, topic: str) -> None:
-    lines = list(Simulation(Plan.recent(2000, 18, Mix())).lines())
+    lines = list(steady(Plan.recent(2000, 18, Mix())).lines())
     messages = [message_of(line, "bank") for line in lines]
     send(messages, topic, stack.kafka_properties())
 

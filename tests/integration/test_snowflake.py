@@ -24,10 +24,11 @@ from snowflake_external import watch
 from snowflake_external.errors import SnowflakeError
 from snowflake_external.estate import EXPOSED
 from snowflake_external.freshness import Freshness
-from tests.events import wire
-from tests.pipeline import Pipeline, dirty
+from tests.events import wire_now
+from tests.pipeline import Pipeline
 from tests.snowflakes import Snowflake, stand_in_account
 from tests.stand_in import StandIn, until
+from tests.streams import dirty
 
 pytestmark = pytest.mark.integration
 LAKE = "PAYWAVE_LAKE.CURATED.PAYMENTS"
@@ -77,7 +78,7 @@ def test_a_refresh_that_stalls_is_seen_asked_for_by_hand_and_over_when_it_is_ove
     assert snowflake.stale() == []
     snowflake.stand_in.ask("ALTER CATALOG INTEGRATION paywave_lake SET REFRESH_INTERVAL_SECONDS = 1")
     snowflake.trouble(Trouble(stalled=(LAKE,)))
-    filled.send_lines([wire("more", merchant_id="more")])
+    filled.send_lines([wire_now("more", merchant_id="more")])
     filled.run()  # readers of the lake are not affected
     assert filled.query(f"SELECT count(*) FROM {PAYMENTS} WHERE merchant_id = 'more'") == [(1,)]
     assert PAYMENTS in snowflake.stale()
@@ -98,7 +99,7 @@ def test_a_refresh_that_stalls_is_seen_asked_for_by_hand_and_over_when_it_is_ove
     snowflake.trouble(Trouble(stopped=(LAKE,), lacks=("REFRESH",)))
     until(lambda: snowflake.stand_in.status(LAKE)["executionState"] == "STOPPED")
     snowflake.trouble(Trouble(lacks=("REFRESH",)))
-    filled.send_lines([wire("stops", merchant_id="stops")])
+    filled.send_lines([wire_now("stops", merchant_id="stops")])
     filled.run()
     until(lambda: snowflake.stale() == [PAYMENTS])  # the others refresh themselves, each in its own time
     assert snowflake.stand_in.status(LAKE)["executionState"] == "STOPPED", "it does not come back by itself"
@@ -161,7 +162,7 @@ def test_where_the_account_lacks_versions_the_lake_is_read_and_the_rows_are_the_
 def test_what_snowflake_has_not_taken_yet_is_read_in_the_lake(snowflake: OnStandIn, filled: Pipeline) -> None:
     snowflake.json("apply")
     snowflake.trouble(Trouble(stalled=("*",)))
-    filled.send_lines([wire("newer", merchant_id="newer")])
+    filled.send_lines([wire_now("newer", merchant_id="newer")])
     filled.run()
     for moment in ((), ("--tag", "progress")):
         told = snowflake.json("query", COUNT, *moment)

@@ -14,9 +14,10 @@ from cli.context import catalog_of
 from config.settings import Settings
 from lakehouse.definitions import PAYMENTS, TRANSACTIONS
 from snowflake_external.estate import EXPOSED
-from tests.events import wire
-from tests.pipeline import Pipeline, dirty
+from tests.events import wire_now
+from tests.pipeline import Pipeline
 from tests.snowflakes import Snowflake, missing, real_account, scratch, stand_in_account
+from tests.streams import dirty
 
 pytestmark = pytest.mark.integration
 
@@ -27,7 +28,7 @@ def filled(stack: Settings, catalog: RestCatalog, spark: SparkSession) -> Settin
     pipeline = Pipeline(stack, catalog, spark)
     pipeline.send_lines(dirty(300, seed=5).lines())
     pipeline.run()
-    pipeline.send_lines([wire("later", merchant_id="later")])
+    pipeline.send_lines([wire_now("later", merchant_id="later")])
     pipeline.run()
     pipeline.run_transactions()
     return stack

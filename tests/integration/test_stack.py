@@ -92,7 +92,7 @@ def test_a_killed_server_comes_back_alone_with_its_data(home: Path, name: str) -
 def test_a_service_gets_back_what_a_stopped_broker_did_not_acknowledge(home: Path) -> None:
     settings = start(home)
     failures: list[Failure] = []
-    told = {"source": "ledger", "topic": TOPIC, "on_failure": failures.append, "delivery_seconds": 1}
+    told = {"source": "ledger", "topic": TOPIC, "on_failure": failures.append, "delivery_seconds": 10}
     kafka = settings.kafka_properties()
     with pytest.raises(WeakTopic, match="replication factor is 1"):
         EventProducer(kafka, **told)

@@ -14,7 +14,7 @@ from snowflake.connector.errors import DatabaseError, ProgrammingError
 from config.settings import Settings
 from lakehouse.definitions import PAYMENTS
 from local.snowflake.trouble import Trouble, make_trouble
-from tests.events import wire
+from tests.events import wire_now
 from tests.pipeline import Pipeline
 from tests.stand_in import StandIn, until
 
@@ -74,7 +74,7 @@ def fails(stand_in: StandIn, sql: str) -> ProgrammingError:
 def test_it_follows_the_catalog_fails_as_snowflake_does_and_outlives_a_kill(
     stand_in: StandIn, pipeline: Pipeline
 ) -> None:
-    pipeline.send_lines(wire(name, merchant_id=name) for name in ("e1", "e2"))
+    pipeline.send_lines(wire_now(name, merchant_id=name) for name in ("e1", "e2"))
     pipeline.run()
     make_table(stand_in)
     assert stand_in.ask(TOTALS) == [(2, Decimal("200.00"))]
@@ -83,7 +83,7 @@ def test_it_follows_the_catalog_fails_as_snowflake_does_and_outlives_a_kill(
 
     # A correction takes the old row away by a deletion vector, and is seen after a refresh only.
     first = pipeline.catalog.load_table(PAYMENTS).current_snapshot().snapshot_id
-    pipeline.send_lines([wire("e1", merchant_id="e1", revision=1, amount="50.00", minute=1)])
+    pipeline.send_lines([wire_now("e1", merchant_id="e1", revision=1, amount="50.00", minute=1)])
     pipeline.run()
     assert stand_in.ask(TOTALS) == [(2, Decimal("200.00"))]
     stand_in.ask(REFRESH)
@@ -95,7 +95,7 @@ def test_it_follows_the_catalog_fails_as_snowflake_does_and_outlives_a_kill(
     # By itself; told to stall; killed meanwhile; let go again.
     stand_in.ask(f"ALTER ICEBERG TABLE {TABLE} SET AUTO_REFRESH = TRUE")
     make_trouble(stand_in.home, Trouble(stalled=(TABLE,)))
-    pipeline.send_lines([wire("e3", merchant_id="e3")])
+    pipeline.send_lines([wire_now("e3", merchant_id="e3")])
     pipeline.run()
     until(lambda: stand_in.status(TABLE)["executionState"] == "STALLED")
     assert fails(stand_in, REFRESH).errno == 4140

@@ -31,9 +31,10 @@ from lakehouse.refs import Head, read_head
 from lakehouse.staging import append, delete, merge
 from streaming.message import ARCHIVE, Message, message_of
 from tests.events import wire
-from tests.pipeline import Pipeline, dirty
+from tests.pipeline import Pipeline
 from tests.reference import assert_same_transactions, assert_the_law, assert_transactions
 from tests.rows import Row, arrow
+from tests.streams import dirty
 from tests.transactions import payment
 
 pytestmark = pytest.mark.integration

@@ -15,7 +15,11 @@ import pytest
 from pyiceberg.catalog.rest import RestCatalog
 from pyspark.sql import SparkSession
 from selenium import webdriver
-from selenium.common.exceptions import StaleElementReferenceException, TimeoutException
+from selenium.common.exceptions import (
+    ElementClickInterceptedException,
+    StaleElementReferenceException,
+    TimeoutException,
+)
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -33,8 +37,9 @@ from lakehouse.refs import read_head
 from tests.browsers import BROWSER, BROWSERS, QUIET
 from tests.conductor import Conductor
 from tests.events import event_id, wire
-from tests.pipeline import Pipeline, dirty
+from tests.pipeline import Pipeline
 from tests.reference import contents
+from tests.streams import dirty
 
 DRIVER = shutil.which("chromedriver")
 DRIVEN = ("--headless=new", *QUIET, "--disable-dev-shm-usage", "--window-size=1600,1000")
@@ -118,11 +123,21 @@ class Browser:
         """Wait for an element that can be pressed."""
         return WebDriverWait(self.driver, SECONDS).until(element_to_be_clickable((By.XPATH, xpath)), xpath)
 
+    def click(self, xpath: str) -> None:
+        """Wait for an element and press it: again, where the page draws it anew at that moment."""
+
+        def is_pressed(driver: webdriver.Chrome) -> bool:
+            found = element_to_be_clickable((By.XPATH, xpath))(driver)
+            if isinstance(found, WebElement):
+                found.click()
+            return bool(found)
+
+        redrawn = [StaleElementReferenceException, ElementClickInterceptedException]
+        WebDriverWait(self.driver, SECONDS, ignored_exceptions=redrawn).until(is_pressed, xpath)
+
     def press(self, label: str, within: str = "") -> None:
         """Press the button that says so."""
-        self.find(
-            f"{within}//button[.//*[normalize-space()='{label}'] or normalize-space()='{label}']"
-        ).click()
+        self.click(f"{within}//button[.//*[normalize-space()='{label}'] or normalize-space()='{label}']")
 
     def picture(self, name: str) -> None:
         assert self.driver.save_screenshot(str(self._pictures / f"{name}.png"))
@@ -160,7 +175,7 @@ def zoom_out_to(browser: Browser, *names: str) -> None:
     def is_shown(_: object) -> bool:
         if set(names) <= set(browser.driver.execute_script(_IN_SIGHT)):
             return True
-        browser.find("//button[.//*[@aria-label='zoom_out']]").click()
+        browser.click("//button[.//*[@aria-label='zoom_out']]")
         return False
 
     WebDriverWait(browser.driver, SECONDS, poll_frequency=1).until(is_shown, f"not all of {names} appeared")
@@ -172,7 +187,7 @@ def test_an_observation_says_which_snapshot_it_is_of_and_how_to_read_it_again(
     head = read_head(pipeline.catalog, PAYMENTS)
     snapshot = head.snapshot.snapshot_id
     browser.open(f"{OF_PAYMENTS}?view=events")
-    browser.find("//*[@aria-label='observation']").click()
+    browser.click("//*[@aria-label='observation']")
     browser.wait_for("snapshot_id", str(snapshot))
     query = f'paywave query "SELECT count(*) FROM {PAYMENTS}" --snapshot {PAYMENTS}={snapshot}'
     for text in (f"dagster/row_count\n{len(pipeline.rows(PAYMENTS)):,}", "writer\ncurated", query):

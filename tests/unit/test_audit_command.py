@@ -18,8 +18,8 @@ from config.settings import load_settings
 from lakehouse.definitions import PAYMENTS
 from lakehouse.errors import SigningFailed
 from lakehouse.exports.signing import LocalSigner, pem_of
-from tests.pipeline import dirty
 from tests.small_lake import SmallLake
+from tests.streams import dirty
 
 EXPORT = ["audit", "export", "--reason", "why"]
 

@@ -18,8 +18,9 @@ from quality.contract_page import contract_page
 from quality.event_schema import BEYOND_SCHEMA, Schema, event_schema
 from quality.judge import judge
 from streaming.schemas.files import FOLDER, PAGE, find_drift, read_schemas
-from streaming.simulate import Mix, Plan, Simulation
+from streaming.simulate import Mix, Plan
 from tests.events import wire
+from tests.streams import steady
 
 # So late that no event is of the future; an archive may be as old as it likes.
 DOOMSDAY = datetime(9999, 12, 31, tzinfo=UTC)
@@ -121,7 +122,7 @@ def test_the_events_that_were_tried_are_not_all_refused(version: int) -> None:
 @each_version
 def test_every_record_of_a_dirty_stream_is_judged_the_same(version: int) -> None:
     counts = {True: 0, False: 0}
-    for line in Simulation(Plan.recent(1500, 5, DIRTY)).lines():
+    for line in steady(Plan.recent(1500, 5, DIRTY)).lines():
         try:
             parse_json(line)
             fields = json.loads(line)

@@ -110,8 +110,8 @@ def service(tmp_path: Path) -> Service:
     return Service("fake", (), ("Main",), "a.jar", tmp_path / "run" / "fake.conf", "x=1", 1, lambda: False)
 
 
-def ensure(tmp_path: Path, script: str) -> None:
-    settings = load_settings(home=tmp_path, stack={"start_timeout_s": 0.5})
+def ensure(tmp_path: Path, script: str, timeout_s: float = 30) -> None:
+    settings = load_settings(home=tmp_path, stack={"start_timeout_s": timeout_s})
     runtime = Runtime(java(tmp_path, script), tmp_path, {})
     (tmp_path / "run" / "tmp").mkdir(parents=True)
     stack._start_all(runtime, [service(tmp_path)], settings, lambda _: None)
@@ -126,7 +126,7 @@ def test_a_server_that_ends_says_why(tmp_path: Path) -> None:
 
 def test_a_server_that_hangs_is_stopped(tmp_path: Path) -> None:
     with pytest.raises(ServiceFailed, match="was not ready after"):
-        ensure(tmp_path, "echo waiting; exec sleep 60")
+        ensure(tmp_path, "echo waiting; exec sleep 60", timeout_s=0.5)
     assert stack.find(tmp_path, "fake") is None
 
 

@@ -29,8 +29,9 @@ from streaming.schemas.files import (
     write,
 )
 from streaming.schemas.registry import subject_of
-from streaming.simulate import Mix, Plan, Simulation
+from streaming.simulate import Mix, Plan
 from tests.schema_edits import BREAKING, HARMLESS, OLD, Change, changed
+from tests.streams import steady
 
 LATER = datetime(2028, 1, 1, tzinfo=UTC)
 
@@ -46,7 +47,7 @@ def test_a_break_is_named(name: str) -> None:
     assert any(said in what for what in breaks(OLD, changed(change)))
 
 
-SAMPLE = [json.loads(line) for line in Simulation(Plan.recent(200, 3, Mix(unknown_fields=0.5))).lines()]
+SAMPLE = [json.loads(line) for line in steady(Plan.recent(200, 3, Mix(unknown_fields=0.5))).lines()]
 VALID = [fields for fields in SAMPLE if jsonschema_rs.is_valid(OLD, fields)]
 CHANGES = [*HARMLESS.values(), *(change for change, _ in BREAKING.values())]
 

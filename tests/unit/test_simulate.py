@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from random import Random
@@ -124,6 +125,14 @@ def test_extreme_shares_still_give_exactly_so_many_lines(mix: Mix) -> None:
 def test_the_same_plan_gives_the_same_bytes_and_another_seed_does_not() -> None:
     assert run(500, 11, DIRTY) == run(500, 11, DIRTY)
     assert run(500, 11, DIRTY)[0] != run(500, 12, DIRTY)[0]
+
+
+def test_streams_of_other_days_differ_in_their_times_alone_where_the_same_is_drawn() -> None:
+    def told(days: int) -> list[bytes]:
+        plan = Plan(500, 11, START + timedelta(days=days), timedelta(hours=1), DIRTY)
+        return [re.sub(rb"2026-11-\d\d", b"", line) for line in Simulation(plan, Random(11)).lines()]
+
+    assert told(0) == told(9)
 
 
 def test_plans_that_differ_in_anything_share_no_event_id() -> None:

@@ -18,9 +18,9 @@ from lakehouse.staged_rows import check_rows, schema_of
 from quality.contract import Violation
 from quality.policy import STAGED_ROWS
 from tests.events import KAFKA_TS, event_id, valid, wire
-from tests.pipeline import dirty
 from tests.reference import expected
 from tests.rows import arrow
+from tests.streams import dirty
 
 Row = dict[str, Any]
 COORDINATES = {"topic_id": "topic", "topic": "payments.events", "partition": 2, "offset": 7}

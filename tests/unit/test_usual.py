@@ -14,8 +14,9 @@ from quality.canonical import parse_json
 from quality.contract import HISTORY, MAX_ID_BYTES, Event
 from quality.judge import judge_fields
 from quality.usual import as_usual
-from streaming.simulate import PRESETS, Plan, Simulation
+from streaming.simulate import PRESETS, Plan
 from tests.events import KAFKA_TS, event_id, wire
+from tests.streams import steady
 
 NEARLY = [
     "", " ", "-", "\n", "\t", "T1\nT2", "é", "٣", "\x7f", "a" * MAX_ID_BYTES, "a" * (MAX_ID_BYTES + 1),
@@ -57,7 +58,7 @@ def test_each_field_with_each_odd_value_is_judged_alike(
 
 
 def test_nearly_all_records_are_known_at_sight() -> None:
-    clean = list(Simulation(Plan.recent(500, 7, PRESETS["clean"])).lines())
+    clean = list(steady(Plan.recent(500, 7, PRESETS["clean"])).lines())
     assert all(as_usual(parse_json(line)) for line in clean)
 
 
