@@ -286,11 +286,8 @@ def test_a_reading_that_breaks_off_anywhere_goes_on_without_loss_and_without_dou
 ) -> None:
     content = rows_of(range(60), bad=lambda n: n % 7 == 0)
     place.put("day.csv", content)
-    for first in (
-        2,
-        27,
-        61,
-    ):  # by its line: how many rows are sent anew is a matter of how far it came before
+    # By its line: how many rows are sent anew is a matter of how far it came before.
+    for first in (2, 27, 61):
 
         def is_now(_: Outbox, message: Message, first: int = first) -> bool:
             return int(dict(message.headers)["line"]) >= first

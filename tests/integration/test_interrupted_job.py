@@ -108,9 +108,8 @@ def test_a_topic_created_again_halts_the_raw_job(pipeline: Pipeline) -> None:
     before, old = heads(pipeline), inspect_topic(kafka, pipeline.topic).topic_id
     admin = AdminClient(kafka)
     admin.delete_topics([pipeline.topic])[pipeline.topic].result(30)
-    assert settled(
-        lambda: partitions_of(admin, pipeline.topic) == 0, 30
-    )  # a broker learns of it a moment later
+    # A broker learns of it a moment later.
+    assert settled(lambda: partitions_of(admin, pipeline.topic) == 0, 30)
     pipeline.create_topic()
     pipeline.send_lines(lines_of(50, 15))
     new = inspect_topic(kafka, pipeline.topic).topic_id
