@@ -82,7 +82,7 @@ SPOIL = f"""
 
 # Beside this the live job would halt: its audit finds more rows of a payment than there may be.
 REPEAT = f"""
-    INSERT INTO {CATALOG_NAME}.{PAYMENTS} SELECT * FROM {CATALOG_NAME}.{PAYMENTS} WHERE offset = 9;
+    INSERT INTO {CATALOG_NAME}.{PAYMENTS} SELECT * FROM {CATALOG_NAME}.{PAYMENTS} WHERE offset = 6;
     INSERT INTO {CATALOG_NAME}.{QUARANTINE} SELECT * FROM {CATALOG_NAME}.{QUARANTINE} WHERE partition = 2
 """
 
