@@ -47,7 +47,7 @@ def wire(name: str = "e1", *, minute: int = 0, **changes: Any) -> bytes:
 
 
 def wire_now(name: str = "e1", *, minute: int = 0, **changes: Any) -> bytes:
-    """An event's JSON for a real Kafka, whose time it is held against: as `wire`, but an hour old."""
+    """An event's JSON for whatever holds it against the clock: as `wire`, but an hour old."""
     times = {
         "event_ts": AN_HOUR_AGO.isoformat(),
         "ingest_ts": (AN_HOUR_AGO + timedelta(minutes=minute)).isoformat(),

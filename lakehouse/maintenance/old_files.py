@@ -7,7 +7,7 @@ Belongs here: files. Does not: which hours (`due.py`), whether anybody still nee
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from pyiceberg.manifest import DataFileContent, ManifestFile
@@ -79,10 +79,9 @@ def check_dropped(
         raise AuditFailed(f"table {name}: a file of a day that stays would go", table=name)
 
 
-def check_counted(name: str, old: Iterable[OldFile], records: int) -> None:
+def check_counted(name: str, old: Collection[OldFile], records: int) -> None:
     """Check that files of a table that never deletes hold the rows that were read. Raises `AuditFailed`."""
-    files = list(old)
-    deletes, in_files = sum(not file.is_data for file in files), sum(file.records for file in files)
+    deletes, in_files = sum(not file.is_data for file in old), sum(file.records for file in old)
     if deletes or in_files != records:
         raise AuditFailed(
             f"table {name}: the files of old days say {in_files} rows, {records} were read there, "

@@ -6,7 +6,6 @@ import threading
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from cli.context import topic_of
 from config.settings import Settings, load_settings
 from local.stack import down, up
 from streaming.topics import ensure_topics
-from tests.events import wire
+from tests.events import wire_now
 from tests.gateways import GatewayProcess
 from tests.stacks import kill
 
@@ -41,8 +40,7 @@ class Callers:
     def call(self, _number: int) -> None:
         client = self._gateway.new_client()
         while not self._ended.is_set():
-            now = datetime.now(UTC).isoformat()
-            events = [wire(uuid.uuid4().hex, event_ts=now) for _ in range(10)]
+            events = [wire_now(uuid.uuid4().hex) for _ in range(10)]
             told = client.post(b"[" + b",".join(events) + b"]")
             self.statuses.append(told.status)
             if told.status == 202:

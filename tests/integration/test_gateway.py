@@ -15,7 +15,6 @@ import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
 from config.settings import Settings
 from streaming.gateway.signature import signed_headers
 from streaming.topics import ensure_topics, payments_topic
-from tests.events import event_id, wire
+from tests.events import event_id, wire_now
 from tests.gateways import Client, GatewayProcess, Told
 
 pytestmark = pytest.mark.integration
@@ -62,8 +61,8 @@ def client(gateway: GatewayProcess) -> Client:
 
 
 def event(name: str | None = None, **changes: Any) -> bytes:
-    """An event of just now; without a name it is one of its own."""
-    return wire(name or uuid.uuid4().hex, **{"event_ts": datetime.now(UTC).isoformat(), **changes})
+    """An event that is not too old; without a name it is one of its own."""
+    return wire_now(name or uuid.uuid4().hex, **changes)
 
 
 def events(count: int, **changes: Any) -> list[bytes]:

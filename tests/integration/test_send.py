@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from collections import defaultdict
-from datetime import UTC, datetime
 from random import Random
 
 import pytest
@@ -17,7 +16,7 @@ from streaming.message import message_of
 from streaming.producer import send
 from streaming.simulate import Mix, Plan
 from streaming.topics import ensure_topics, payments_topic
-from tests.events import wire
+from tests.events import wire_now
 from tests.streams import steady
 
 pytestmark = pytest.mark.integration
@@ -97,8 +96,7 @@ def test_a_missing_topic_is_refused_and_not_created(stack: Settings) -> None:
 
 def test_a_service_puts_an_account_where_a_file_does(stack: Settings, topic: str) -> None:
     accounts = [f"acct-{n}" for n in range(30)]
-    now = datetime.now(UTC).isoformat()
-    lines = [wire(account, account_id=account, event_ts=now) for account in accounts]
+    lines = [wire_now(account, account_id=account) for account in accounts]
     failures: list[Failure] = []
     with EventProducer(
         stack.kafka_properties(),

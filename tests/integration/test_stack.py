@@ -9,7 +9,6 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,7 @@ from streaming.client import EventProducer, Failure
 from streaming.errors import WeakTopic
 from streaming.topic_plan import Topic
 from streaming.topics import ensure_topics, payments_topic, require_durable
-from tests.events import wire
+from tests.events import wire_now
 from tests.stacks import TOPIC, assert_there, consume, kill, leave_traces, produce
 
 pytestmark = pytest.mark.integration
@@ -97,10 +96,10 @@ def test_a_service_gets_back_what_a_stopped_broker_did_not_acknowledge(home: Pat
     with pytest.raises(WeakTopic, match="replication factor is 1"):
         EventProducer(kafka, **told)
     with EventProducer(kafka, **told, needs_durable=False) as events:
-        kept = {events.send(event_now(f"k{n}")) for n in range(50)}
+        kept = {events.send(wire_now(f"k{n}")) for n in range(50)}
         assert events.flush(30) == 0
         kill(settings, "kafka-1")
-        lost = {events.send(event_now(f"l{n}")) for n in range(50)}
+        lost = {events.send(wire_now(f"l{n}")) for n in range(50)}
     assert {failure.event_id for failure in failures} == lost
     assert up(settings).started == ("kafka-1",)
     patient = {**told, "delivery_seconds": 60}  # the broker may take its time to be whole again
@@ -110,10 +109,6 @@ def test_a_service_gets_back_what_a_stopped_broker_did_not_acknowledge(home: Pat
         assert events.flush(60) == 0
     ids = [json.loads(record).get("event_id") for record in consume(settings) if record.startswith(b"{")]
     assert kept | lost <= set(ids)
-
-
-def event_now(name: str) -> bytes:
-    return wire(name, event_ts=datetime.now(UTC).isoformat())
 
 
 def test_a_server_without_its_pid_file_is_recognised(home: Path) -> None:

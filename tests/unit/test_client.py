@@ -21,7 +21,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from streaming import client as client_module
 from streaming.client import EventProducer, Failure
 from streaming.errors import BufferFull, EventRefused, SendError
-from tests.events import wire
+from tests.events import wire_now
 from tests.mock_kafka import TOPIC, MockKafka
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -73,8 +73,7 @@ def test_an_event_arrives_as_the_gateway_would_send_it(kafka: MockKafka) -> None
 
 
 def test_bytes_go_out_as_they_are(kafka: MockKafka) -> None:
-    now = datetime.now(UTC).isoformat()
-    raw = b"  " + wire(event_ts=now, ingest_ts=now).replace(b": ", b" :  ") + b" "
+    raw = b"  " + wire_now().replace(b": ", b" :  ") + b" "
     with producer(kafka, []) as events:
         events.send(raw)
     assert kafka.consume(1)[0].value() == raw

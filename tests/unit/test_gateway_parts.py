@@ -28,7 +28,7 @@ from streaming.gateway.signature import Caller, SeenSignatures, caller_of, sign,
 from streaming.message import message_of
 from streaming.partners.registry import Registry, load_registry
 from streaming.trace import parent_of
-from tests.events import event_id, wire
+from tests.events import event_id, wire_now
 from tests.gateways import REGISTRY
 
 NOW = 1_790_000_000.0
@@ -42,11 +42,6 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
     path: Path = tmp_path_factory.mktemp("registry") / "registry.toml"
     path.write_text(REGISTRY)
     return load_registry(path)
-
-
-def event(name: str = "e1", **changes: Any) -> bytes:
-    """An event of just now."""
-    return wire(name, **{"event_ts": datetime.now(UTC).isoformat(), **changes})
 
 
 def refused(status: int) -> Any:
@@ -259,7 +254,7 @@ def intake() -> Intake:
 
 
 def test_an_event_keeps_its_own_bytes_and_gets_the_headers_of_every_sender() -> None:
-    raw = event(note="Ω") + b"  "
+    raw = wire_now(note="Ω") + b"  "
     taken = intake().take(raw, "bank", "refuse")
     assert isinstance(taken, Taken)
     assert taken.message == message_of(raw, "bank")
@@ -267,13 +262,13 @@ def test_an_event_keeps_its_own_bytes_and_gets_the_headers_of_every_sender() -> 
 
 
 def test_only_a_missing_ingest_time_is_added() -> None:
-    raw = event(ingest_ts=...)
+    raw = wire_now(ingest_ts=...)
     taken = intake().take(raw, "bank", "refuse")
     assert isinstance(taken, Taken)
     start, stamp, rest = taken.message.value[:13], taken.message.value[13:42], taken.message.value[42:]
     assert (start, rest) == (b'{"ingest_ts":', b"," + raw[1:])
     assert abs(datetime.fromisoformat(json.loads(stamp)) - datetime.now(UTC)) < timedelta(minutes=1)
-    null = intake().take(event(ingest_ts=None), "bank", "refuse")
+    null = intake().take(wire_now(ingest_ts=None), "bank", "refuse")
     assert isinstance(null, Rejected)
 
 
@@ -309,7 +304,7 @@ def test_poison_is_rejected_with_its_rule(raw: bytes, rule: str) -> None:
 
 
 def test_every_reason_is_told_and_no_value() -> None:
-    rejected = intake().take(event(amount="-1", currency="XXX"), "bank", "refuse")
+    rejected = intake().take(wire_now(amount="-1", currency="XXX"), "bank", "refuse")
     assert isinstance(rejected, Rejected)
     assert {reason.field for reason in rejected.reasons} == {"amount", "currency"}
     assert rejected.event_id == event_id("e1")
@@ -317,7 +312,7 @@ def test_every_reason_is_told_and_no_value() -> None:
 
 def test_a_card_number_is_refused_or_replaced_as_the_partner_wants_it() -> None:
     for change in ({"card_id": PAN}, {"attributes": {PAN: 1}}, {"note": "x 4111-1111-1111-1111"}):
-        raw = event(**change)
+        raw = wire_now(**change)
         rejected = intake().take(raw, "bank", "refuse")
         assert rejected == Rejected((Reason("card_number", "", "the event holds a card number in clear"),))
         taken = intake().take(raw, "shop", "tokenise")
@@ -327,21 +322,21 @@ def test_a_card_number_is_refused_or_replaced_as_the_partner_wants_it() -> None:
 
 
 def test_a_card_number_in_the_key_of_a_record_is_replaced_too() -> None:
-    taken = intake().take(event(account_id=PAN), "shop", "tokenise")
+    taken = intake().take(wire_now(account_id=PAN), "shop", "tokenise")
     assert isinstance(taken, Taken)
     assert taken.message.key is not None
     assert taken.message.key.startswith(b"tok_a_")
 
 
 def test_replacing_a_card_number_does_not_mend_what_the_contract_refuses() -> None:
-    verdict = intake().take(event(merchant_id="shop-\ud83d", card_id=PAN), "shop", "tokenise")
+    verdict = intake().take(wire_now(merchant_id="shop-\ud83d", card_id=PAN), "shop", "tokenise")
     assert isinstance(verdict, Rejected) and [r.rule for r in verdict.reasons] == ["not_unicode"]
 
 
 def test_what_grows_beyond_the_limit_by_what_we_put_in_is_refused_at_the_door() -> None:
     def padded(size: int) -> bytes:
-        empty = event(ingest_ts=..., attributes={"x": ""})
-        return event(ingest_ts=..., attributes={"x": "a" * (size - len(empty))})
+        empty = wire_now(ingest_ts=..., attributes={"x": ""})
+        return wire_now(ingest_ts=..., attributes={"x": "a" * (size - len(empty))})
 
     assert isinstance(intake().take(padded(MAX_BYTES - 100), "shop", "refuse"), Taken)
     verdict = intake().take(padded(MAX_BYTES), "shop", "refuse")
@@ -349,7 +344,7 @@ def test_what_grows_beyond_the_limit_by_what_we_put_in_is_refused_at_the_door() 
 
 
 def test_an_event_sent_again_after_a_rotation_of_keys_has_the_same_tokens() -> None:
-    raw = event(card_id=PAN)
+    raw = wire_now(card_id=PAN)
     newer = TokenKey("b", datetime.now(UTC) + timedelta(seconds=1), b"l" * 32)
     before = Intake(IngestClock(), KEYS).take(raw, "shop", "tokenise")
     after = Intake(IngestClock(), (*KEYS, newer)).take(raw, "shop", "tokenise")

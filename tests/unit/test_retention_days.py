@@ -111,7 +111,7 @@ def test_what_is_retired_says_how_far_it_reaches() -> None:
 
 def test_old_files_hold_just_the_rows_that_were_read_in_them() -> None:
     files = [OldFile(path, 7, 1000, records, True) for path, records in (("a", 3), ("b", 4))]
-    check_counted("raw.t", iter(files), 7)
+    check_counted("raw.t", files, 7)
     with pytest.raises(AuditFailed, match="say 8 rows, 7 were read there, and 0 of them delete rows"):
         check_counted("raw.t", [files[0], files[1]._replace(records=5)], 7)
     with pytest.raises(AuditFailed, match="say 7 rows, 7 were read there, and 1 of them delete rows"):

@@ -17,7 +17,7 @@ from quality.sealing import KEY_BYTES, SubjectKey, is_sealed, unseal
 from streaming.dropzone.rows import MASK, WITHHELD, Origin, RowIntake
 from streaming.gateway.intake import TOO_LARGE, IngestClock, Intake, Rejected, Taken
 from streaming.partners import RowMapper, load_profiles
-from tests.events import wire
+from tests.events import wire, wire_now
 
 NOW = datetime(2026, 11, 20, 13, tzinfo=UTC)
 CARDS = load_profiles()["card-transactions"]
@@ -40,7 +40,7 @@ def no_key(_subject: str) -> SubjectKey:
 
 
 def event(**changes: Any) -> bytes:
-    return wire("e1", **{"event_ts": datetime.now(UTC).isoformat(), "attributes": PERSONAL, **changes})
+    return wire_now("e1", **{"attributes": PERSONAL, **changes})
 
 
 def intake(key_of: Any = key_of) -> Intake:
